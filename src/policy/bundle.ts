@@ -1,0 +1,132 @@
+// What a proxy enforces, as the controller signs it. Shards are published apart, so that one more grant rewrites one shard.
+// Payloads are JSON; `format` is raised when a reader of the old one would enforce less than it should.
+import type { ConnectionSpec } from '../api/connection.ts';
+import type { Stamp, Subject } from '../api/schema.ts';
+import type { HoldRequirement, RuleRef } from './decision.ts';
+import type { Principal } from './principal.ts';
+
+export const BUNDLE_FORMAT = 1;
+/** Largest payload of one shard, bytes. */
+export const SHARD_LIMIT = 256 * 1024;
+
+export type ShardName = 'policy' | 'identity' | `grants-${number}` | 'releases' | 'overlay' | 'heartbeat';
+
+/** A shard as stored: the signature is Ed25519 over `signedBytes(envelope)` (see bundle-signing.ts). */
+export interface ShardEnvelope {
+  connectionUid: string;
+  shard: ShardName;
+  /** Raised when a controller's history starts anew; (epoch, sequence) only ever grows. */
+  epoch: number;
+  sequence: number;
+  format: number;
+  /** SHA-256 of the payload's bytes, hex. */
+  payloadHash: string;
+  /** JSON text. */
+  payload: string;
+  signatures: { keyId: string; signature: string }[];
+}
+
+/** A compiled rule: defaults filled in, presets expanded, durations in milliseconds. */
+export interface CompiledRule {
+  ref: RuleRef;
+  action: 'Allow' | 'Deny' | 'Hold';
+  enforce: boolean;
+  /** Key of the protocol's matcher (`sql`) and its value; absent: every command. */
+  matcher?: { member: string; value: unknown };
+  exempt: Subject[];
+  message?: string;
+  hold?: Omit<HoldRequirement, 'by'>;
+}
+
+export interface CompiledMask {
+  ref: RuleRef;
+  columns: string[];
+  detectors: string[];
+  with: 'Redact' | 'Last4' | 'Email' | 'Null';
+  predicates: 'Deny' | 'Equality' | 'Any';
+  exempt: Subject[];
+}
+
+export interface CompiledPolicy {
+  kind: 'AccessPolicy' | 'ClusterAccessPolicy';
+  /** `namespace/name` or name. */
+  name: string;
+  uid: string;
+  generation: number;
+  /** false: whatever it selects is denied; `problem` says why. */
+  accepted: boolean;
+  problem?: string;
+  subjects: Subject[];
+  accounts: string[];
+  rules: CompiledRule[];
+  masks: CompiledMask[];
+  trustedFunctions: string[];
+  session: { idleTimeoutMs?: number; maxDurationMs?: number; reauthenticateMs?: number; ticketUntilExpiry: boolean };
+}
+
+export interface PolicyShard {
+  connection: { uid: string; name: string; namespace: string; generation: number; spec: ConnectionSpec };
+  /** Every policy that selects the Connection. */
+  policies: CompiledPolicy[];
+}
+
+/** A grant that may be used now or from `notBefore` on. Ended ones are simply absent. */
+export interface BundleGrant {
+  name: string;
+  uid: string;
+  /** SHA-256 of its canonical spec. */
+  specHash: string;
+  principal: Principal;
+  via: Stamp['via'];
+  account: string;
+  /** `CompiledPolicy.name` whose allows it runs under. */
+  policy: string;
+  /** Raw Ed25519 public key, base64url. */
+  clientKey?: string;
+  commandHashes: string[];
+  notBeforeMs: number;
+  expiresAtMs: number;
+  ticketUntilExpiry: boolean;
+}
+export interface GrantsShard {
+  grants: BundleGrant[];
+}
+
+/** A decided hold. `Approved` is good for one run of the same command until `usableUntilMs`. */
+export interface Release {
+  hold: string;
+  holdUid: string;
+  grantUid: string;
+  sessionId: string;
+  commandHash: string;
+  decision: 'Approved' | 'Denied';
+  by: string[];
+  reason?: string;
+  usableUntilMs: number;
+}
+export interface ReleasesShard {
+  releases: Release[];
+}
+
+export interface LockEntry {
+  name: string;
+  target: { user?: string; group?: string; everything?: boolean; connection?: boolean };
+  reason: string;
+  untilMs?: number;
+}
+export interface OverlayShard {
+  locks: LockEntry[];
+  /** Ticket ids (jti) that are void. */
+  voidTickets: string[];
+}
+
+export interface HeartbeatShard {
+  atMs: number;
+}
+
+export interface ShardPayloads {
+  policy: PolicyShard;
+  releases: ReleasesShard;
+  overlay: OverlayShard;
+  heartbeat: HeartbeatShard;
+}

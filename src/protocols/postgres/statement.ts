@@ -1,0 +1,65 @@
+// What the classifier says of one SQL statement: the `facts` of a PostgreSQL Command. Names are as the statement's
+// parse gives them (folded, unquoted); a schema is absent where the statement names none, and then any schema may be meant.
+import type { Command } from '../../policy/command.ts';
+
+export interface RelationUse {
+  schema?: string;
+  name: string;
+  access: 'Read' | 'Write' | 'Define' | 'Grant';
+}
+
+/** A column mention. `relation` absent: any relation of the statement may be meant. `column` `*`: all of them, or a whole row. */
+export interface ColumnUse {
+  schema?: string;
+  relation?: string;
+  column: string;
+}
+
+export interface FunctionUse {
+  schema?: string;
+  name: string;
+}
+
+/** How a statement plays with the session's own state, where the wire protocol must follow it. */
+export type SessionEffect =
+  | { kind: 'Begin' | 'Commit' | 'Rollback' }
+  | { kind: 'Savepoint' }
+  | { kind: 'Set'; name: string; value: string | undefined; local: boolean }
+  | { kind: 'Reset'; name: string | undefined }
+  | { kind: 'Prepare'; name: string }
+  | { kind: 'Execute'; name: string }
+  | { kind: 'Deallocate'; name: string | undefined }
+  | { kind: 'Declare'; cursor: string }
+  | { kind: 'Fetch'; cursor: string }
+  | { kind: 'CloseCursor'; cursor: string | undefined }
+  | { kind: 'DiscardAll' }
+  | { kind: 'Listen' | 'Notify' | 'Unlisten' };
+
+export interface SqlFacts {
+  /** Command tag without counts: `SELECT`, `DROP TABLE`, `COPY`, `EXPLAIN`. For EXPLAIN the explained one is in `inner`. */
+  tag: string;
+  /** Tags of statements it contains: DML in CTEs, what EXPLAIN ANALYZE runs, what PREPARE or DECLARE names. */
+  inner: readonly string[];
+  relations: readonly RelationUse[];
+  columns: readonly ColumnUse[];
+  functions: readonly FunctionUse[];
+  /** UPDATE or DELETE without WHERE or with one that is trivially true, TRUNCATE; anywhere in the statement. */
+  unbounded: boolean;
+  copy?: { direction: 'In' | 'Out'; place: 'Client' | 'File' | 'Program'; relation?: { schema?: string; name: string }; query: boolean };
+  session?: SessionEffect;
+  /** Byte range of the statement in the text it came in. */
+  start: number;
+  end: number;
+}
+
+export type SqlCommand = Command<SqlFacts>;
+
+/** `tree` is libpg-query's node of the statement, for the masking analysis; it is never changed. */
+export interface ClassifiedStatement {
+  command: SqlCommand;
+  tree: unknown;
+}
+
+export type Classification =
+  | { kind: 'Statements'; statements: readonly ClassifiedStatement[] } // none for an empty query
+  | { kind: 'NotUnderstood'; reason: string };

@@ -1,0 +1,192 @@
+// The one interface between the gateway and a protocol. The gateway owns who, whether and when; the protocol owns the
+// wire. Shaped for many channels a session, not for one query at a time.
+import type { Duplex } from 'node:stream';
+import type { Connection, ConnectionSpec } from '../api/connection.ts';
+import type { Command } from '../policy/command.ts';
+import type { Decision, DenialCode } from '../policy/decision.ts';
+import type { ProtocolRules, SessionPolicy } from '../policy/session-policy.ts';
+import type { SessionRecorder } from '../recording/recorder.ts';
+import type { Clock } from '../system/clock.ts';
+import type { Random } from '../system/random.ts';
+import type { Credential } from './credential.ts';
+
+/** What the world outside needs to know to reach a Connection. */
+export interface Description {
+  ports: readonly { name: string; port: number }[];
+  capabilities: readonly ('holds' | 'masking' | 'cancel' | 'channels')[];
+  /** For people: the command that uses it, with `{name}` in place of the grant. */
+  connectCommand: string;
+}
+
+/** The pure half: no I/O, no state. Handed to controllers and policy. */
+export interface ProtocolDefinition {
+  /** Registry name: `postgresql`. */
+  name: string;
+  /** `Connection.spec.type`. */
+  type: ConnectionSpec['type'] | (string & {});
+  rules: ProtocolRules;
+  describe(connection: Connection): Description;
+}
+
+export interface Protocol extends ProtocolDefinition {
+  /**
+   * Serves one client until it or its session ends. Never rejects: whatever a client or target does costs that
+   * client its connection, with the protocol's native error where there is one.
+   */
+  accept(socket: Duplex, context: SessionContext): Promise<void>;
+  /** Logs in once and leaves, for health and conditions. */
+  probe(target: ProbeTarget): Promise<ProbeResult>;
+}
+
+export interface ProbeTarget {
+  connection: { uid: string; name: string; namespace: string; spec: ConnectionSpec };
+  account: string;
+  credential: Credential;
+  dial: Dial;
+  signal: AbortSignal;
+}
+export type ProbeResult = { kind: 'Reachable'; version: string } | { kind: 'Failed'; reason: string; hint: string };
+
+/** Opens a TCP connection that the dial guard approved of. Rejects with DialError. */
+export type Dial = (target: { host: string; port: number }, signal: AbortSignal) => Promise<import('node:net').Socket>;
+
+export class DialError extends Error {
+  readonly code: 'Refused' | 'Unreachable' | 'Forbidden' | 'TimedOut';
+  constructor(code: DialError['code'], message: string, options?: ErrorOptions) {
+    super(message, options);
+    this.name = 'DialError';
+    this.code = code;
+  }
+}
+
+/** TLS material of the listener; protocols that upgrade in-band (PostgreSQL) need it. */
+export interface ServerTls {
+  /** PEM; replaced live when it rotates, so read it at each handshake. */
+  current(): { key: string; cert: string };
+}
+
+/** What a client shows to prove who it is. `user` names no identity. */
+export type Proof = { kind: 'Password'; secret: string };
+
+export type Authentication =
+  | { kind: 'Granted'; session: AuthenticatedSession }
+  /** `message` and `hint` may go to the client; the cause is logged by the gateway, never told. */
+  | { kind: 'Refused'; code: 'InvalidProof' | 'NotActive' | 'Locked' | 'LimitReached' | 'Unavailable'; message: string; hint?: string };
+
+export interface Limits {
+  handshakeMs: number;
+  statementBytes: number;
+  rowBytes: number;
+  /** Bytes of a client that are kept while it waits (holds, slow targets). */
+  clientBufferBytes: number;
+  /** Rows recorded per command. */
+  recordedRows: number;
+  idleTimeoutMs?: number;
+}
+
+/** Everything of the gateway that one accepted socket may use. */
+export interface SessionContext {
+  /** Made at accept; `kill ID` works from now on. */
+  readonly id: string;
+  readonly connection: { uid: string; name: string; namespace: string; spec: ConnectionSpec };
+  readonly client: { address: string; port: number };
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly limits: Limits;
+  readonly tls: ServerTls | undefined;
+  /** Looks up what proves this client; counts failures. One call per handshake. */
+  authenticate(proof: Proof): Promise<Authentication>;
+  /** For protocols whose cancel arrives on a connection of its own: process-wide, shared by all Connections. */
+  readonly cancels: CancelRegistry;
+  log(level: 'debug' | 'info' | 'warn' | 'error', message: string, fields?: Readonly<Record<string, unknown>>): void;
+  /** Aborts when the process must stop at once. */
+  readonly signal: AbortSignal;
+}
+
+/** After authentication: decisions, holds, records and the cut. */
+export interface AuthenticatedSession {
+  readonly principal: { username: string };
+  readonly grant: { name: string; uid: string; policy: string; expiresAtMs: number };
+  readonly account: string;
+  readonly record: SessionRecorder;
+  /** The policy in force now. Cheap; compare `generation` before every command, suspended ones included. */
+  policy(): SessionPolicy;
+  /**
+   * Whether a command may run at all now: grant in force, not locked, heartbeat fresh, records writable.
+   * undefined: yes. Check before every command, and again when a hold is released.
+   */
+  gate(): Gate | undefined;
+  /** Decides by policy alone. Pure, cached by nobody. */
+  decide(command: Command): Decision;
+  /** A new id for a denial, `d-51c0`, to be told and recorded. */
+  denialId(): string;
+  hold(request: HoldRequest): HoldHandle;
+  credential(): Promise<Credential>;
+  dial: Dial;
+  /**
+   * Calls back once, when the session must end now: freeze both directions, cancel what runs at the target, send the
+   * protocol's native error, close. The listener answers when the target's side is gone, for metrics and the record.
+   */
+  onCut(listener: (cut: Cut) => void): void;
+  /** For metrics: nanoseconds the gateway held one command, without waiting for records' disk or for people. */
+  observe: SessionMetrics;
+  /** Ends it: the socket is gone or going. Writes the `end` record. Idempotent. */
+  ended(reason: string, message?: string): void;
+}
+
+export interface SessionMetrics {
+  decision(kind: Decision['kind'], code?: DenialCode): void;
+  masked(values: number): void;
+  latency(milliseconds: number): void;
+}
+
+export interface Gate {
+  code: Extract<DenialCode, 'GrantEnded' | 'Locked' | 'ControllerSilent' | 'RecordsUnwritable' | 'PolicyNotAccepted'>;
+  message: string;
+  hint?: string;
+}
+
+export interface Cut {
+  code: 'Expired' | 'Revoked' | 'Killed' | 'Locked' | 'IdleTimeout' | 'MaxDuration' | 'Shutdown' | 'PolicyChanged' | 'LimitReached';
+  /** Ready for the client: `grant orders-db-7fk2p expired at 15:04:00Z`. */
+  message: string;
+  hint?: string;
+}
+
+export interface HoldRequest {
+  channel?: number;
+  command: Command;
+  decision: Extract<Decision, { kind: 'Hold' }>;
+  /** Masked text for approvers, and how many values it hides. */
+  shown: { text: string; hiddenLiterals: number };
+  /** SHA-256 hex over text, parameters, database, account. */
+  commandHash: string;
+  /** Upper bound from the protocol's side, e.g. below idle_in_transaction_session_timeout. */
+  longestMs?: number;
+}
+
+export type HoldOutcome =
+  | { kind: 'Approved'; by: readonly string[] }
+  | { kind: 'Denied'; by: readonly string[]; reason?: string }
+  | { kind: 'TimedOut' }
+  | { kind: 'Withdrawn' }
+  | { kind: 'Failed'; message: string };
+
+export interface HoldHandle {
+  /** `h-3b7`; known at once. */
+  readonly name: string;
+  readonly untilMs: number;
+  /** An approval given earlier for the same command hash, not used yet: no wait. */
+  readonly preapproved: boolean;
+  /** Never rejects. After `Approved` the approval is used up. */
+  readonly outcome: Promise<HoldOutcome>;
+  /** The client gave up (cancel, disconnect). */
+  withdraw(): void;
+}
+
+/** Cancel keys are the gateway's own; a cancel touches only the session that owns the key. */
+export interface CancelRegistry {
+  register(key: Buffer, cancel: () => void): () => void;
+  /** True if a session owns the key. Constant time in the key. */
+  cancel(key: Buffer): boolean;
+}
