@@ -1,20 +1,47 @@
 // AccessGrant and AccessApproval: a request for access in time, and a vote on it. Both are immutable once created.
 import Type, { type Static } from 'typebox';
 import type { Resource } from './resource.ts';
-import { closed, Conditions, Duration, LocalRef, Name, PinnedRef, ShortText, Stamp, Subject, Timestamp } from './schema.ts';
+import {
+  Conditions,
+  closed,
+  Duration,
+  LocalRef,
+  Name,
+  PinnedRef,
+  ShortText,
+  Stamp,
+  Subject,
+  Timestamp,
+} from './schema.ts';
 
 export const AccessGrantSpec = closed(
   {
     connectionRef: LocalRef,
-    account: Type.Optional(Type.String({ minLength: 1, maxLength: 63, description: 'Account of the Connection; default: the policy’s first.' })),
+    account: Type.Optional(
+      Type.String({
+        minLength: 1,
+        maxLength: 63,
+        description: 'Account of the Connection; default: the policy’s first.',
+      }),
+    ),
     policyRef: Type.Optional(LocalRef),
     duration: Type.Optional(Duration),
     notBefore: Type.Optional(Timestamp),
     reason: Type.Optional(Type.String({ maxLength: 1024 })),
     ticket: Type.Optional(Type.String({ maxLength: 128, description: 'Number in a ticket system.' })),
-    clientKey: Type.Optional(Type.String({ pattern: '^[A-Za-z0-9_-]{43}$', description: 'Raw Ed25519 public key, base64url. Its private half signs the tickets that log in.' })),
+    clientKey: Type.Optional(
+      Type.String({
+        pattern: '^[A-Za-z0-9_-]{43}$',
+        description: 'Raw Ed25519 public key, base64url. Its private half signs the tickets that log in.',
+      }),
+    ),
     extends: Type.Optional(PinnedRef),
-    commandHashes: Type.Optional(Type.Array(Type.String({ pattern: '^[0-9a-f]{64}$' }), { maxItems: 256, description: 'SHA-256 of statements approved beforehand.' })),
+    commandHashes: Type.Optional(
+      Type.Array(Type.String({ pattern: '^[0-9a-f]{64}$' }), {
+        maxItems: 256,
+        description: 'SHA-256 of statements approved beforehand.',
+      }),
+    ),
     breakGlass: Type.Optional(Type.Boolean()),
     beneficiary: Type.Optional(Subject),
     requester: Type.Optional(Stamp),
@@ -31,7 +58,16 @@ export const AccessGrantStatus = closed({
   policy: Type.Optional(closed({ kind: ShortText, name: Name, namespace: Type.Optional(Name), uid: ShortText })),
   account: Type.Optional(ShortText),
   approvals: Type.Optional(
-    Type.Array(closed({ step: ShortText, approver: ShortText, approval: PinnedRef, at: Timestamp, reason: Type.Optional(Type.String({ maxLength: 1024 })) }), { maxItems: 80 }),
+    Type.Array(
+      closed({
+        step: ShortText,
+        approver: ShortText,
+        approval: PinnedRef,
+        at: Timestamp,
+        reason: Type.Optional(Type.String({ maxLength: 1024 })),
+      }),
+      { maxItems: 80 },
+    ),
   ),
   /** What the next step still needs; for people. */
   waitingFor: Type.Optional(Type.String({ maxLength: 1024 })),
@@ -43,7 +79,12 @@ export const AccessGrantStatus = closed({
   message: Type.Optional(Type.String({ maxLength: 1024 })),
   connectCommand: Type.Optional(Type.String({ maxLength: 1024 })),
   conditions: Type.Optional(Conditions),
-  seal: Type.Optional(Type.String({ maxLength: 512, description: 'Controller’s signature over what it decided; without a good one it decides again.' })),
+  seal: Type.Optional(
+    Type.String({
+      maxLength: 512,
+      description: 'Controller’s signature over what it decided; without a good one it decides again.',
+    }),
+  ),
 });
 export type AccessGrantStatus = Static<typeof AccessGrantStatus>;
 export type AccessGrant = Resource<'AccessGrant', AccessGrantSpec, AccessGrantStatus>;
@@ -57,7 +98,10 @@ export const AccessApprovalSpec = closed(
       uid: ShortText,
       item: Type.Optional(Type.String({ maxLength: 256 })),
     }),
-    specHash: Type.String({ pattern: '^[0-9a-f]{64}$', description: 'SHA-256 of the target’s spec as the approver was shown it.' }),
+    specHash: Type.String({
+      pattern: '^[0-9a-f]{64}$',
+      description: 'SHA-256 of the target’s spec as the approver was shown it.',
+    }),
     decision: Type.Enum([...DECISIONS]),
     reason: Type.Optional(Type.String({ maxLength: 1024 })),
     approver: Type.Optional(Stamp),

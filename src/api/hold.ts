@@ -13,7 +13,10 @@ export const CommandHoldSpec = closed({
     groups: Type.Optional(Type.Array(Type.String({ maxLength: 512 }), { maxItems: 512 })),
     aliases: Type.Optional(Type.Array(Type.String({ maxLength: 512 }), { maxItems: 16 })),
   }),
-  command: Type.String({ maxLength: 65536, description: 'The command with what masks and detectors recognise hidden.' }),
+  command: Type.String({
+    maxLength: 65536,
+    description: 'The command with what masks and detectors recognise hidden.',
+  }),
   hiddenLiterals: Type.Integer({ minimum: 0, description: 'How many values are hidden in `command`.' }),
   /** SHA-256 over text, parameters, database and account: what consent is given to. */
   commandHash: Type.String({ pattern: '^[0-9a-f]{64}$' }),
@@ -21,7 +24,10 @@ export const CommandHoldSpec = closed({
   rules: Type.Array(closed({ policy: ShortText, rule: ShortText }), { maxItems: 64 }),
   reason: Type.String({ maxLength: 1024 }),
   /** Every requirement must be met: each rule that held brings its own. */
-  requirements: Type.Array(closed({ rule: ShortText, count: Type.Integer({ minimum: 1 }), approvers: Type.Array(Subject, { maxItems: 64 }) }), { maxItems: 64 }),
+  requirements: Type.Array(
+    closed({ rule: ShortText, count: Type.Integer({ minimum: 1 }), approvers: Type.Array(Subject, { maxItems: 64 }) }),
+    { maxItems: 64 },
+  ),
   requestedAt: Timestamp,
   until: Timestamp,
 });

@@ -1,7 +1,7 @@
 // AccessLock: ends sessions and refuses new ones until lifted.
 import Type, { type Static } from 'typebox';
 import type { Resource } from './resource.ts';
-import { closed, Conditions, LongText, Name, ShortText, Stamp, Timestamp } from './schema.ts';
+import { Conditions, closed, LongText, Name, ShortText, Stamp, Timestamp } from './schema.ts';
 
 export const AccessLockSpec = closed({
   target: closed(
@@ -11,7 +11,14 @@ export const AccessLockSpec = closed({
       connection: Type.Optional(Name),
       everything: Type.Optional(Type.Boolean()),
     },
-    { 'x-kubernetes-validations': [{ rule: '[has(self.user), has(self.group), has(self.connection), has(self.everything)].exists_one(x, x)', message: 'give exactly one of user, group, connection, everything' }] },
+    {
+      'x-kubernetes-validations': [
+        {
+          rule: '[has(self.user), has(self.group), has(self.connection), has(self.everything)].exists_one(x, x)',
+          message: 'give exactly one of user, group, connection, everything',
+        },
+      ],
+    },
   ),
   reason: LongText,
   until: Type.Optional(Timestamp),

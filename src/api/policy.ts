@@ -1,7 +1,7 @@
 // AccessPolicy and ClusterAccessPolicy: who may do what on which Connections, what is held, what is masked.
 import Type, { type Static } from 'typebox';
 import type { Resource } from './resource.ts';
-import { closed, Conditions, ConnectionSelector, Duration, Name, ShortText, Subject, Timestamp } from './schema.ts';
+import { Conditions, ConnectionSelector, closed, Duration, Name, ShortText, Subject, Timestamp } from './schema.ts';
 
 const Pattern = Type.String({ minLength: 1, maxLength: 256 });
 const Patterns = (description: string) => Type.Array(Pattern, { minItems: 1, maxItems: 256, description });
@@ -13,14 +13,25 @@ export const SqlMatcher = closed({
     Type.Array(Type.Enum(['Read', 'Write', 'Define', 'Grant', 'Execute', 'Session']), {
       minItems: 1,
       maxItems: 6,
-      description: 'What the statement does, seen through CTEs, EXPLAIN ANALYZE, COPY, DO and calls: Read rows, Write rows, Define schema, Grant privileges, Execute functions with effects, change Session state.',
+      description:
+        'What the statement does, seen through CTEs, EXPLAIN ANALYZE, COPY, DO and calls: Read rows, Write rows, Define schema, Grant privileges, Execute functions with effects, change Session state.',
     }),
   ),
-  statements: Type.Optional(Patterns('Statement kinds as PostgreSQL’s command tags spell them: `DROP TABLE`, `DELETE`, `COPY`; `*` matches any run of characters.')),
-  tables: Type.Optional(Patterns('Relations as `schema.table`, with `*`; a name without a dot means that table in any schema.')),
+  statements: Type.Optional(
+    Patterns(
+      'Statement kinds as PostgreSQL’s command tags spell them: `DROP TABLE`, `DELETE`, `COPY`; `*` matches any run of characters.',
+    ),
+  ),
+  tables: Type.Optional(
+    Patterns('Relations as `schema.table`, with `*`; a name without a dot means that table in any schema.'),
+  ),
   columns: Type.Optional(Patterns('Columns as `schema.table.column`, with `*`.')),
   functions: Type.Optional(Patterns('Functions as `schema.function`, with `*`.')),
-  unbounded: Type.Optional(Type.Boolean({ description: 'true: only UPDATE and DELETE that have no WHERE, or one that is always true, and TRUNCATE.' })),
+  unbounded: Type.Optional(
+    Type.Boolean({
+      description: 'true: only UPDATE and DELETE that have no WHERE, or one that is always true, and TRUNCATE.',
+    }),
+  ),
 });
 export type SqlMatcher = Static<typeof SqlMatcher>;
 
@@ -28,12 +39,27 @@ export const PRESETS = ['ReadOnly', 'ReadWrite', 'HoldSchemaAndPrivilegeChanges'
 
 export const Rule = closed(
   {
-    name: Type.String({ minLength: 1, maxLength: 63, pattern: '^[a-z0-9]([-a-z0-9]*[a-z0-9])?$', description: 'Named in every decision it makes.' }),
-    action: Type.Optional(Type.Enum(['Allow', 'Deny', 'Hold'], { description: 'Deny beats Hold beats Allow; what no rule matches is denied.' })),
-    preset: Type.Optional(Type.Enum([...PRESETS], { description: 'A ready-made set of rules instead of `action`; `sallyport explain preset NAME` prints it.' })),
+    name: Type.String({
+      minLength: 1,
+      maxLength: 63,
+      pattern: '^[a-z0-9]([-a-z0-9]*[a-z0-9])?$',
+      description: 'Named in every decision it makes.',
+    }),
+    action: Type.Optional(
+      Type.Enum(['Allow', 'Deny', 'Hold'], {
+        description: 'Deny beats Hold beats Allow; what no rule matches is denied.',
+      }),
+    ),
+    preset: Type.Optional(
+      Type.Enum([...PRESETS], {
+        description: 'A ready-made set of rules instead of `action`; `sallyport explain preset NAME` prints it.',
+      }),
+    ),
     sql: Type.Optional(SqlMatcher),
     exempt: Type.Optional(Subjects('Subjects the rule does not apply to. Deny and Hold only.')),
-    message: Type.Optional(Type.String({ minLength: 1, maxLength: 512, description: 'Told to the person who is denied or held.' })),
+    message: Type.Optional(
+      Type.String({ minLength: 1, maxLength: 512, description: 'Told to the person who is denied or held.' }),
+    ),
     hold: Type.Optional(
       closed({
         approvers: Subjects('Who may consent. An empty list is nobody.'),
@@ -45,8 +71,16 @@ export const Rule = closed(
   {
     'x-kubernetes-validations': [
       { rule: 'has(self.action) != has(self.preset)', message: 'give exactly one of action and preset' },
-      { rule: "!has(self.action) || self.action != 'Hold' || has(self.hold)", message: 'action Hold needs hold.approvers', fieldPath: '.hold' },
-      { rule: "!has(self.exempt) || !has(self.action) || self.action != 'Allow'", message: 'exempt belongs to Deny and Hold rules only', fieldPath: '.exempt' },
+      {
+        rule: "!has(self.action) || self.action != 'Hold' || has(self.hold)",
+        message: 'action Hold needs hold.approvers',
+        fieldPath: '.hold',
+      },
+      {
+        rule: "!has(self.exempt) || !has(self.action) || self.action != 'Allow'",
+        message: 'exempt belongs to Deny and Hold rules only',
+        fieldPath: '.exempt',
+      },
     ],
   },
 );
@@ -58,30 +92,63 @@ export const Mask = closed(
   {
     name: Type.String({ minLength: 1, maxLength: 63, pattern: '^[a-z0-9]([-a-z0-9]*[a-z0-9])?$' }),
     columns: Type.Optional(Patterns('Columns to mask as `schema.table.column`, with `*`.')),
-    detectors: Type.Optional(Type.Array(Type.Enum([...DETECTORS]), { minItems: 1, maxItems: 8, description: 'Contents to mask in any text that no column names; a second net.' })),
-    with: Type.Optional(
-      Type.Enum(['Redact', 'Last4', 'Email', 'Null'], {
-        description: 'Redact: every character becomes `*`. Last4: all but the last four. Email: `a***@example.com`. Null: the value is NULL. Default Redact. Never longer than the input.',
+    detectors: Type.Optional(
+      Type.Array(Type.Enum([...DETECTORS]), {
+        minItems: 1,
+        maxItems: 8,
+        description: 'Contents to mask in any text that no column names; a second net.',
       }),
     ),
-    predicates: Type.Optional(Type.Enum(['Deny', 'Equality', 'Any'], { description: 'Whether a masked column may be compared or sorted by. Default Deny.' })),
+    with: Type.Optional(
+      Type.Enum(['Redact', 'Last4', 'Email', 'Null'], {
+        description:
+          'Redact: every character becomes `*`. Last4: all but the last four. Email: `a***@example.com`. Null: the value is NULL. Default Redact. Never longer than the input.',
+      }),
+    ),
+    predicates: Type.Optional(
+      Type.Enum(['Deny', 'Equality', 'Any'], {
+        description: 'Whether a masked column may be compared or sorted by. Default Deny.',
+      }),
+    ),
     exempt: Type.Optional(Subjects('Subjects who see the clear value.')),
   },
-  { 'x-kubernetes-validations': [{ rule: 'has(self.columns) != has(self.detectors)', message: 'give exactly one of columns and detectors' }] },
+  {
+    'x-kubernetes-validations': [
+      { rule: 'has(self.columns) != has(self.detectors)', message: 'give exactly one of columns and detectors' },
+    ],
+  },
 );
 export type Mask = Static<typeof Mask>;
 
 const ruleFields = {
-  enforcement: Type.Optional(Type.Enum(['Enforce', 'Warn'], { description: 'Warn records what would have been denied or held and lets it pass; masks always apply. Default Enforce.' })),
-  rules: Type.Optional(Type.Array(Rule, { maxItems: 128, 'x-kubernetes-list-type': 'map', 'x-kubernetes-list-map-keys': ['name'] })),
-  masking: Type.Optional(Type.Array(Mask, { maxItems: 64, 'x-kubernetes-list-type': 'map', 'x-kubernetes-list-map-keys': ['name'] })),
-  trustedFunctions: Type.Optional(Type.Array(Pattern, { maxItems: 256, description: 'User functions (`schema.function`) that may run beside masked data because somebody has read them.' })),
+  enforcement: Type.Optional(
+    Type.Enum(['Enforce', 'Warn'], {
+      description:
+        'Warn records what would have been denied or held and lets it pass; masks always apply. Default Enforce.',
+    }),
+  ),
+  rules: Type.Optional(
+    Type.Array(Rule, { maxItems: 128, 'x-kubernetes-list-type': 'map', 'x-kubernetes-list-map-keys': ['name'] }),
+  ),
+  masking: Type.Optional(
+    Type.Array(Mask, { maxItems: 64, 'x-kubernetes-list-type': 'map', 'x-kubernetes-list-map-keys': ['name'] }),
+  ),
+  trustedFunctions: Type.Optional(
+    Type.Array(Pattern, {
+      maxItems: 256,
+      description: 'User functions (`schema.function`) that may run beside masked data because somebody has read them.',
+    }),
+  ),
   session: Type.Optional(
     closed({
       idleTimeout: Type.Optional(Duration),
       maxDuration: Type.Optional(Duration),
       reauthenticate: Type.Optional(Duration),
-      ticketUntilExpiry: Type.Optional(Type.Boolean({ description: 'Whether `dsn --until-expiry` may print a ticket that works to the grant’s end. Default false.' })),
+      ticketUntilExpiry: Type.Optional(
+        Type.Boolean({
+          description: 'Whether `dsn --until-expiry` may print a ticket that works to the grant’s end. Default false.',
+        }),
+      ),
     }),
   ),
 };
@@ -96,31 +163,69 @@ export type ApprovalStep = Static<typeof ApprovalStep>;
 export const AccessPolicySpec = closed({
   connectionSelector: ConnectionSelector,
   subjects: Type.Array(Subject, { minItems: 1, maxItems: 128, description: 'Who gets this policy’s allows.' }),
-  accounts: Type.Array(ShortText, { minItems: 1, maxItems: 16, description: 'Accounts of the Connection that may be used; the first is the default.' }),
-  access: Type.Optional(Type.Enum(['Grant', 'Standing'], { description: 'Grant: each use needs an AccessGrant with its approvals. Standing: `connect` makes one that needs none. Default Grant.' })),
+  accounts: Type.Array(ShortText, {
+    minItems: 1,
+    maxItems: 16,
+    description: 'Accounts of the Connection that may be used; the first is the default.',
+  }),
+  access: Type.Optional(
+    Type.Enum(['Grant', 'Standing'], {
+      description:
+        'Grant: each use needs an AccessGrant with its approvals. Standing: `connect` makes one that needs none. Default Grant.',
+    }),
+  ),
   maxDuration: Type.Optional(Duration),
   approval: Type.Optional(
     closed({
       timeout: Type.Optional(Duration),
-      steps: Type.Array(ApprovalStep, { minItems: 1, maxItems: 8, 'x-kubernetes-list-type': 'map', 'x-kubernetes-list-map-keys': ['name'] }),
+      steps: Type.Array(ApprovalStep, {
+        minItems: 1,
+        maxItems: 8,
+        'x-kubernetes-list-type': 'map',
+        'x-kubernetes-list-map-keys': ['name'],
+      }),
     }),
   ),
-  breakGlass: Type.Optional(closed({ subjects: Subjects('Who may skip the approval steps.'), maxDuration: Type.Optional(Duration), reviewers: Subjects('Who signs off afterwards.') })),
-  review: Type.Optional(closed({ everyDays: Type.Integer({ minimum: 1, maximum: 3650 }), reviewers: Subjects('Who recertifies.'), onStale: Type.Optional(Type.Enum(['RequireApproval', 'Deny'])) })),
-  delegators: Type.Optional(Type.Array(closed({ subject: Subject, notAfter: Timestamp }), { maxItems: 16, description: 'Robots that may commit grants for others, until `notAfter`.' })),
+  breakGlass: Type.Optional(
+    closed({
+      subjects: Subjects('Who may skip the approval steps.'),
+      maxDuration: Type.Optional(Duration),
+      reviewers: Subjects('Who signs off afterwards.'),
+    }),
+  ),
+  review: Type.Optional(
+    closed({
+      everyDays: Type.Integer({ minimum: 1, maximum: 3650 }),
+      reviewers: Subjects('Who recertifies.'),
+      onStale: Type.Optional(Type.Enum(['RequireApproval', 'Deny'])),
+    }),
+  ),
+  delegators: Type.Optional(
+    Type.Array(closed({ subject: Subject, notAfter: Timestamp }), {
+      maxItems: 16,
+      description: 'Robots that may commit grants for others, until `notAfter`.',
+    }),
+  ),
   ...ruleFields,
 });
 export type AccessPolicySpec = Static<typeof AccessPolicySpec>;
 
-export const ClusterAccessPolicySpec = closed({
-  namespaces: Type.Optional(Type.Array(Name, { maxItems: 256, description: 'Namespaces it covers; absent: all.' })),
-  connectionSelector: Type.Optional(ConnectionSelector),
-  ...ruleFields,
-}, {
-  'x-kubernetes-validations': [
-    { rule: "!has(self.rules) || self.rules.all(r, has(r.action) && r.action != 'Allow' || has(r.preset) && r.preset == 'HoldSchemaAndPrivilegeChanges')", message: 'a ClusterAccessPolicy only tightens: its rules Deny or Hold', fieldPath: '.rules' },
-  ],
-});
+export const ClusterAccessPolicySpec = closed(
+  {
+    namespaces: Type.Optional(Type.Array(Name, { maxItems: 256, description: 'Namespaces it covers; absent: all.' })),
+    connectionSelector: Type.Optional(ConnectionSelector),
+    ...ruleFields,
+  },
+  {
+    'x-kubernetes-validations': [
+      {
+        rule: "!has(self.rules) || self.rules.all(r, has(r.action) && r.action != 'Allow' || has(r.preset) && r.preset == 'HoldSchemaAndPrivilegeChanges')",
+        message: 'a ClusterAccessPolicy only tightens: its rules Deny or Hold',
+        fieldPath: '.rules',
+      },
+    ],
+  },
+);
 export type ClusterAccessPolicySpec = Static<typeof ClusterAccessPolicySpec>;
 
 export const PolicyStatus = closed({

@@ -41,10 +41,25 @@ export const PinnedRef = closed({ name: Name, uid: ShortText });
 /** Somebody a policy names. Matching is by exact octets. */
 export const Subject = closed({
   kind: Type.Enum(['User', 'Group', 'ServiceAccount', 'Claim'], { description: 'What `name` names.' }),
-  name: Type.Optional(Type.String({ minLength: 1, maxLength: 256, description: 'User or group as its provider spells it; a ServiceAccount by its name.' })),
-  namespace: Type.Optional(Type.String({ maxLength: 63, description: 'Namespace of a ServiceAccount; default: the policy’s own.' })),
-  provider: Type.Optional(Type.String({ maxLength: 253, description: 'IdentityProvider that issued the claims of a Claim subject.' })),
-  claims: Type.Optional(Type.Record(Type.String(), Type.String({ maxLength: 512 }), { maxProperties: 16, description: 'Claims of a workload token that must be equal as text.' })),
+  name: Type.Optional(
+    Type.String({
+      minLength: 1,
+      maxLength: 256,
+      description: 'User or group as its provider spells it; a ServiceAccount by its name.',
+    }),
+  ),
+  namespace: Type.Optional(
+    Type.String({ maxLength: 63, description: 'Namespace of a ServiceAccount; default: the policy’s own.' }),
+  ),
+  provider: Type.Optional(
+    Type.String({ maxLength: 253, description: 'IdentityProvider that issued the claims of a Claim subject.' }),
+  ),
+  claims: Type.Optional(
+    Type.Record(Type.String(), Type.String({ maxLength: 512 }), {
+      maxProperties: 16,
+      description: 'Claims of a workload token that must be equal as text.',
+    }),
+  ),
 });
 export type Subject = Static<typeof Subject>;
 
@@ -55,10 +70,14 @@ export const Stamp = closed({
   uid: Type.Optional(Type.String({ maxLength: 256 })),
   groups: Type.Optional(Type.Array(Type.String({ maxLength: 512 }), { maxItems: 512 })),
   aliases: Type.Optional(Type.Array(Type.String({ maxLength: 512 }), { maxItems: 16 })),
-  specHash: Type.Optional(Type.String({ maxLength: 64, description: 'SHA-256 of the canonical spec without its stamp.' })),
+  specHash: Type.Optional(
+    Type.String({ maxLength: 64, description: 'SHA-256 of the canonical spec without its stamp.' }),
+  ),
   nonce: Type.Optional(Type.String({ maxLength: 64 })),
   at: Type.Optional(Timestamp),
-  seal: Type.Optional(Type.String({ maxLength: 256, description: 'Signature over specHash, nonce, time and identity.' })),
+  seal: Type.Optional(
+    Type.String({ maxLength: 256, description: 'Signature over specHash, nonce, time and identity.' }),
+  ),
   proof: Type.Optional(Type.String({ maxLength: 16384 })),
 });
 export type Stamp = Static<typeof Stamp>;
@@ -72,11 +91,20 @@ export const Condition = closed({
   message: Type.String({ maxLength: 32768 }),
 });
 export type Condition = Static<typeof Condition>;
-export const Conditions = Type.Array(Condition, { maxItems: 16, 'x-kubernetes-list-type': 'map', 'x-kubernetes-list-map-keys': ['type'] });
+export const Conditions = Type.Array(Condition, {
+  maxItems: 16,
+  'x-kubernetes-list-type': 'map',
+  'x-kubernetes-list-map-keys': ['type'],
+});
 
 /** Which Connections of the namespace a policy is about; empty selects all of them. */
 export const ConnectionSelector = closed({
   names: Type.Optional(Type.Array(Name, { maxItems: 64, description: 'Connections by name.' })),
-  matchLabels: Type.Optional(Type.Record(Type.String(), Type.String({ maxLength: 63 }), { maxProperties: 32, description: 'Labels the Connection must carry.' })),
+  matchLabels: Type.Optional(
+    Type.Record(Type.String(), Type.String({ maxLength: 63 }), {
+      maxProperties: 32,
+      description: 'Labels the Connection must carry.',
+    }),
+  ),
 });
 export type ConnectionSelector = Static<typeof ConnectionSelector>;

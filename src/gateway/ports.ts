@@ -1,6 +1,13 @@
 // What the gateway is handed by whoever composes the process. Local mode and the cluster differ only here.
 import type { CommandHoldSpec } from '../api/hold.ts';
-import type { BundleGrant, HeartbeatShard, OverlayShard, PolicyShard, Release, ShardEnvelope } from '../policy/bundle.ts';
+import type {
+  BundleGrant,
+  HeartbeatShard,
+  OverlayShard,
+  PolicyShard,
+  Release,
+  ShardEnvelope,
+} from '../policy/bundle.ts';
 
 /** One Connection's bundle, verified. */
 export interface BundleView {
@@ -29,5 +36,8 @@ export interface ControlPlane {
   /** Creates the CommandHold; resolves with its uid. The decision comes back as a Release in the bundle. */
   openHold(hold: { name: string; namespace: string; spec: CommandHoldSpec }): Promise<{ uid: string }>;
   /** Tells how a hold ended on the proxy's side: withdrawn, timed out, or its approval was used. */
-  closeHold(hold: { name: string; namespace: string; uid: string }, event: 'Withdrawn' | 'TimedOut' | 'Used'): Promise<void>;
+  closeHold(
+    hold: { name: string; namespace: string; uid: string },
+    event: 'Withdrawn' | 'TimedOut' | 'Used',
+  ): Promise<void>;
 }

@@ -29,7 +29,9 @@ export function trustedKeyOf(key: SigningKey): TrustedKey {
 
 function signedBytes(envelope: Omit<ShardEnvelope, 'payload' | 'signatures'>): Buffer {
   const { connectionUid, shard, epoch, sequence, format, payloadHash } = envelope;
-  return Buffer.from(`sallyport-bundle\n${canonicalJson({ connectionUid, shard, epoch, sequence, format, payloadHash })}`);
+  return Buffer.from(
+    `sallyport-bundle\n${canonicalJson({ connectionUid, shard, epoch, sequence, format, payloadHash })}`,
+  );
 }
 
 export function signShard(
@@ -45,7 +47,11 @@ export function signShard(
     format: BUNDLE_FORMAT,
     payloadHash: sha256Hex(payload),
   };
-  return { ...head, payload, signatures: [{ keyId: key.keyId, signature: sign(null, signedBytes(head), key.privateKey).toString('base64') }] };
+  return {
+    ...head,
+    payload,
+    signatures: [{ keyId: key.keyId, signature: sign(null, signedBytes(head), key.privateKey).toString('base64') }],
+  };
 }
 
 export type ShardVerdict =

@@ -71,7 +71,12 @@ export type Proof = { kind: 'Password'; secret: string };
 export type Authentication =
   | { kind: 'Granted'; session: AuthenticatedSession }
   /** `message` and `hint` may go to the client; the cause is logged by the gateway, never told. */
-  | { kind: 'Refused'; code: 'InvalidProof' | 'NotActive' | 'Locked' | 'LimitReached' | 'Unavailable'; message: string; hint?: string };
+  | {
+      kind: 'Refused';
+      code: 'InvalidProof' | 'NotActive' | 'Locked' | 'LimitReached' | 'Unavailable';
+      message: string;
+      hint?: string;
+    };
 
 export interface Limits {
   handshakeMs: number;
@@ -147,7 +152,16 @@ export interface Gate {
 }
 
 export interface Cut {
-  code: 'Expired' | 'Revoked' | 'Killed' | 'Locked' | 'IdleTimeout' | 'MaxDuration' | 'Shutdown' | 'PolicyChanged' | 'LimitReached';
+  code:
+    | 'Expired'
+    | 'Revoked'
+    | 'Killed'
+    | 'Locked'
+    | 'IdleTimeout'
+    | 'MaxDuration'
+    | 'Shutdown'
+    | 'PolicyChanged'
+    | 'LimitReached';
   /** Ready for the client: `grant orders-db-7fk2p expired at 15:04:00Z`. */
   message: string;
   hint?: string;

@@ -19,7 +19,10 @@ export interface ObjectKey {
 }
 
 /** Who asks: a person or workload, or the operator itself. */
-export type Actor = { kind: 'Operator' } | { kind: 'Proxy'; replica: string } | { kind: 'Person'; principal: Principal };
+export type Actor =
+  | { kind: 'Operator' }
+  | { kind: 'Proxy'; replica: string }
+  | { kind: 'Person'; principal: Principal };
 
 export type StoreResult<T> =
   | { kind: 'Ok'; value: T }
@@ -39,17 +42,33 @@ export interface ResourceStore {
    * Calls back for each change after `from` (a list's resourceVersion), in order. `onGone`: too old, list again.
    * Returns the function that stops it.
    */
-  watch<R extends Resource>(kind: KindName, from: string, onEvent: (event: WatchEvent<R>) => void, onGone: () => void): () => void;
+  watch<R extends Resource>(
+    kind: KindName,
+    from: string,
+    onEvent: (event: WatchEvent<R>) => void,
+    onGone: () => void,
+  ): () => void;
   /** Validates, stamps `spec.requester` / `spec.approver` from the actor, fills metadata. `generateName` when name ends in `-`. */
   create<R extends Resource>(actor: Actor, object: NewObject): Promise<StoreResult<R>>;
   /** Replaces status if `resourceVersion` is still the current one. Operator and proxies only. */
-  applyStatus<R extends Resource>(actor: Actor, key: ObjectKey, resourceVersion: string, status: unknown): Promise<StoreResult<R>>;
+  applyStatus<R extends Resource>(
+    actor: Actor,
+    key: ObjectKey,
+    resourceVersion: string,
+    status: unknown,
+  ): Promise<StoreResult<R>>;
   delete(actor: Actor, key: ObjectKey, uid?: string): Promise<StoreResult<undefined>>;
 }
 
 export interface NewObject {
   apiVersion: string;
   kind: KindName;
-  metadata: { name: string; namespace?: string; labels?: Record<string, string>; annotations?: Record<string, string>; ownerReferences?: Resource['metadata']['ownerReferences'] };
+  metadata: {
+    name: string;
+    namespace?: string;
+    labels?: Record<string, string>;
+    annotations?: Record<string, string>;
+    ownerReferences?: Resource['metadata']['ownerReferences'];
+  };
   spec: unknown;
 }

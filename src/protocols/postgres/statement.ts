@@ -45,7 +45,12 @@ export interface SqlFacts {
   functions: readonly FunctionUse[];
   /** UPDATE or DELETE without WHERE or with one that is trivially true, TRUNCATE; anywhere in the statement. */
   unbounded: boolean;
-  copy?: { direction: 'In' | 'Out'; place: 'Client' | 'File' | 'Program'; relation?: { schema?: string; name: string }; query: boolean };
+  copy?: {
+    direction: 'In' | 'Out';
+    place: 'Client' | 'File' | 'Program';
+    relation?: { schema?: string; name: string };
+    query: boolean;
+  };
   session?: SessionEffect;
   /** Byte range of the statement in the text it came in. */
   start: number;

@@ -27,7 +27,11 @@ export interface SessionMasking {
   /** Version of the catalog it was resolved against; a review of an older version is void. */
   readonly catalogVersion: number;
   /** Literals of a statement hidden for records and approvers; parameters compared with masked columns too. */
-  redact(statement: ClassifiedStatement | undefined, text: string, parameters: readonly (string | null)[]): RedactedCommand;
+  redact(
+    statement: ClassifiedStatement | undefined,
+    text: string,
+    parameters: readonly (string | null)[],
+  ): RedactedCommand;
   /** Hides what detectors recognise in free text (errors, notices, names). */
   scrub(text: string): string;
 }
