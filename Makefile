@@ -1,0 +1,71 @@
+# Every target installs what it needs first. `make help` lists them.
+SHELL := /bin/sh
+export PATH := $(CURDIR)/node_modules/.bin:$(PATH)
+export NODE_NO_WARNINGS := 1
+NPM := npm --no-update-notifier --no-fund --no-audit --loglevel=error
+.DEFAULT_GOAL := help
+.PHONY: help demo test unit integration hostile fuzz conformance coverage bench generate verify accept-slice campaign clean
+
+help: ## Show this list
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+node_modules/.installed: package.json package-lock.json .npmrc
+	@echo "Installing packages (about 30 s the first time) ..."
+	@$(NPM) ci
+	@touch $@
+
+demo: node_modules/.installed ## Tell the whole story on this machine; KEEP=1 leaves it running to try by hand
+	@scripts/tools.sh demo
+	@node scripts/demo/main.ts
+
+test: node_modules/.installed ## Unit, integration and hostile tests against real servers
+	@scripts/tools.sh test
+	@node scripts/test.ts unit integration hostile
+
+unit: node_modules/.installed ## Unit tests alone (seconds)
+	@node scripts/test.ts unit
+
+integration: node_modules/.installed ## Integration tests against real servers
+	@scripts/tools.sh test
+	@node scripts/test.ts integration
+
+hostile: node_modules/.installed ## Attempts to leak, bypass and break
+	@scripts/tools.sh test
+	@node scripts/test.ts hostile
+
+fuzz: node_modules/.installed ## Fuzzing with a seeded sample; FUZZ_RUNS=100000 for more
+	@node scripts/test.ts fuzz
+
+conformance: node_modules/.installed ## Other people's drivers and clients through the gateway
+	@scripts/tools.sh conformance
+	@node scripts/test.ts conformance
+
+coverage: node_modules/.installed ## Line coverage of the policy engine and the PostgreSQL protocol
+	@scripts/tools.sh test
+	@node scripts/coverage.ts
+
+bench: node_modules/.installed ## Measure against direct and peers; writes docs/performance.md. BENCH_SECONDS, BENCH_ROUNDS
+	@scripts/tools.sh bench
+	@node test/bench/main.ts
+
+generate: node_modules/.installed ## Rewrite everything that is generated: CRDs, reference
+	@node scripts/generate.ts
+
+verify: node_modules/.installed ## What must hold before a change lands: generated files, lint, types, tests
+	@node scripts/generate.ts --check
+	@npm run --silent lint
+	@npm run --silent types
+	@$(MAKE) --no-print-directory test
+
+accept-slice: node_modules/.installed ## Run every acceptance criterion of the PostgreSQL slice, one line each
+	@scripts/tools.sh conformance
+	@scripts/tools.sh bench
+	@node test/acceptance/slice.ts
+
+campaign: node_modules/.installed ## The slow suites at full size, by hand
+	@FUZZ_RUNS=20000 $(MAKE) --no-print-directory fuzz
+	@ACCEPT_FULL=1 $(MAKE) --no-print-directory accept-slice
+	@BENCH_SECONDS=10 BENCH_ROUNDS=5 $(MAKE) --no-print-directory bench
+
+clean: ## Remove installed packages and build output
+	@rm -rf node_modules dist coverage

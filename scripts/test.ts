@@ -1,0 +1,39 @@
+// Runs named test suites with node:test and says at the end what passed, failed and was skipped, with reasons.
+import { spawn } from 'node:child_process';
+import { globSync } from 'node:fs';
+
+const SUITES: Readonly<Record<string, { files: readonly string[]; concurrency: number; timeoutMs: number }>> = {
+  unit: { files: ['src/**/*.test.ts', 'scripts/**/*.test.ts'], concurrency: 2, timeoutMs: 120_000 },
+  integration: { files: ['test/integration/**/*.test.ts'], concurrency: 1, timeoutMs: 300_000 },
+  hostile: { files: ['test/hostile/**/*.test.ts'], concurrency: 1, timeoutMs: 300_000 },
+  fuzz: { files: ['test/fuzz/**/*.test.ts'], concurrency: 1, timeoutMs: 600_000 },
+  conformance: { files: ['test/conformance/**/*.test.ts'], concurrency: 1, timeoutMs: 600_000 },
+};
+
+async function runSuite(name: string): Promise<boolean> {
+  const suite = SUITES[name];
+  if (suite === undefined) {
+    console.error(`test: no suite "${name}"; there are ${Object.keys(SUITES).join(', ')}`);
+    return false;
+  }
+  const files = suite.files.flatMap((pattern) => globSync(pattern)).sort();
+  if (files.length === 0) {
+    console.error(`test: suite ${name} has no file`);
+    return false;
+  }
+  console.log(`\n# ${name}: ${files.length} files`);
+  const started = performance.now();
+  const child = spawn(
+    process.execPath,
+    ['--test', `--test-concurrency=${suite.concurrency}`, `--test-timeout=${suite.timeoutMs}`, '--test-reporter=./scripts/test-reporter.ts', ...files],
+    { stdio: 'inherit', env: { ...process.env, NODE_NO_WARNINGS: '1' } },
+  );
+  const code = await new Promise<number | null>((resolve) => child.once('exit', resolve));
+  console.log(`# ${name}: ${code === 0 ? 'ok' : 'FAILED'} in ${((performance.now() - started) / 1000).toFixed(1)} s`);
+  return code === 0;
+}
+
+const names = process.argv.slice(2);
+let ok = names.length > 0;
+for (const name of names) ok = (await runSuite(name)) && ok;
+process.exitCode = ok ? 0 : 1;

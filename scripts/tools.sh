@@ -1,0 +1,53 @@
+#!/bin/sh
+# Brings the programs that the demo, tests and benchmarks run beside Sallyport: PostgreSQL clients, a second server
+# version, pgbouncer, other people's drivers. Root installs Debian packages; anybody else gets them unpacked into a cache
+# folder where apt allows it. What can not be had is named, and the tests that need it say so when they skip.
+set -eu
+purpose=${1:?usage: tools.sh demo|test|bench|conformance}
+cache=${SALLYPORT_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/sallyport}
+
+have() { command -v "$1" >/dev/null 2>&1 || [ -x "/usr/sbin/$1" ] || [ -x "/usr/lib/postgresql/15/bin/$1" ]; }
+
+updated=
+install_packages() {
+  [ "$(id -u)" = 0 ] || return 1
+  command -v apt-get >/dev/null 2>&1 || return 1
+  echo "Installing Debian packages: $*" >&2
+  [ -n "$updated" ] || { apt-get update -qq >/dev/null 2>&1 || true; updated=1; }
+  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null 2>&1
+}
+
+# PostgreSQL's own package starts a cluster of its own on installation; nobody asked for one.
+no_cluster() {
+  [ "$(id -u)" = 0 ] || return 0
+  [ -e /etc/postgresql-common/createcluster.conf ] && return 0
+  mkdir -p /etc/postgresql-common && echo 'create_main_cluster = false' >/etc/postgresql-common/createcluster.conf
+}
+
+case $purpose in
+demo) have psql || install_packages postgresql-client || true ;;
+test)
+  have psql || install_packages postgresql-client || true
+  [ -x /usr/lib/postgresql/15/bin/postgres ] || { no_cluster; install_packages postgresql-15 || true; }
+  ;;
+bench)
+  have pgbench && [ -x /usr/lib/postgresql/15/bin/postgres ] || { no_cluster; install_packages postgresql-15 postgresql-client postgresql-contrib || true; }
+  have pgbouncer || install_packages pgbouncer || true
+  ;;
+conformance)
+  have psql && have pgbench || { no_cluster; install_packages postgresql-15 postgresql-client postgresql-contrib || true; }
+  [ -x /usr/lib/postgresql/15/bin/postgres ] || { no_cluster; install_packages postgresql-15 || true; }
+  if [ ! -x "$cache/python/bin/python" ] && { command -v python3 >/dev/null 2>&1 || install_packages python3 python3-venv; }; then
+    echo "Installing psycopg ..." >&2
+    { python3 -m venv "$cache/python" || { install_packages python3-venv && python3 -m venv "$cache/python"; }; } &&
+      "$cache/python/bin/pip" install --quiet --disable-pip-version-check 'psycopg[binary]==3.2.13' 'SQLAlchemy==2.0.44' || rm -rf "$cache/python"
+  fi
+  have javac || install_packages openjdk-17-jdk-headless || true
+  if [ ! -f "$cache/java/postgresql-42.7.8.jar" ] && { have mvn || install_packages maven; }; then
+    echo "Fetching pgjdbc ..." >&2
+    mkdir -p "$cache/java"
+    mvn -q -B dependency:copy -Dartifact=org.postgresql:postgresql:42.7.8 -DoutputDirectory="$cache/java" >/dev/null 2>&1 || true
+  fi
+  ;;
+*) echo "tools.sh: unknown purpose $purpose" >&2; exit 2 ;;
+esac
