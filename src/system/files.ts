@@ -5,7 +5,9 @@ import fs from 'node:fs';
 export interface Files {
   openSync(path: string, flags: string, mode?: number): number;
   writeSync(fd: number, bytes: Uint8Array, offset: number, length: number, position?: number | null): number;
+  readSync(fd: number, bytes: Uint8Array, offset: number, length: number, position: number): number;
   fdatasync(fd: number, done: (error: NodeJS.ErrnoException | null) => void): void;
+  fsync(fd: number, done: (error: NodeJS.ErrnoException | null) => void): void;
   fsyncSync(fd: number): void;
   closeSync(fd: number): void;
   ftruncateSync(fd: number, length: number): void;
