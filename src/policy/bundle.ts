@@ -87,6 +87,8 @@ export interface BundleGrant {
   notBeforeMs: number;
   expiresAtMs: number;
   ticketUntilExpiry: boolean;
+  /** Uid of the grant it continues: that one's live sessions move to this one when theirs ends. */
+  extends?: string;
 }
 export interface GrantsShard {
   grants: BundleGrant[];

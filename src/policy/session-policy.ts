@@ -42,6 +42,8 @@ export interface SessionRule {
 export interface SessionPolicy {
   /** Rises with every change that could alter a decision; compare before trusting a cached one. */
   generation: number;
+  /** The policy whose allows these are, `namespace/name`; for messages. */
+  policy?: string;
   /** Policies that are not accepted: non-empty means everything is denied. */
   broken: readonly { policy: string; problem: string }[];
   denies: readonly SessionRule[];
@@ -49,6 +51,8 @@ export interface SessionPolicy {
   allows: readonly SessionRule[];
   masks: readonly CompiledMask[];
   trustedFunctions: readonly string[];
+  /** Rules and masks that this principal is exempt from, so that explanations can say so. */
+  exempted?: readonly RuleRef[];
   /** One Allow without a matcher, no other rule, no mask: commands need not be understood. */
   transparent: RuleRef | undefined;
 }

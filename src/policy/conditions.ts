@@ -1,0 +1,53 @@
+// What a policy's status says of it: the Accepted condition, with a sentence that says what to do.
+import type { CompiledPolicy } from './bundle.ts';
+
+export interface PolicyCondition {
+  type: 'Accepted';
+  status: 'True' | 'False';
+  reason: 'Accepted' | 'SelectsNothing' | 'Invalid';
+  message: string;
+}
+
+/** From the policy as compiled for each Connection it selects (`on`: the Connection's name, for the message). */
+export function conditionsFor(compiled: readonly { on: string; policy: CompiledPolicy }[]): PolicyCondition[] {
+  const bad = compiled.filter(({ policy }) => !policy.accepted);
+  if (bad.length > 0) {
+    const problems = new Map<string, string[]>();
+    for (const { on, policy } of bad) {
+      const problem = policy.problem ?? 'it is not accepted';
+      problems.set(problem, [...(problems.get(problem) ?? []), on]);
+    }
+    const told = [...problems].map(([problem, on]) => `on ${list(on)}: ${problem}`).join('. ');
+    return [
+      {
+        type: 'Accepted',
+        status: 'False',
+        reason: 'Invalid',
+        message: `Every command is denied ${told}`.slice(0, 32_000),
+      },
+    ];
+  }
+  if (compiled.length === 0) {
+    return [
+      {
+        type: 'Accepted',
+        status: 'True',
+        reason: 'SelectsNothing',
+        message: 'It selects no Connection: compare connectionSelector with the names and labels of the Connections.',
+      },
+    ];
+  }
+  return [
+    {
+      type: 'Accepted',
+      status: 'True',
+      reason: 'Accepted',
+      message: `In force on ${list(compiled.map(({ on }) => on))}.`,
+    },
+  ];
+}
+
+function list(names: readonly string[]): string {
+  const shown = names.slice(0, 5).join(', ');
+  return names.length > 5 ? `${shown} and ${names.length - 5} more` : shown;
+}
