@@ -1,62 +1,95 @@
 // Connection: a target, how to reach it, which accounts may be used on it. The type union grows by one member a protocol.
 import Type, { type Static } from 'typebox';
 import type { Resource } from './resource.ts';
-import { Conditions, closed, Duration, LocalRef, Name, Port, ShortText } from './schema.ts';
+import {
+  Conditions,
+  closed,
+  Duration,
+  described,
+  enumOf,
+  ItemName,
+  LocalRef,
+  mapOf,
+  Name,
+  Port,
+  ShortText,
+} from './schema.ts';
 
-export const PostgresTarget = closed({
-  host: Type.String({ minLength: 1, maxLength: 253, description: 'Name or address of the server.' }),
-  port: Type.Optional(Type.Integer({ minimum: 1, maximum: 65535, description: 'Default 5432.' })),
-  databases: Type.Optional(
-    Type.Array(ShortText, {
-      minItems: 1,
-      maxItems: 64,
-      description:
-        'Databases that may be opened; the first is the default. Absent: any that the account may open, `postgres` by default.',
-    }),
-  ),
-  tls: Type.Optional(
-    closed({
-      mode: Type.Optional(
-        Type.Enum(['VerifyFull', 'VerifyCA', 'InsecureSkipVerify', 'InsecureDisable'], {
-          description: 'Default VerifyFull.',
-        }),
+export const PostgresTarget = closed(
+  {
+    host: Type.String({ minLength: 1, maxLength: 253, description: 'Name or address of the server.' }),
+    port: Type.Optional(described(Port, 'TCP port of the server. Default 5432.')),
+    databases: Type.Optional(
+      Type.Array(ShortText, {
+        minItems: 1,
+        maxItems: 64,
+        description:
+          'Databases that may be opened; the first is the default. Absent: any that the account may open, `postgres` by default.',
+      }),
+    ),
+    tls: Type.Optional(
+      closed(
+        {
+          mode: Type.Optional(
+            enumOf(
+              ['VerifyFull', 'VerifyCA', 'InsecureSkipVerify', 'InsecureDisable'],
+              'VerifyFull: the server’s certificate must chain to `ca` and carry its name. VerifyCA: the name is not checked. InsecureSkipVerify: any certificate. InsecureDisable: no TLS. Default VerifyFull.',
+            ),
+          ),
+          ca: Type.Optional(
+            Type.String({
+              minLength: 1,
+              maxLength: 65536,
+              description: 'PEM certificates to trust instead of the system’s.',
+            }),
+          ),
+          caFile: Type.Optional(
+            Type.String({
+              minLength: 1,
+              maxLength: 1024,
+              description: 'Local mode only: a PEM file, its path relative to the YAML file. Read in place of `ca`.',
+            }),
+          ),
+          serverName: Type.Optional(
+            Type.String({ minLength: 1, maxLength: 253, description: 'Name to verify instead of `host`.' }),
+          ),
+        },
+        {
+          description: 'How the gateway’s own leg to the server is protected. Default: TLS, fully verified.',
+          'x-kubernetes-validations': [
+            {
+              rule: '!(has(self.ca) && has(self.caFile))',
+              message: 'give ca or caFile, not both',
+              fieldPath: '.caFile',
+            },
+          ],
+        },
       ),
-      ca: Type.Optional(
-        Type.String({ maxLength: 65536, description: 'PEM certificates to trust instead of the system’s.' }),
-      ),
-      caFile: Type.Optional(
-        Type.String({ maxLength: 1024, description: 'Local mode only: a PEM file beside the YAML.' }),
-      ),
-      serverName: Type.Optional(Type.String({ maxLength: 253, description: 'Name to verify instead of `host`.' })),
-    }),
-  ),
-  insecureAuthentication: Type.Optional(
-    Type.Array(Type.Enum(['MD5', 'Cleartext', 'Trust']), {
-      maxItems: 3,
-      description: 'Weak methods the server may ask the gateway for. Default none: SCRAM-SHA-256 only.',
-    }),
-  ),
-  insecureClients: Type.Optional(
-    Type.Boolean({
-      description: 'Accept clients without TLS: their tickets and data travel in the clear. Default false.',
-    }),
-  ),
-});
+    ),
+    insecureAuthentication: Type.Optional(
+      Type.Array(Type.Enum(['MD5', 'Cleartext', 'Trust']), {
+        maxItems: 3,
+        description: 'Weak methods the server may ask the gateway for. Default none: SCRAM-SHA-256 only.',
+      }),
+    ),
+    insecureClients: Type.Optional(
+      Type.Boolean({
+        description: 'Accept clients without TLS: their tickets and data travel in the clear. Default false.',
+      }),
+    ),
+  },
+  { description: 'A PostgreSQL server. Required by `type: PostgreSQL`.' },
+);
 
 export const ConnectionSpec = closed(
   {
-    type: Type.Enum(['PostgreSQL'], { description: 'The protocol; the member of the same name configures it.' }),
+    type: enumOf(['PostgreSQL'], 'The protocol; the member of the same name configures it.'),
     postgresql: Type.Optional(PostgresTarget),
     accounts: Type.Array(
       closed({
-        name: Type.String({
-          minLength: 1,
-          maxLength: 63,
-          pattern: '^[a-z0-9]([-a-z0-9]*[a-z0-9])?$',
-          description: 'What policies and grants call it: reader, writer, owner.',
-        }),
+        name: described(ItemName, 'What policies and grants call it: reader, writer, owner.'),
         secretRef: closed(
-          { name: Name },
+          { name: described(Name, 'Name of the Secret, in the Connection’s namespace.') },
           { description: 'Secret with keys `username`, `password` and `sallyport-hosts` (targets it may be sent to).' },
         ),
       }),
@@ -69,65 +102,107 @@ export const ConnectionSpec = closed(
       },
     ),
     proxy: Type.Optional(
-      closed({
-        replicas: Type.Optional(Type.Integer({ minimum: 1, maximum: 32 })),
-        drainTimeout: Type.Optional(Duration),
-        group: Type.Optional(Name),
-        resources: Type.Optional(
-          closed({
-            requests: Type.Optional(Type.Record(Type.String(), ShortText, { maxProperties: 8 })),
-            limits: Type.Optional(Type.Record(Type.String(), ShortText, { maxProperties: 8 })),
-          }),
-        ),
-      }),
+      closed(
+        {
+          replicas: Type.Optional(
+            Type.Integer({
+              minimum: 1,
+              maximum: 32,
+              description: 'Proxy pods. Default 1. Local mode has one process.',
+            }),
+          ),
+          drainTimeout: Type.Optional(
+            described(Duration, 'How long a stopping proxy lets sessions end by themselves. Default 30s.'),
+          ),
+          group: Type.Optional(
+            described(ItemName, 'Connections of one group and namespace share their proxies. Default: one of its own.'),
+          ),
+          resources: Type.Optional(
+            closed(
+              {
+                requests: Type.Optional(
+                  mapOf(ShortText, { maxProperties: 8, description: 'Resources asked for, as in a Pod.' }),
+                ),
+                limits: Type.Optional(
+                  mapOf(ShortText, { maxProperties: 8, description: 'Upper bounds, as in a Pod.' }),
+                ),
+              },
+              { description: 'Compute resources of each proxy pod.' },
+            ),
+          ),
+        },
+        { description: 'The pods that serve the Connection in a cluster.' },
+      ),
     ),
     exposure: Type.Optional(
-      closed({
-        type: Type.Optional(Type.Enum(['ClusterIP', 'NodePort', 'LoadBalancer'])),
-        port: Type.Optional(Port),
-      }),
+      closed(
+        {
+          type: Type.Optional(
+            enumOf(['ClusterIP', 'NodePort', 'LoadBalancer'], 'Kind of Service in a cluster. Default ClusterIP.'),
+          ),
+          port: Type.Optional(
+            described(Port, 'Port clients connect to. Default: the protocol’s own; local mode chooses a free one.'),
+          ),
+        },
+        { description: 'Where clients reach the Connection.' },
+      ),
     ),
     recording: Type.Optional(
-      closed({
-        storeRef: Type.Optional(LocalRef),
-        durability: Type.Optional(
-          Type.Enum(['Write', 'Disk'], {
-            description: 'Write: a record is written before its command is forwarded. Disk: and synced. Default Write.',
-          }),
-        ),
-        rows: Type.Optional(
-          Type.Integer({ minimum: 0, maximum: 10000, description: 'Masked result rows kept per command. Default 50.' }),
-        ),
-      }),
+      closed(
+        {
+          storeRef: Type.Optional(
+            described(LocalRef, 'RecordingStore that keeps the records. Default: the default one.'),
+          ),
+          durability: Type.Optional(
+            enumOf(
+              ['Write', 'Disk'],
+              'Write: a record is written before its command is forwarded. Disk: and synced to disk. Default Write.',
+            ),
+          ),
+          rows: Type.Optional(
+            Type.Integer({
+              minimum: 0,
+              maximum: 10000,
+              description: 'Masked result rows kept per command. Default 50.',
+            }),
+          ),
+        },
+        { description: 'What is recorded, and how safely before the command runs.' },
+      ),
     ),
     limits: Type.Optional(
-      closed({
-        sessions: Type.Optional(
-          Type.Integer({ minimum: 1, maximum: 100000, description: 'Live sessions at once per proxy. Default 500.' }),
-        ),
-        sessionsPerUser: Type.Optional(
-          Type.Integer({
-            minimum: 1,
-            maximum: 10000,
-            description: 'Live sessions at once per person and proxy. Default 100.',
-          }),
-        ),
-        idleTimeout: Type.Optional(Duration),
-        statementBytes: Type.Optional(
-          Type.Integer({
-            minimum: 1024,
-            maximum: 67108864,
-            description: 'Largest statement that is judged. Default 1 MiB.',
-          }),
-        ),
-        rowBytes: Type.Optional(
-          Type.Integer({
-            minimum: 1024,
-            maximum: 1073741824,
-            description: 'Largest row that is masked. Default 16 MiB.',
-          }),
-        ),
-      }),
+      closed(
+        {
+          sessions: Type.Optional(
+            Type.Integer({ minimum: 1, maximum: 100000, description: 'Live sessions at once per proxy. Default 500.' }),
+          ),
+          sessionsPerUser: Type.Optional(
+            Type.Integer({
+              minimum: 1,
+              maximum: 10000,
+              description: 'Live sessions at once per person and proxy. Default 100.',
+            }),
+          ),
+          idleTimeout: Type.Optional(
+            described(Duration, 'A session without a command for so long is ended. Default: never.'),
+          ),
+          statementBytes: Type.Optional(
+            Type.Integer({
+              minimum: 1024,
+              maximum: 67108864,
+              description: 'Largest statement that is judged, bytes; longer ones are refused. Default 1 MiB.',
+            }),
+          ),
+          rowBytes: Type.Optional(
+            Type.Integer({
+              minimum: 1024,
+              maximum: 1073741824,
+              description: 'Largest row that is masked, bytes. Default 16 MiB.',
+            }),
+          ),
+        },
+        { description: 'Bounds that keep one user or statement from taking everything.' },
+      ),
     ),
   },
   {
@@ -143,9 +218,19 @@ export const ConnectionSpec = closed(
 export type ConnectionSpec = Static<typeof ConnectionSpec>;
 
 export const ConnectionStatus = closed({
-  observedGeneration: Type.Optional(Type.Integer()),
-  endpoint: Type.Optional(closed({ host: Type.String({ maxLength: 253 }), port: Port })),
-  caBundle: Type.Optional(Type.String({ maxLength: 65536 })),
+  observedGeneration: Type.Optional(Type.Integer({ description: '`metadata.generation` that this status is about.' })),
+  endpoint: Type.Optional(
+    closed(
+      {
+        host: Type.String({ minLength: 1, maxLength: 253, description: 'Name or address.' }),
+        port: described(Port, 'TCP port.'),
+      },
+      { description: 'Where clients connect.' },
+    ),
+  ),
+  caBundle: Type.Optional(
+    Type.String({ maxLength: 65536, description: 'PEM certificates that clients verify the gateway with.' }),
+  ),
   conditions: Type.Optional(Conditions),
 });
 export type ConnectionStatus = Static<typeof ConnectionStatus>;

@@ -5,6 +5,8 @@ import {
   Conditions,
   closed,
   Duration,
+  described,
+  enumOf,
   LocalRef,
   Name,
   PinnedRef,
@@ -16,7 +18,7 @@ import {
 
 export const AccessGrantSpec = closed(
   {
-    connectionRef: LocalRef,
+    connectionRef: described(LocalRef, 'The Connection access is asked for.'),
     account: Type.Optional(
       Type.String({
         minLength: 1,
@@ -24,27 +26,34 @@ export const AccessGrantSpec = closed(
         description: 'Account of the Connection; default: the policy’s first.',
       }),
     ),
-    policyRef: Type.Optional(LocalRef),
-    duration: Type.Optional(Duration),
-    notBefore: Type.Optional(Timestamp),
-    reason: Type.Optional(Type.String({ maxLength: 1024 })),
+    policyRef: Type.Optional(described(LocalRef, 'AccessPolicy to ask under. Needed only where several are eligible.')),
+    duration: Type.Optional(
+      described(Duration, 'How long from its start. Default: 1h, or the policy’s `maxDuration` if that is less.'),
+    ),
+    notBefore: Type.Optional(described(Timestamp, 'Start of a planned window. Default: once approved.')),
+    reason: Type.Optional(Type.String({ maxLength: 1024, description: 'Why; approvers and auditors read it.' })),
     ticket: Type.Optional(Type.String({ maxLength: 128, description: 'Number in a ticket system.' })),
     clientKey: Type.Optional(
       Type.String({
         pattern: '^[A-Za-z0-9_-]{43}$',
+        maxLength: 43,
         description: 'Raw Ed25519 public key, base64url. Its private half signs the tickets that log in.',
       }),
     ),
-    extends: Type.Optional(PinnedRef),
+    extends: Type.Optional(described(PinnedRef, 'A grant of one’s own that this one prolongs; live sessions go on.')),
     commandHashes: Type.Optional(
-      Type.Array(Type.String({ pattern: '^[0-9a-f]{64}$' }), {
+      Type.Array(Type.String({ pattern: '^[0-9a-f]{64}$', maxLength: 64 }), {
         maxItems: 256,
         description: 'SHA-256 of statements approved beforehand.',
       }),
     ),
-    breakGlass: Type.Optional(Type.Boolean()),
-    beneficiary: Type.Optional(Subject),
-    requester: Type.Optional(Stamp),
+    breakGlass: Type.Optional(
+      Type.Boolean({ description: 'Asks to skip the approvals in an emergency; signed off afterwards.' }),
+    ),
+    beneficiary: Type.Optional(
+      described(Subject, 'Whom the access is for, where a delegator asks. Default: the requester.'),
+    ),
+    requester: Type.Optional(described(Stamp, 'Who asked; stamped at admission, never written by the author.')),
   },
   { 'x-kubernetes-validations': [{ rule: 'self == oldSelf', message: 'a grant can not be changed; request another' }] },
 );
@@ -54,30 +63,44 @@ export const GRANT_PHASES = ['Pending', 'Active', 'Denied', 'Expired', 'Revoked'
 export type GrantPhase = (typeof GRANT_PHASES)[number];
 
 export const AccessGrantStatus = closed({
-  phase: Type.Enum([...GRANT_PHASES]),
-  policy: Type.Optional(closed({ kind: ShortText, name: Name, namespace: Type.Optional(Name), uid: ShortText })),
-  account: Type.Optional(ShortText),
+  phase: enumOf(
+    GRANT_PHASES,
+    'Pending: approvals are missing. Active: it can be used. Denied, Expired, Revoked: over for good.',
+  ),
+  policy: Type.Optional(
+    closed(
+      {
+        kind: described(ShortText, 'Kind of the policy.'),
+        name: described(Name, 'Its name.'),
+        namespace: Type.Optional(described(Name, 'Its namespace.')),
+        uid: described(ShortText, 'Its uid.'),
+      },
+      { description: 'The one policy whose allows the grant runs under.' },
+    ),
+  ),
+  account: Type.Optional(described(ShortText, 'Account of the Connection that is used.')),
   approvals: Type.Optional(
     Type.Array(
       closed({
-        step: ShortText,
-        approver: ShortText,
-        approval: PinnedRef,
-        at: Timestamp,
-        reason: Type.Optional(Type.String({ maxLength: 1024 })),
+        step: described(ShortText, 'Step it counted for.'),
+        approver: described(ShortText, 'Who approved.'),
+        approval: described(PinnedRef, 'The AccessApproval.'),
+        at: described(Timestamp, 'When it was admitted.'),
+        reason: Type.Optional(Type.String({ maxLength: 1024, description: 'What the approver said.' })),
       }),
-      { maxItems: 80 },
+      { maxItems: 80, description: 'Approvals that counted, in their order.' },
     ),
   ),
-  /** What the next step still needs; for people. */
-  waitingFor: Type.Optional(Type.String({ maxLength: 1024 })),
-  deadline: Type.Optional(Timestamp),
-  notBefore: Type.Optional(Timestamp),
-  expiresAt: Type.Optional(Timestamp),
-  finishedAt: Type.Optional(Timestamp),
-  finishedBy: Type.Optional(Type.String({ maxLength: 512 })),
-  message: Type.Optional(Type.String({ maxLength: 1024 })),
-  connectCommand: Type.Optional(Type.String({ maxLength: 1024 })),
+  waitingFor: Type.Optional(
+    Type.String({ maxLength: 1024, description: 'What the next step still needs; for people.' }),
+  ),
+  deadline: Type.Optional(described(Timestamp, 'Without all approvals by then it expires.')),
+  notBefore: Type.Optional(described(Timestamp, 'When it starts.')),
+  expiresAt: Type.Optional(described(Timestamp, 'When it ends; sessions are cut then.')),
+  finishedAt: Type.Optional(described(Timestamp, 'When it ended.')),
+  finishedBy: Type.Optional(Type.String({ maxLength: 512, description: 'Who or what ended it.' })),
+  message: Type.Optional(Type.String({ maxLength: 1024, description: 'The state in a sentence, with what to do.' })),
+  connectCommand: Type.Optional(Type.String({ maxLength: 1024, description: 'What to type to connect.' })),
   conditions: Type.Optional(Conditions),
   seal: Type.Optional(
     Type.String({
@@ -92,19 +115,26 @@ export type AccessGrant = Resource<'AccessGrant', AccessGrantSpec, AccessGrantSt
 export const DECISIONS = ['Approve', 'Deny', 'Revoke', 'Withdraw', 'SignOff', 'Keep'] as const;
 export const AccessApprovalSpec = closed(
   {
-    targetRef: closed({
-      kind: Type.Enum(['AccessGrant', 'CommandHold', 'AccessReview']),
-      name: Name,
-      uid: ShortText,
-      item: Type.Optional(Type.String({ maxLength: 256 })),
-    }),
+    targetRef: closed(
+      {
+        kind: enumOf(['AccessGrant', 'CommandHold', 'AccessReview'], 'Kind of the object.'),
+        name: described(Name, 'Its name.'),
+        uid: described(ShortText, 'Its uid, so that a later object of the name is not meant.'),
+        item: Type.Optional(Type.String({ maxLength: 256, description: 'Which entry of an AccessReview.' })),
+      },
+      { description: 'What is decided.' },
+    ),
     specHash: Type.String({
       pattern: '^[0-9a-f]{64}$',
+      maxLength: 64,
       description: 'SHA-256 of the target’s spec as the approver was shown it.',
     }),
-    decision: Type.Enum([...DECISIONS]),
-    reason: Type.Optional(Type.String({ maxLength: 1024 })),
-    approver: Type.Optional(Stamp),
+    decision: enumOf(
+      DECISIONS,
+      'Approve or Deny a request or held command; Revoke an active grant; Withdraw one’s own; SignOff an emergency; Keep in a review.',
+    ),
+    reason: Type.Optional(Type.String({ maxLength: 1024, description: 'Told to the requester.' })),
+    approver: Type.Optional(described(Stamp, 'Who decided; stamped at admission, never written by the author.')),
   },
   { 'x-kubernetes-validations': [{ rule: 'self == oldSelf', message: 'an approval can not be changed' }] },
 );

@@ -1,7 +1,19 @@
 // AccessPolicy and ClusterAccessPolicy: who may do what on which Connections, what is held, what is masked.
 import Type, { type Static } from 'typebox';
 import type { Resource } from './resource.ts';
-import { Conditions, ConnectionSelector, closed, Duration, Name, ShortText, Subject, Timestamp } from './schema.ts';
+import {
+  Conditions,
+  ConnectionSelector,
+  closed,
+  Duration,
+  described,
+  enumOf,
+  ItemName,
+  Name,
+  ShortText,
+  Subject,
+  Timestamp,
+} from './schema.ts';
 
 const Pattern = Type.String({ minLength: 1, maxLength: 256 });
 const Patterns = (description: string) => Type.Array(Pattern, { minItems: 1, maxItems: 256, description });
@@ -39,12 +51,7 @@ export const PRESETS = ['ReadOnly', 'ReadWrite', 'HoldSchemaAndPrivilegeChanges'
 
 export const Rule = closed(
   {
-    name: Type.String({
-      minLength: 1,
-      maxLength: 63,
-      pattern: '^[a-z0-9]([-a-z0-9]*[a-z0-9])?$',
-      description: 'Named in every decision it makes.',
-    }),
+    name: described(ItemName, 'Named in every decision it makes; unique in the policy.'),
     action: Type.Optional(
       Type.Enum(['Allow', 'Deny', 'Hold'], {
         description: 'Deny beats Hold beats Allow; what no rule matches is denied.',
@@ -55,17 +62,25 @@ export const Rule = closed(
         description: 'A ready-made set of rules instead of `action`; `sallyport explain preset NAME` prints it.',
       }),
     ),
-    sql: Type.Optional(SqlMatcher),
+    sql: Type.Optional(
+      described(
+        SqlMatcher,
+        'SQL commands the rule is about; absent: every command. Fields are and-ed, values in one field or-ed.',
+      ),
+    ),
     exempt: Type.Optional(Subjects('Subjects the rule does not apply to. Deny and Hold only.')),
     message: Type.Optional(
       Type.String({ minLength: 1, maxLength: 512, description: 'Told to the person who is denied or held.' }),
     ),
     hold: Type.Optional(
-      closed({
-        approvers: Subjects('Who may consent. An empty list is nobody.'),
-        count: Type.Optional(Type.Integer({ minimum: 1, maximum: 10, description: 'Consents needed. Default 1.' })),
-        timeout: Type.Optional(Duration),
-      }),
+      closed(
+        {
+          approvers: Subjects('Who may consent. An empty list is nobody.'),
+          count: Type.Optional(Type.Integer({ minimum: 1, maximum: 10, description: 'Consents needed. Default 1.' })),
+          timeout: Type.Optional(described(Duration, 'How long the command waits; then it is denied. Default 60s.')),
+        },
+        { description: 'Who must consent before the command runs. Needed by action Hold and by presets that hold.' },
+      ),
     ),
   },
   {
@@ -75,6 +90,16 @@ export const Rule = closed(
         rule: "!has(self.action) || self.action != 'Hold' || has(self.hold)",
         message: 'action Hold needs hold.approvers',
         fieldPath: '.hold',
+      },
+      {
+        rule: "has(self.hold) ? (has(self.action) ? self.action == 'Hold' : has(self.preset) && self.preset == 'HoldSchemaAndPrivilegeChanges') : true",
+        message: 'hold belongs to action Hold and to the preset HoldSchemaAndPrivilegeChanges only',
+        fieldPath: '.hold',
+      },
+      {
+        rule: '!has(self.preset) || !has(self.sql)',
+        message: 'a preset brings its own matchers; leave sql out or write the rules yourself',
+        fieldPath: '.sql',
       },
       {
         rule: "!has(self.exempt) || !has(self.action) || self.action != 'Allow'",
@@ -90,7 +115,7 @@ export const DETECTORS = ['Card', 'Email', 'Iban', 'Ssn', 'Phone', 'Jwt', 'Priva
 
 export const Mask = closed(
   {
-    name: Type.String({ minLength: 1, maxLength: 63, pattern: '^[a-z0-9]([-a-z0-9]*[a-z0-9])?$' }),
+    name: described(ItemName, 'Named in records and in `why`; unique in the policy.'),
     columns: Type.Optional(Patterns('Columns to mask as `schema.table.column`, with `*`.')),
     detectors: Type.Optional(
       Type.Array(Type.Enum([...DETECTORS]), {
@@ -128,10 +153,20 @@ const ruleFields = {
     }),
   ),
   rules: Type.Optional(
-    Type.Array(Rule, { maxItems: 128, 'x-kubernetes-list-type': 'map', 'x-kubernetes-list-map-keys': ['name'] }),
+    Type.Array(Rule, {
+      maxItems: 128,
+      'x-kubernetes-list-type': 'map',
+      'x-kubernetes-list-map-keys': ['name'],
+      description: 'What is allowed, denied and held. Their order means nothing: Deny beats Hold beats Allow.',
+    }),
   ),
   masking: Type.Optional(
-    Type.Array(Mask, { maxItems: 64, 'x-kubernetes-list-type': 'map', 'x-kubernetes-list-map-keys': ['name'] }),
+    Type.Array(Mask, {
+      maxItems: 64,
+      'x-kubernetes-list-type': 'map',
+      'x-kubernetes-list-map-keys': ['name'],
+      description: 'What nobody but the exempt sees in the clear, in results and in records.',
+    }),
   ),
   trustedFunctions: Type.Optional(
     Type.Array(Pattern, {
@@ -140,21 +175,25 @@ const ruleFields = {
     }),
   ),
   session: Type.Optional(
-    closed({
-      idleTimeout: Type.Optional(Duration),
-      maxDuration: Type.Optional(Duration),
-      reauthenticate: Type.Optional(Duration),
-      ticketUntilExpiry: Type.Optional(
-        Type.Boolean({
-          description: 'Whether `dsn --until-expiry` may print a ticket that works to the grant’s end. Default false.',
-        }),
-      ),
-    }),
+    closed(
+      {
+        idleTimeout: Type.Optional(described(Duration, 'A session without a command for so long is ended.')),
+        maxDuration: Type.Optional(described(Duration, 'A session is ended after so long; the grant may go on.')),
+        reauthenticate: Type.Optional(described(Duration, 'A session must log in anew after so long.')),
+        ticketUntilExpiry: Type.Optional(
+          Type.Boolean({
+            description:
+              'Whether `dsn --until-expiry` may print a ticket that works to the grant’s end. Default false.',
+          }),
+        ),
+      },
+      { description: 'Limits of each session. Where several policies give one, the strictest holds.' },
+    ),
   ),
 };
 
 export const ApprovalStep = closed({
-  name: Type.String({ minLength: 1, maxLength: 63, pattern: '^[a-z0-9]([-a-z0-9]*[a-z0-9])?$' }),
+  name: described(ItemName, 'Named in the grant’s approvals; unique in the policy.'),
   count: Type.Optional(Type.Integer({ minimum: 1, maximum: 10, description: 'Approvals needed. Default 1.' })),
   approvers: Subjects('Who may approve. An empty list is nobody.'),
 });
@@ -174,37 +213,60 @@ export const AccessPolicySpec = closed({
         'Grant: each use needs an AccessGrant with its approvals. Standing: `connect` makes one that needs none. Default Grant.',
     }),
   ),
-  maxDuration: Type.Optional(Duration),
+  maxDuration: Type.Optional(described(Duration, 'Longest grant that may be asked for. Default 8h.')),
   approval: Type.Optional(
-    closed({
-      timeout: Type.Optional(Duration),
-      steps: Type.Array(ApprovalStep, {
-        minItems: 1,
-        maxItems: 8,
-        'x-kubernetes-list-type': 'map',
-        'x-kubernetes-list-map-keys': ['name'],
-      }),
-    }),
+    closed(
+      {
+        timeout: Type.Optional(
+          described(Duration, 'A request without all its approvals after so long expires. Default 24h.'),
+        ),
+        steps: Type.Array(ApprovalStep, {
+          minItems: 1,
+          maxItems: 8,
+          'x-kubernetes-list-type': 'map',
+          'x-kubernetes-list-map-keys': ['name'],
+          description: 'Taken one after the other; a person counts once over all of them.',
+        }),
+      },
+      { description: 'Who must approve a grant. Absent: it is active at once.' },
+    ),
   ),
   breakGlass: Type.Optional(
-    closed({
-      subjects: Subjects('Who may skip the approval steps.'),
-      maxDuration: Type.Optional(Duration),
-      reviewers: Subjects('Who signs off afterwards.'),
-    }),
+    closed(
+      {
+        subjects: Subjects('Who may skip the approval steps.'),
+        maxDuration: Type.Optional(described(Duration, 'Longest such grant. Default: `maxDuration`.')),
+        reviewers: Subjects('Who signs off afterwards.'),
+      },
+      { description: 'Emergency access: a request with `breakGlass` by one of these subjects needs no approval.' },
+    ),
   ),
   review: Type.Optional(
-    closed({
-      everyDays: Type.Integer({ minimum: 1, maximum: 3650 }),
-      reviewers: Subjects('Who recertifies.'),
-      onStale: Type.Optional(Type.Enum(['RequireApproval', 'Deny'])),
-    }),
+    closed(
+      {
+        everyDays: Type.Integer({ minimum: 1, maximum: 3650, description: 'Days between two reviews.' }),
+        reviewers: Subjects('Who recertifies.'),
+        onStale: Type.Optional(
+          enumOf(
+            ['RequireApproval', 'Deny'],
+            'What an overdue review does: every grant needs an approval, or none is given. Default RequireApproval.',
+          ),
+        ),
+      },
+      { description: 'Recertification: how often somebody confirms that this access is still needed.' },
+    ),
   ),
   delegators: Type.Optional(
-    Type.Array(closed({ subject: Subject, notAfter: Timestamp }), {
-      maxItems: 16,
-      description: 'Robots that may commit grants for others, until `notAfter`.',
-    }),
+    Type.Array(
+      closed({
+        subject: described(Subject, 'The robot.'),
+        notAfter: described(Timestamp, 'From then on it may no longer.'),
+      }),
+      {
+        maxItems: 16,
+        description: 'Robots that may commit grants for others, until `notAfter`.',
+      },
+    ),
   ),
   ...ruleFields,
 });
@@ -212,7 +274,9 @@ export type AccessPolicySpec = Static<typeof AccessPolicySpec>;
 
 export const ClusterAccessPolicySpec = closed(
   {
-    namespaces: Type.Optional(Type.Array(Name, { maxItems: 256, description: 'Namespaces it covers; absent: all.' })),
+    namespaces: Type.Optional(
+      Type.Array(Name, { minItems: 1, maxItems: 256, description: 'Namespaces it covers; absent: all.' }),
+    ),
     connectionSelector: Type.Optional(ConnectionSelector),
     ...ruleFields,
   },
@@ -229,7 +293,7 @@ export const ClusterAccessPolicySpec = closed(
 export type ClusterAccessPolicySpec = Static<typeof ClusterAccessPolicySpec>;
 
 export const PolicyStatus = closed({
-  observedGeneration: Type.Optional(Type.Integer()),
+  observedGeneration: Type.Optional(Type.Integer({ description: '`metadata.generation` that this status is about.' })),
   connections: Type.Optional(Type.Integer({ description: 'How many Connections it selects.' })),
   conditions: Type.Optional(Conditions),
 });

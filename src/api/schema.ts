@@ -24,7 +24,29 @@ export interface Extensions {
   'x-kubernetes-list-map-keys'?: readonly string[];
 }
 
-export const Name = Type.String({ minLength: 1, maxLength: 253, pattern: '^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$' });
+/** The same schema with its own description. */
+export function described<T extends Type.TSchema>(schema: T, description: string): T {
+  return Object.defineProperties({} as T, {
+    ...Object.getOwnPropertyDescriptors(schema),
+    description: { value: description, enumerable: true },
+  });
+}
+
+/** A map from text to `value`, as Kubernetes writes one: `additionalProperties`, never `patternProperties`. */
+export function mapOf<T extends Type.TSchema>(value: T, options: { maxProperties: number; description: string }) {
+  return Type.Unsafe<Record<string, Static<T>>>({ type: 'object', additionalProperties: value, ...options });
+}
+
+/** Keeps the literal types of `values` whether they are written in place or imported. */
+export function enumOf<const T extends string>(values: readonly T[], description: string) {
+  return Type.Enum([...values], { description });
+}
+
+export const NAME_PATTERN = '^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$';
+export const LABEL_PATTERN = '^[a-z0-9]([-a-z0-9]*[a-z0-9])?$';
+export const Name = Type.String({ minLength: 1, maxLength: 253, pattern: NAME_PATTERN });
+/** A name inside an object: of an account, a rule, a mask, a step. */
+export const ItemName = Type.String({ minLength: 1, maxLength: 63, pattern: LABEL_PATTERN });
 export const ShortText = Type.String({ minLength: 1, maxLength: 256 });
 export const LongText = Type.String({ minLength: 1, maxLength: 1024 });
 export const Duration = Type.String({
@@ -32,79 +54,121 @@ export const Duration = Type.String({
   maxLength: 24,
   description: 'A length of time such as `1h`, `90m` or `1h30m`.',
 });
-export const Timestamp = Type.String({ format: 'date-time', maxLength: 40 });
+export const Timestamp = Type.String({
+  format: 'date-time',
+  maxLength: 40,
+  description: 'A moment in RFC 3339 form: `2026-03-01T09:00:00Z`.',
+});
 export const Port = Type.Integer({ minimum: 1, maximum: 65535 });
 
-export const LocalRef = closed({ name: Name });
-export const PinnedRef = closed({ name: Name, uid: ShortText });
+export const LocalRef = closed({ name: described(Name, 'Name of an object in the same namespace.') });
+export const PinnedRef = closed({
+  name: described(Name, 'Name of an object in the same namespace.'),
+  uid: described(ShortText, 'Its uid, so that another object made later under the name is not meant.'),
+});
 
 /** Somebody a policy names. Matching is by exact octets. */
-export const Subject = closed({
-  kind: Type.Enum(['User', 'Group', 'ServiceAccount', 'Claim'], { description: 'What `name` names.' }),
-  name: Type.Optional(
-    Type.String({
-      minLength: 1,
-      maxLength: 256,
-      description: 'User or group as its provider spells it; a ServiceAccount by its name.',
-    }),
-  ),
-  namespace: Type.Optional(
-    Type.String({ maxLength: 63, description: 'Namespace of a ServiceAccount; default: the policy’s own.' }),
-  ),
-  provider: Type.Optional(
-    Type.String({ maxLength: 253, description: 'IdentityProvider that issued the claims of a Claim subject.' }),
-  ),
-  claims: Type.Optional(
-    Type.Record(Type.String(), Type.String({ maxLength: 512 }), {
-      maxProperties: 16,
-      description: 'Claims of a workload token that must be equal as text.',
-    }),
-  ),
-});
+export const Subject = closed(
+  {
+    kind: enumOf(
+      ['User', 'Group', 'ServiceAccount', 'Claim'],
+      'What `name` names; Claim goes by the claims of a workload token.',
+    ),
+    name: Type.Optional(
+      described(ShortText, 'User or group as its provider spells it, octet by octet; a ServiceAccount by its name.'),
+    ),
+    namespace: Type.Optional(
+      Type.String({
+        minLength: 1,
+        maxLength: 63,
+        description: 'Namespace of a ServiceAccount; default: the policy’s own.',
+      }),
+    ),
+    provider: Type.Optional(
+      Type.String({
+        minLength: 1,
+        maxLength: 253,
+        description: 'IdentityProvider that issued the claims of a Claim subject.',
+      }),
+    ),
+    claims: Type.Optional(
+      mapOf(Type.String({ maxLength: 512 }), {
+        maxProperties: 16,
+        description: 'Claims of a workload token that must all be equal as text.',
+      }),
+    ),
+  },
+  {
+    'x-kubernetes-validations': [
+      {
+        rule: "self.kind == 'Claim' ? has(self.provider) && has(self.claims) : has(self.name)",
+        message: 'a User, Group or ServiceAccount needs name; a Claim needs provider and claims',
+      },
+    ],
+  },
+);
 export type Subject = Static<typeof Subject>;
 
 /** Proof of who made an object, written at admission. Authors can not write it themselves. */
 export const Stamp = closed({
-  via: Type.Enum(['Kubernetes', 'Portal', 'Pipeline', 'Local']),
-  username: Type.String({ maxLength: 512 }),
-  uid: Type.Optional(Type.String({ maxLength: 256 })),
-  groups: Type.Optional(Type.Array(Type.String({ maxLength: 512 }), { maxItems: 512 })),
-  aliases: Type.Optional(Type.Array(Type.String({ maxLength: 512 }), { maxItems: 16 })),
+  via: enumOf(['Kubernetes', 'Portal', 'Pipeline', 'Local'], 'Which door the request came through.'),
+  username: Type.String({ minLength: 1, maxLength: 512, description: 'User name as authenticated.' }),
+  uid: Type.Optional(Type.String({ maxLength: 256, description: 'Immutable id, where the identity has one.' })),
+  groups: Type.Optional(
+    Type.Array(Type.String({ maxLength: 512 }), { maxItems: 512, description: 'Groups as authenticated.' }),
+  ),
+  aliases: Type.Optional(
+    Type.Array(Type.String({ maxLength: 512 }), {
+      maxItems: 16,
+      description: 'Names the same person has at other identity providers.',
+    }),
+  ),
   specHash: Type.Optional(
-    Type.String({ maxLength: 64, description: 'SHA-256 of the canonical spec without its stamp.' }),
+    Type.String({ maxLength: 64, description: 'SHA-256 of the canonical spec without its stamp, hex.' }),
   ),
-  nonce: Type.Optional(Type.String({ maxLength: 64 })),
-  at: Type.Optional(Timestamp),
-  seal: Type.Optional(
-    Type.String({ maxLength: 256, description: 'Signature over specHash, nonce, time and identity.' }),
+  nonce: Type.Optional(Type.String({ maxLength: 64, description: 'Makes the seal good for one object only.' })),
+  at: Type.Optional(described(Timestamp, 'When the request was admitted.')),
+  seal: Type.Optional(Type.String({ maxLength: 256, description: 'The operator’s signature over everything above.' })),
+  proof: Type.Optional(
+    Type.String({ maxLength: 16384, description: 'Token the identity was proven with, where another can check it.' }),
   ),
-  proof: Type.Optional(Type.String({ maxLength: 16384 })),
 });
 export type Stamp = Static<typeof Stamp>;
 
 export const Condition = closed({
-  type: ShortText,
-  status: Type.Enum(['True', 'False', 'Unknown']),
-  observedGeneration: Type.Optional(Type.Integer({ minimum: 0 })),
-  lastTransitionTime: Timestamp,
-  reason: ShortText,
-  message: Type.String({ maxLength: 32768 }),
+  type: described(ShortText, 'Which question the condition answers: `Accepted`, `Programmed`, `Ready`.'),
+  status: enumOf(['True', 'False', 'Unknown'], 'The answer.'),
+  observedGeneration: Type.Optional(
+    Type.Integer({ minimum: 0, description: '`metadata.generation` that the answer is about.' }),
+  ),
+  lastTransitionTime: described(Timestamp, 'When `status` changed last.'),
+  reason: described(ShortText, 'One CamelCase word for machines.'),
+  message: Type.String({ maxLength: 32768, description: 'A sentence for people: what is wrong and what to do.' }),
 });
 export type Condition = Static<typeof Condition>;
 export const Conditions = Type.Array(Condition, {
   maxItems: 16,
   'x-kubernetes-list-type': 'map',
   'x-kubernetes-list-map-keys': ['type'],
+  description: 'The object’s state as `metav1.Condition`s, one of a type.',
 });
 
 /** Which Connections of the namespace a policy is about; empty selects all of them. */
-export const ConnectionSelector = closed({
-  names: Type.Optional(Type.Array(Name, { maxItems: 64, description: 'Connections by name.' })),
-  matchLabels: Type.Optional(
-    Type.Record(Type.String(), Type.String({ maxLength: 63 }), {
-      maxProperties: 32,
-      description: 'Labels the Connection must carry.',
-    }),
-  ),
-});
+export const ConnectionSelector = closed(
+  {
+    names: Type.Optional(
+      Type.Array(Name, { minItems: 1, maxItems: 64, description: 'Connections by name; any of them.' }),
+    ),
+    matchLabels: Type.Optional(
+      mapOf(Type.String({ maxLength: 63 }), {
+        maxProperties: 32,
+        description: 'Labels that the Connection must carry; all of them.',
+      }),
+    ),
+  },
+  {
+    description:
+      'Connections the policy is about. `names` and `matchLabels` are and-ed; `{}` selects every Connection it can reach.',
+  },
+);
 export type ConnectionSelector = Static<typeof ConnectionSelector>;
