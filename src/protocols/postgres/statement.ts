@@ -35,6 +35,13 @@ export type SessionEffect =
   | { kind: 'DiscardAll' }
   | { kind: 'Listen' | 'Notify' | 'Unlisten' };
 
+/** A setting that a statement changes, by SET, RESET or set_config. `value` undefined: not a constant, or `reset` to its default. */
+export interface SettingUse {
+  name: string;
+  value: string | undefined;
+  reset?: true;
+}
+
 export interface SqlFacts {
   /** Command tag without counts: `SELECT`, `DROP TABLE`, `COPY`, `EXPLAIN`. For EXPLAIN the explained one is in `inner`. */
   tag: string;
@@ -52,6 +59,8 @@ export interface SqlFacts {
     query: boolean;
   };
   session?: SessionEffect;
+  /** Every setting changed, set_config's included. Absent: none. */
+  settings?: readonly SettingUse[];
   /** Byte range of the statement in the text it came in. */
   start: number;
   end: number;

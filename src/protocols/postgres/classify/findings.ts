@@ -1,0 +1,72 @@
+// What walking one statement has found so far, without repetitions. Ends as the effects and facts of its Command.
+import type { Action, Effect } from '../../../policy/command.ts';
+import type { ColumnUse, FunctionUse, RelationUse, SessionEffect, SettingUse, SqlFacts } from '../statement.ts';
+
+/** The walk met something it does not know; the statement is then not understood as a whole. */
+export class NotUnderstood extends Error {
+  constructor(reason: string) {
+    super(reason);
+    this.name = 'NotUnderstood';
+  }
+}
+
+export class Findings {
+  readonly relations = new Map<string, RelationUse>();
+  readonly columns = new Map<string, ColumnUse>();
+  readonly functions = new Map<string, FunctionUse>();
+  readonly effects = new Map<string, Effect>();
+  readonly inner: string[] = [];
+  readonly settings: SettingUse[] = [];
+  unbounded = false;
+  copy: SqlFacts['copy'];
+  session: SessionEffect | undefined;
+
+  effect(action: Action, ...object: string[]): void {
+    const key = JSON.stringify([action, ...object]);
+    if (!this.effects.has(key)) this.effects.set(key, { action, object });
+  }
+
+  relation(access: RelationUse['access'], schema: string | undefined, name: string): void {
+    const key = JSON.stringify([access, schema ?? null, name]);
+    if (!this.relations.has(key)) {
+      this.relations.set(key, schema === undefined ? { name, access } : { schema, name, access });
+    }
+    this.effect(access, schema ?? '*', name);
+  }
+
+  column(relation: { schema?: string; name: string } | undefined, column: string): void {
+    const key = JSON.stringify([relation?.schema ?? null, relation?.name ?? null, column]);
+    if (this.columns.has(key)) return;
+    if (relation === undefined) this.columns.set(key, { column });
+    else if (relation.schema === undefined) this.columns.set(key, { relation: relation.name, column });
+    else this.columns.set(key, { schema: relation.schema, relation: relation.name, column });
+  }
+
+  /** A mention alone: nothing is said of what the function does. */
+  mention(schema: string | undefined, name: string): void {
+    const key = JSON.stringify([schema ?? null, name]);
+    if (!this.functions.has(key)) this.functions.set(key, schema === undefined ? { name } : { schema, name });
+  }
+
+  /** A function that does something. */
+  executes(schema: string | undefined, name: string): void {
+    this.mention(schema, name);
+    this.effect('Execute', schema ?? '*', name);
+  }
+
+  setting(name: string, value: string | undefined): void {
+    this.settings.push({ name, value });
+    this.effect('Session', name);
+  }
+
+  reset(name: string): void {
+    this.settings.push({ name, value: undefined, reset: true });
+    this.effect('Session', name);
+  }
+
+  /** What code given as text may do: anything to any relation. */
+  opaque(...accesses: RelationUse['access'][]): void {
+    for (const access of accesses) this.relation(access, undefined, '*');
+    this.column(undefined, '*');
+  }
+}
