@@ -1,0 +1,176 @@
+// What one Connection's bundle says, from resources. Pure. An allow is published only for what the operator sealed; a
+// grant whose policy is gone, not accepted, or no longer names its owner is left out: its sessions end.
+import { specHash } from '../../api/canonical.ts';
+import type { AccessGrant } from '../../api/grant.ts';
+import type { CommandHold } from '../../api/hold.ts';
+import type { AccessLock } from '../../api/lock.ts';
+import type { BundleGrant, LockEntry, PolicyShard, Release } from '../../policy/bundle.ts';
+import { homeOf, sessionLimits } from '../../policy/prepare-session.ts';
+import type { Principal } from '../../policy/principal.ts';
+import { matchesAny } from '../../policy/subjects.ts';
+import { sealedStatus } from '../grants/decide.ts';
+import { sealedHold } from '../holds/decide.ts';
+import type { Sealer } from '../seal.ts';
+
+/** Grants in one shard at most; a grant is well below 1 KiB, its command hashes and groups apart. */
+const GRANTS_PER_SHARD = 64;
+
+export interface PublishedGrants {
+  grants: BundleGrant[];
+  /** Uid of a grant in force that is withheld, and why. */
+  withheld: ReadonlyMap<string, string>;
+}
+
+/** `grants`: those of this Connection's namespace that name it. */
+export function bundleGrants(
+  shard: PolicyShard,
+  grants: readonly AccessGrant[],
+  sealer: Sealer,
+  nowMs: number,
+): PublishedGrants {
+  const published: BundleGrant[] = [];
+  const withheld = new Map<string, string>();
+  const extensions = new Map<string, AccessGrant>();
+  const inForce = new Map<string, { startMs: number; endMs: number; phase: string }>();
+  for (const grant of grants) {
+    const status = sealedStatus(grant, sealer);
+    if (status?.expiresAt === undefined || status.notBefore === undefined) continue;
+    inForce.set(grant.metadata.uid, {
+      startMs: Date.parse(status.notBefore),
+      endMs: Date.parse(status.expiresAt),
+      phase: status.phase,
+    });
+    const live = status.phase === 'Active' || status.phase === 'Pending';
+    if (live && grant.spec.extends !== undefined) extensions.set(grant.spec.extends.uid, grant);
+  }
+  /** An extension moves live sessions on: the parent's entry lasts to the end of the chain, without a gap. */
+  const endOf = (uid: string): number => {
+    let end = inForce.get(uid)!.endMs;
+    let at = uid;
+    for (let depth = 0; depth < 64; depth += 1) {
+      const next = extensions.get(at)?.metadata.uid;
+      const life = next === undefined ? undefined : inForce.get(next);
+      if (next === undefined || life === undefined || life.startMs > end) break;
+      end = Math.max(end, life.endMs);
+      at = next;
+    }
+    return end;
+  };
+  for (const grant of grants) {
+    const { uid, name, creationTimestamp } = grant.metadata;
+    const life = inForce.get(uid);
+    if (life === undefined || life.phase === 'Revoked' || life.phase === 'Denied') continue;
+    const expiresAtMs = endOf(uid);
+    if (expiresAtMs <= nowMs) continue;
+    const status = grant.status!;
+    const stamp = sealer.checkStamp(grant.spec.requester, grant.spec, creationTimestamp);
+    if (stamp.kind === 'Bad' || status.policy === undefined || status.account === undefined) continue;
+    const { principal } = stamp;
+    const policyName = `${status.policy.namespace ?? shard.connection.namespace}/${status.policy.name}`;
+    const why = misfit(shard, policyName, status.policy.uid, status.account, principal);
+    if (why !== undefined) {
+      withheld.set(uid, why);
+      continue;
+    }
+    published.push({
+      name,
+      uid,
+      specHash: specHash(grant.spec),
+      principal,
+      via: grant.spec.requester!.via,
+      account: status.account,
+      policy: policyName,
+      ...(grant.spec.clientKey ? { clientKey: grant.spec.clientKey } : {}),
+      commandHashes: grant.spec.commandHashes ?? [],
+      notBeforeMs: life.startMs,
+      expiresAtMs,
+      ticketUntilExpiry: sessionLimits(shard, policyName).ticketUntilExpiry,
+    });
+  }
+  published.sort((a, b) => (a.uid < b.uid ? -1 : 1));
+  return { grants: published, withheld };
+}
+
+function misfit(
+  shard: PolicyShard,
+  name: string,
+  uid: string,
+  account: string,
+  principal: Principal,
+): string | undefined {
+  const policy = shard.policies.find((each) => each.kind === 'AccessPolicy' && each.name === name);
+  if (policy === undefined) return `policy ${name} is gone or no longer selects the Connection`;
+  if (!policy.accepted) return undefined; // the gateway itself denies each command and says why
+  if (policy.uid !== uid) return `policy ${name} was deleted and made anew`;
+  if (!matchesAny(policy.subjects, principal, homeOf(policy)))
+    return `policy ${name} no longer names ${principal.username}`;
+  if (!policy.accounts.includes(account)) return `policy ${name} no longer offers account ${account}`;
+  return undefined;
+}
+
+/** Splits grants over `grants-N` by uid, so that one more grant rewrites one shard. The count is a power of two. */
+export function grantShards(grants: readonly BundleGrant[]): Map<`grants-${number}`, BundleGrant[]> {
+  let count = 1;
+  const spread = (): BundleGrant[][] => {
+    const shards: BundleGrant[][] = Array.from({ length: count }, () => []);
+    for (const grant of grants)
+      shards[Number.parseInt(grant.uid.replace(/[^0-9a-f]/g, '').slice(0, 6) || '0', 16) % count]!.push(grant);
+    return shards;
+  };
+  let shards = spread();
+  const tooBig = (shard: BundleGrant[]): boolean =>
+    shard.length > GRANTS_PER_SHARD || JSON.stringify(shard).length > 200 * 1024;
+  while (count < 4096 && shards.some((shard) => shard.length > 1 && tooBig(shard))) {
+    count *= 2;
+    shards = spread();
+  }
+  return new Map(shards.map((each, index) => [`grants-${index}` as const, each]));
+}
+
+export function bundleReleases(holds: readonly CommandHold[], sealer: Sealer, nowMs: number): Release[] {
+  const releases: Release[] = [];
+  for (const hold of holds) {
+    const status = sealedHold(hold, sealer);
+    if (status === undefined || (status.phase !== 'Approved' && status.phase !== 'Denied')) continue;
+    if (status.usedAt !== undefined) continue;
+    const { spec } = hold;
+    // A denial is kept for as long as somebody may still be waiting for it.
+    const usableUntilMs = status.usableUntil === undefined ? Date.parse(spec.until) : Date.parse(status.usableUntil);
+    if (usableUntilMs + 60_000 < nowMs) continue;
+    releases.push({
+      hold: hold.metadata.name,
+      holdUid: hold.metadata.uid,
+      grantUid: spec.grantRef.uid,
+      sessionId: spec.sessionId,
+      commandHash: spec.commandHash,
+      decision: status.phase,
+      by: status.decidedBy ?? [],
+      ...(status.reason ? { reason: status.reason } : {}),
+      usableUntilMs,
+    });
+  }
+  return releases.sort((a, b) => (a.holdUid < b.holdUid ? -1 : 1));
+}
+
+/** Locks of the Connection's namespace that bear on it. What can not be read locks: a lock is never lost to a typo. */
+export function bundleLocks(connection: { name: string }, locks: readonly AccessLock[], nowMs: number): LockEntry[] {
+  const entries: LockEntry[] = [];
+  for (const lock of locks) {
+    const { target, reason, until } = lock.spec;
+    const untilMs = until === undefined ? undefined : Date.parse(until);
+    if (untilMs !== undefined && untilMs <= nowMs) continue;
+    if (target.connection !== undefined && target.connection !== connection.name) continue;
+    entries.push({
+      name: lock.metadata.name,
+      target: {
+        ...(target.user !== undefined ? { user: target.user } : {}),
+        ...(target.group !== undefined ? { group: target.group } : {}),
+        ...(target.everything ? { everything: true } : {}),
+        ...(target.connection !== undefined ? { connection: true } : {}),
+      },
+      reason,
+      ...(untilMs !== undefined && !Number.isNaN(untilMs) ? { untilMs } : {}),
+    });
+  }
+  return entries.sort((a, b) => (a.name < b.name ? -1 : 1));
+}

@@ -1,0 +1,140 @@
+// Publishes each Connection's signed bundle: the shards policy, grants-N, releases, overlay, and a heartbeat. A shard is
+// signed anew only when what it says changed. (epoch, sequence) only ever grows: the epoch is raised and stored at every
+// start, before anything is published.
+import { sha256Hex } from '../../api/canonical.ts';
+import type { Connection } from '../../api/connection.ts';
+import type { AccessGrant } from '../../api/grant.ts';
+import type { CommandHold } from '../../api/hold.ts';
+import type { AccessLock } from '../../api/lock.ts';
+import type { PolicyShard, ShardName } from '../../policy/bundle.ts';
+import { type SigningKey, signShard } from '../../policy/bundle-signing.ts';
+import { type Files, writeFileAtomically } from '../../system/files.ts';
+import type { ControllerContext, ShardPublisher } from '../ports.ts';
+import { type CacheEvent, keyOf, type Reconcile, splitKey } from '../runtime.ts';
+import { bundleGrants, bundleLocks, bundleReleases, grantShards } from './build.ts';
+
+/** Gateways take a controller for dead after 5 minutes without one. */
+export const HEARTBEAT_MS = 30_000;
+
+export interface BundleControllerOptions extends ControllerContext {
+  key: SigningKey;
+  publisher: ShardPublisher;
+  epoch: number;
+  /** The policy shard of a Connection; undefined: no protocol serves its type. */
+  compile(connection: Connection): PolicyShard | undefined;
+}
+
+/** Raises the stored epoch by one and returns it. A file that can not be read starts from the clock, which is higher. */
+export function nextEpoch(files: Files, path: string, nowMs: number): number {
+  let last = 0;
+  if (files.existsSync(path)) {
+    const stored = Number(files.readFileSync(path).toString('utf8').trim());
+    last = Number.isSafeInteger(stored) ? stored : Math.floor(nowMs / 1000);
+  }
+  writeFileAtomically(files, path, Buffer.from(`${last + 1}\n`));
+  return last + 1;
+}
+
+export interface BundleController {
+  reconcile: Reconcile;
+  /** Publishes a heartbeat for every Connection it has published. */
+  heartbeat(): void;
+}
+
+export function createBundleController(options: BundleControllerOptions): BundleController {
+  const { cache, sealer, clock, publisher } = options;
+  let sequence = 0;
+  /** By Connection key: its uid, and the hash of what each shard said last. */
+  const published = new Map<string, { uid: string; shards: Map<ShardName, string> }>();
+
+  const publish = (
+    connectionUid: string,
+    shards: Map<ShardName, string> | undefined,
+    shard: ShardName,
+    payload: unknown,
+  ): void => {
+    const hash = sha256Hex(JSON.stringify(payload));
+    if (shards?.get(shard) === hash) return;
+    sequence += 1;
+    publisher.publish(signShard(options.key, { connectionUid, shard, epoch: options.epoch, sequence, payload }));
+    shards?.set(shard, hash);
+  };
+  const beat = (uid: string): void => publish(uid, undefined, 'heartbeat', { atMs: clock.now() });
+
+  const withdraw = (key: string): void => {
+    const known = published.get(key);
+    if (known === undefined) return;
+    for (const shard of [...known.shards.keys(), 'heartbeat']) publisher.withdraw(known.uid, shard);
+    published.delete(key);
+  };
+
+  const reconcile: Reconcile = async (key) => {
+    const { namespace, name } = splitKey(key);
+    const connection = cache.get<Connection>({ kind: 'Connection', ...(namespace ? { namespace } : {}), name });
+    const shard = connection === undefined ? undefined : options.compile(connection);
+    const known = published.get(key);
+    if (connection === undefined || shard === undefined) {
+      withdraw(key);
+      return undefined;
+    }
+    const { uid } = connection.metadata;
+    if (known !== undefined && known.uid !== uid) withdraw(key);
+    const first = !published.has(key);
+    if (first) published.set(key, { uid, shards: new Map() });
+    const { shards } = published.get(key)!;
+    const nowMs = clock.now();
+    const about = <R extends { spec: { connectionRef: { name: string } } }>(items: R[]): R[] =>
+      items.filter((item) => item.spec.connectionRef.name === name);
+
+    const { grants } = bundleGrants(shard, about(cache.list<AccessGrant>('AccessGrant', namespace)), sealer, nowMs);
+    const split = grantShards(grants);
+    const releases = bundleReleases(about(cache.list<CommandHold>('CommandHold', namespace)), sealer, nowMs);
+    const locks = bundleLocks(connection.metadata, cache.list<AccessLock>('AccessLock', namespace), nowMs);
+    // What takes away goes out before what gives, the policy before the grants that lean on it.
+    publish(uid, shards, 'overlay', { locks, voidTickets: [] });
+    publish(uid, shards, 'policy', shard);
+    for (const [shardName, part] of split) publish(uid, shards, shardName, { grants: part });
+    publish(uid, shards, 'releases', { releases });
+    for (const stale of [...shards.keys()]) {
+      if (!stale.startsWith('grants-') || split.has(stale as `grants-${number}`)) continue;
+      publisher.withdraw(uid, stale);
+      shards.delete(stale);
+    }
+    if (first) beat(uid);
+    const ends = [
+      ...grants.map((grant) => grant.expiresAtMs),
+      ...locks.flatMap((lock) => (lock.untilMs === undefined ? [] : [lock.untilMs])),
+      ...releases.map((release) => release.usableUntilMs + 60_001),
+    ].filter((at) => at > nowMs);
+    return ends.length === 0 ? undefined : { againInMs: Math.min(...ends) - nowMs };
+  };
+
+  return {
+    reconcile,
+    heartbeat() {
+      for (const { uid } of published.values()) beat(uid);
+    },
+  };
+}
+
+/** Keys of Connections whose bundle an event bears on. */
+export function bundlesTouchedBy(event: CacheEvent, cache: ControllerContext['cache']): string[] {
+  const { namespace, name } = event.object.metadata;
+  const all = (within?: string): string[] =>
+    cache.list<Connection>('Connection', within).map((each) => keyOf(each.metadata.namespace, each.metadata.name));
+  switch (event.kind) {
+    case 'Connection':
+      return [keyOf(namespace, name)];
+    case 'AccessPolicy':
+    case 'AccessLock':
+      return all(namespace);
+    case 'ClusterAccessPolicy':
+      return all();
+    case 'AccessGrant':
+      return [keyOf(namespace, (event.object as AccessGrant).spec.connectionRef.name)];
+    case 'CommandHold':
+      return [keyOf(namespace, (event.object as CommandHold).spec.connectionRef.name)];
+    default:
+      return [];
+  }
+}

@@ -1,0 +1,115 @@
+// Says of each Connection where it is reached, what to trust there, and what is in its way. Reachability of the target
+// is looked at when something changed and every few minutes, with the first account.
+import type { Connection, ConnectionStatus } from '../../api/connection.ts';
+import type { Condition } from '../../api/schema.ts';
+import type { PolicyShard } from '../../policy/bundle.ts';
+import type { ProbeResult } from '../../protocols/protocol.ts';
+import { withCondition } from '../conditions.ts';
+import { objectOf } from '../grants/controller.ts';
+import type { BrokenObject, ControllerContext } from '../ports.ts';
+import { type Reconcile, splitKey } from '../runtime.ts';
+import { writeStatus } from '../status.ts';
+
+export const PROBE_EVERY_MS = 300_000;
+const PROBE_RETRY_MS = 15_000;
+
+export interface ConnectionControllerOptions extends ControllerContext {
+  compile(connection: Connection): PolicyShard | undefined;
+  endpoint(connectionUid: string): { host: string; port: number } | undefined;
+  caBundle: string;
+  broken(): readonly BrokenObject[];
+  /** Logs in to the target once; never rejects. */
+  probe(connection: Connection, signal: AbortSignal): Promise<ProbeResult>;
+}
+
+export function createConnectionReconciler(options: ConnectionControllerOptions): Reconcile {
+  const { cache, clock, records } = options;
+  const probes = new Map<string, { generation: number; atMs: number; result: ProbeResult }>();
+  return async (key, signal) => {
+    const { namespace, name } = splitKey(key);
+    const connection = cache.get<Connection>({ kind: 'Connection', ...(namespace ? { namespace } : {}), name });
+    if (connection === undefined) {
+      probes.delete(key);
+      return undefined;
+    }
+    const { uid, generation } = connection.metadata;
+    const shard = options.compile(connection);
+    const endpoint = options.endpoint(uid);
+    let probe = probes.get(key);
+    const goodForMs = probe?.result.kind === 'Reachable' ? PROBE_EVERY_MS : PROBE_RETRY_MS;
+    if (probe === undefined || probe.generation !== generation || clock.monotonic() - probe.atMs >= goodForMs) {
+      probe = { generation, atMs: clock.monotonic(), result: await options.probe(connection, signal) };
+      probes.set(key, probe);
+    }
+    const set = (
+      conditions: Condition[] | undefined,
+      type: string,
+      status: 'True' | 'False',
+      reason: string,
+      message: string,
+    ): Condition[] =>
+      withCondition(
+        conditions,
+        { type, status, reason, message: message.slice(0, 4096), observedGeneration: generation },
+        clock.now(),
+      );
+    const broken = options
+      .broken()
+      .find((each) => each.kind === 'Connection' && each.namespace === namespace && each.name === name);
+    const refused = shard?.policies.filter((policy) => !policy.accepted) ?? [];
+    let conditions = connection.status?.conditions;
+    conditions =
+      broken !== undefined
+        ? set(conditions, 'Accepted', 'False', 'Broken', `${broken.problem} Until then every command is denied.`)
+        : shard === undefined
+          ? set(conditions, 'Accepted', 'False', 'UnknownType', `No protocol serves type ${connection.spec.type}.`)
+          : refused.length > 0
+            ? set(
+                conditions,
+                'Accepted',
+                'False',
+                'PolicyNotAccepted',
+                `Every command is denied because of ${refused.map((policy) => `${policy.name}: ${policy.problem ?? 'not accepted'}`).join('; ')}`,
+              )
+            : shard.policies.length === 0
+              ? set(
+                  conditions,
+                  'Accepted',
+                  'True',
+                  'NoPolicy',
+                  'No policy selects it, so nobody has access. Write an AccessPolicy.',
+                )
+              : set(conditions, 'Accepted', 'True', 'Accepted', `${shard.policies.length} policies are in force.`);
+    conditions =
+      endpoint === undefined
+        ? set(
+            conditions,
+            'Programmed',
+            'False',
+            'NotListening',
+            'No listener is open for it. See the log for why; a port may be taken.',
+          )
+        : set(conditions, 'Programmed', 'True', 'Listening', `Listens on ${endpoint.host}:${endpoint.port}.`);
+    conditions =
+      probe.result.kind === 'Failed'
+        ? set(conditions, 'Ready', 'False', 'TargetUnreachable', `${probe.result.reason} ${probe.result.hint}`)
+        : endpoint === undefined
+          ? set(conditions, 'Ready', 'False', 'NotListening', 'No listener is open for it.')
+          : set(conditions, 'Ready', 'True', 'Ready', `The target answers (${probe.result.version}).`);
+    const status: ConnectionStatus = {
+      observedGeneration: generation,
+      ...(endpoint !== undefined ? { endpoint, caBundle: options.caBundle } : {}),
+      conditions,
+    };
+    if (connection.status?.observedGeneration !== generation) {
+      await records.write({
+        act: connection.status?.observedGeneration === undefined ? 'connection.create' : 'connection.change',
+        actor: { username: 'files' },
+        object: objectOf(connection),
+        details: { generation },
+      });
+    }
+    await writeStatus(options, connection, status);
+    return { againInMs: probe.result.kind === 'Reachable' ? PROBE_EVERY_MS : PROBE_RETRY_MS };
+  };
+}

@@ -1,0 +1,192 @@
+// Keeps every AccessGrant's status what decide.ts says, and tells each AccessApproval whether it counts and why.
+// Acts are recorded before the status that shows them is written: after a crash they may be recorded twice, never not.
+import { specHash } from '../../api/canonical.ts';
+import type { AccessApproval, AccessGrant, AccessGrantStatus } from '../../api/grant.ts';
+import type { AccessPolicy } from '../../api/policy.ts';
+import type { Resource } from '../../api/resource.ts';
+import type { Principal } from '../../policy/principal.ts';
+import type { ControlBody } from '../../recording/envelope.ts';
+import { withCondition } from '../conditions.ts';
+import type { ControllerContext } from '../ports.ts';
+import type { CacheEvent, Reconcile } from '../runtime.ts';
+import { keyOf, splitKey } from '../runtime.ts';
+import { sameStatus, writeStatus } from '../status.ts';
+import { type Choice, decideGrant, sealedStatus } from './decide.ts';
+import { isTerminal } from './fold.ts';
+
+export interface GrantControllerOptions extends ControllerContext {
+  /** Which policy a grant runs under (policy/eligibility.ts), over what the cache holds now. */
+  choose(grant: AccessGrant, principal: Principal, pinned: string | undefined): Choice;
+  prefix: string;
+}
+
+/** Keys of grants that an event bears on. */
+export function grantsTouchedBy(event: CacheEvent, cache: ControllerContext['cache']): string[] {
+  const namespace = event.object.metadata.namespace;
+  const keys = (grants: readonly AccessGrant[]): string[] =>
+    grants.map((grant) => keyOf(grant.metadata.namespace, grant.metadata.name));
+  switch (event.kind) {
+    case 'AccessGrant': {
+      const { name } = event.object.metadata;
+      const children = cache
+        .list<AccessGrant>('AccessGrant', namespace)
+        .filter((grant) => grant.spec.extends?.name === name);
+      return [keyOf(namespace, name), ...keys(children)];
+    }
+    case 'AccessApproval': {
+      const { targetRef } = (event.object as AccessApproval).spec;
+      return targetRef.kind === 'AccessGrant' ? [keyOf(namespace, targetRef.name)] : [];
+    }
+    case 'AccessPolicy':
+    case 'Connection':
+      return keys(cache.list<AccessGrant>('AccessGrant', namespace).filter(undecided));
+    case 'ClusterAccessPolicy':
+      return keys(cache.list<AccessGrant>('AccessGrant').filter(undecided));
+    default:
+      return [];
+  }
+}
+
+const undecided = (grant: AccessGrant): boolean => grant.status === undefined || !isTerminal(grant.status.phase);
+
+export function createGrantReconciler(options: GrantControllerOptions): Reconcile {
+  const { cache, sealer, clock } = options;
+  return async (key) => {
+    const { namespace, name } = splitKey(key);
+    const grant = cache.get<AccessGrant>({ kind: 'AccessGrant', ...(namespace ? { namespace } : {}), name });
+    if (grant === undefined) return undefined;
+    const approvals = cache
+      .list<AccessApproval>('AccessApproval', namespace)
+      .filter((each) => each.spec.targetRef.kind === 'AccessGrant' && each.spec.targetRef.name === name);
+    const before = sealedStatus(grant, sealer);
+    const decision = decideGrant(
+      {
+        grant,
+        approvals,
+        choose: (principal, pinned) => options.choose(grant, principal, pinned),
+        policy: (policyNamespace, policyName, uid) => {
+          const found = cache.get<AccessPolicy>({
+            kind: 'AccessPolicy',
+            ...(policyNamespace ? { namespace: policyNamespace } : {}),
+            name: policyName,
+          });
+          return found?.metadata.uid === uid ? found : undefined;
+        },
+        find: (other) =>
+          cache.get<AccessGrant>({ kind: 'AccessGrant', ...(namespace ? { namespace } : {}), name: other }),
+        siblings:
+          grant.spec.extends === undefined
+            ? []
+            : cache
+                .list<AccessGrant>('AccessGrant', namespace)
+                .filter((other) => other !== grant && other.spec.extends?.uid === grant.spec.extends?.uid),
+        sameKey:
+          grant.spec.clientKey === undefined
+            ? []
+            : cache
+                .list<AccessGrant>('AccessGrant')
+                .filter((other) => other !== grant && other.spec.clientKey === grant.spec.clientKey),
+        nowMs: clock.now(),
+        prefix: options.prefix,
+      },
+      sealer,
+    );
+    for (const approval of approvals) {
+      const verdict = decision.votes.get(approval.metadata.uid);
+      if (verdict !== undefined) await tellApproval(options, approval, verdict);
+    }
+    if (!sameStatus(grant.status, decision.status)) {
+      for (const body of actsOf(grant, before, decision.status)) await options.records.write(body);
+      await writeStatus(options, grant, decision.status);
+    }
+    return decision.nextMs === undefined ? undefined : { againInMs: decision.nextMs - clock.now() };
+  };
+}
+
+/** Shared with holds: an approval's condition `Counted`, and the record of who decided what. */
+export async function tellApproval(
+  context: ControllerContext,
+  approval: AccessApproval,
+  verdict: { counted: boolean; reason: string; message: string },
+): Promise<void> {
+  const known = approval.status?.conditions?.find((each) => each.type === 'Counted');
+  // The first verdict stays: what counted does not stop counting because the target ended since.
+  if (known !== undefined) return;
+  const { spec, metadata } = approval;
+  await context.records.write({
+    act: `approval.${spec.decision.toLowerCase()}`,
+    actor: actorOf(spec.approver),
+    object: objectOf(approval),
+    details: {
+      target: spec.targetRef,
+      specHash: spec.specHash,
+      ...(spec.reason ? { reason: spec.reason } : {}),
+      counted: verdict.counted,
+      verdict: verdict.reason,
+    },
+  });
+  const conditions = withCondition(
+    approval.status?.conditions,
+    {
+      type: 'Counted',
+      status: verdict.counted ? 'True' : 'False',
+      observedGeneration: metadata.generation,
+      reason: verdict.reason,
+      message: verdict.message,
+    },
+    context.clock.now(),
+  );
+  await writeStatus(context, approval, { conditions });
+}
+
+export const objectOf = (object: Resource): NonNullable<ControlBody['object']> => ({
+  kind: object.kind,
+  ...(object.metadata.namespace ? { namespace: object.metadata.namespace } : {}),
+  name: object.metadata.name,
+  uid: object.metadata.uid,
+});
+
+export const actorOf = (stamp: { username: string; uid?: string } | undefined): ControlBody['actor'] =>
+  stamp === undefined
+    ? { username: 'unknown' }
+    : { username: stamp.username, ...(stamp.uid ? { uid: stamp.uid } : {}) };
+
+const OPERATOR = { username: 'sallyport' };
+
+function actsOf(grant: AccessGrant, before: AccessGrantStatus | undefined, after: AccessGrantStatus): ControlBody[] {
+  const acts: ControlBody[] = [];
+  const object = objectOf(grant);
+  if (before === undefined) {
+    const { requester: _requester, ...asked } = grant.spec;
+    acts.push({
+      act: 'grant.request',
+      actor: actorOf(grant.spec.requester),
+      object,
+      details: { ...asked, specHash: specHash(grant.spec) },
+    });
+  }
+  if (before?.expiresAt === undefined && after.expiresAt !== undefined) {
+    acts.push({
+      act:
+        grant.spec.breakGlass === true && (after.approvals ?? []).length === 0 ? 'grant.break-glass' : 'grant.approve',
+      actor: OPERATOR,
+      object,
+      details: {
+        policy: after.policy,
+        account: after.account,
+        approvals: (after.approvals ?? []).map(({ step, approver, at }) => ({ step, approver, at })),
+        notBefore: after.notBefore,
+        expiresAt: after.expiresAt,
+      },
+    });
+  }
+  if (before?.phase !== after.phase && after.phase !== 'Pending') {
+    acts.push({
+      act: `grant.${after.phase.toLowerCase()}`,
+      actor: after.finishedBy === undefined ? OPERATOR : { username: after.finishedBy },
+      object,
+      ...(after.message ? { details: { message: after.message } } : {}),
+    });
+  }
+  return acts;
+}

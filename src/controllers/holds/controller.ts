@@ -1,0 +1,54 @@
+// Decides CommandHolds. The decision reaches the proxy as a Release in the signed bundle (bundles/releases.ts).
+import type { AccessApproval } from '../../api/grant.ts';
+import type { CommandHold } from '../../api/hold.ts';
+import { actorOf, objectOf, tellApproval } from '../grants/controller.ts';
+import type { ControllerContext } from '../ports.ts';
+import type { CacheEvent, Reconcile } from '../runtime.ts';
+import { keyOf, splitKey } from '../runtime.ts';
+import { sameStatus, writeStatus } from '../status.ts';
+import { decideHold, sealedHold } from './decide.ts';
+
+export function holdsTouchedBy(event: CacheEvent): string[] {
+  const namespace = event.object.metadata.namespace;
+  if (event.kind === 'CommandHold') return [keyOf(namespace, event.object.metadata.name)];
+  if (event.kind !== 'AccessApproval') return [];
+  const { targetRef } = (event.object as AccessApproval).spec;
+  return targetRef.kind === 'CommandHold' ? [keyOf(namespace, targetRef.name)] : [];
+}
+
+export function createHoldReconciler(context: ControllerContext): Reconcile {
+  const { cache, sealer, clock, records } = context;
+  return async (key) => {
+    const { namespace, name } = splitKey(key);
+    const hold = cache.get<CommandHold>({ kind: 'CommandHold', ...(namespace ? { namespace } : {}), name });
+    if (hold === undefined) return undefined;
+    const approvals = cache
+      .list<AccessApproval>('AccessApproval', namespace)
+      .filter((each) => each.spec.targetRef.kind === 'CommandHold' && each.spec.targetRef.name === name);
+    const before = sealedHold(hold, sealer);
+    const decision = decideHold(hold, approvals, sealer, clock.now());
+    for (const approval of approvals) {
+      const verdict = decision.votes.get(approval.metadata.uid);
+      if (verdict !== undefined) await tellApproval(context, approval, verdict);
+    }
+    if (!sameStatus(hold.status, decision.status)) {
+      if (before === undefined && decision.status.phase !== 'Waiting') {
+        await records.write({
+          act: `hold.${decision.status.phase.toLowerCase()}`,
+          actor: decision.status.decidedBy
+            ? { username: decision.status.decidedBy.join(', ') }
+            : { username: 'sallyport' },
+          object: objectOf(hold),
+          details: {
+            session: hold.spec.sessionId,
+            requester: actorOf(hold.spec.requester).username,
+            commandHash: hold.spec.commandHash,
+            ...(decision.status.reason ? { reason: decision.status.reason } : {}),
+          },
+        });
+      }
+      await writeStatus(context, hold, decision.status);
+    }
+    return decision.nextMs === undefined ? undefined : { againInMs: decision.nextMs - clock.now() };
+  };
+}

@@ -1,0 +1,227 @@
+// All controllers over one store: the operator of one machine or one cluster. It holds no state that its store does not,
+// the epoch and what it published apart, so it can be killed at any instant.
+import type { Connection } from '../api/connection.ts';
+import { parseDuration } from '../api/duration.ts';
+import type { AccessGrant } from '../api/grant.ts';
+import type { AccessPolicy, ClusterAccessPolicy } from '../api/policy.ts';
+import type { PolicyShard } from '../policy/bundle.ts';
+import type { SigningKey } from '../policy/bundle-signing.ts';
+import { type BrokenResource, compilePolicies } from '../policy/compile.ts';
+import { type Eligibility, eligiblePolicy } from '../policy/eligibility.ts';
+import type { Principal } from '../policy/principal.ts';
+import type { ProbeResult } from '../protocols/protocol.ts';
+import type { KindName } from '../store/resource-store.ts';
+import { bundlesTouchedBy, createBundleController, HEARTBEAT_MS } from './bundles/controller.ts';
+import { createConnectionReconciler } from './connections/controller.ts';
+import { createGrantReconciler, grantsTouchedBy } from './grants/controller.ts';
+import type { Choice } from './grants/decide.ts';
+import { createHoldReconciler, holdsTouchedBy } from './holds/controller.ts';
+import { createLockReconciler } from './locks/controller.ts';
+import { createPolicyReconciler, policiesTouchedBy } from './policies/controller.ts';
+import type { ControllerContext, ShardPublisher } from './ports.ts';
+import { type Cache, type CacheEvent, createQueue, keyOf, openCache, type Queue } from './runtime.ts';
+
+const KINDS: readonly KindName[] = [
+  'Connection',
+  'AccessPolicy',
+  'ClusterAccessPolicy',
+  'AccessLock',
+  'AccessGrant',
+  'AccessApproval',
+  'CommandHold',
+];
+const RESYNC_MS = 600_000;
+
+export interface OperatorOptions extends Omit<ControllerContext, 'cache'> {
+  key: SigningKey;
+  epoch: number;
+  publisher: ShardPublisher;
+  broken(): readonly BrokenResource[];
+  endpoint(connectionUid: string): { host: string; port: number } | undefined;
+  caBundle: string;
+  probe(connection: Connection, signal: AbortSignal): Promise<ProbeResult>;
+  /** How commands begin in hints: `sallyport`. */
+  prefix: string;
+}
+
+export interface Operator {
+  cache: Cache;
+  /** What the files or endpoints say changed: everything is looked at again. */
+  resync(): void;
+  /** The policy shard of a Connection as it is now. */
+  compile(connection: Connection): PolicyShard | undefined;
+  /** Under which policy somebody's request would run. */
+  eligibility(
+    connection: Connection,
+    principal: Principal,
+    request: { account?: string; policyRef?: string; durationMs?: number; breakGlass?: boolean },
+  ): Eligibility | undefined;
+  /** Whether every queue has run dry. */
+  readonly idle: boolean;
+  stop(): Promise<void>;
+}
+
+/** Resolves once everything is listed and the first round of every queue has begun. */
+export async function startOperator(options: OperatorOptions): Promise<Operator> {
+  const { store, clock, log, definitions } = options;
+  const queues: { touched(event: CacheEvent): string[]; queue: Queue }[] = [];
+  const early: CacheEvent[] = [];
+  let started = false;
+  const dispatch = (event: CacheEvent): void => {
+    for (const { touched, queue } of queues) for (const key of touched(event)) queue.add(key);
+  };
+  const cache = await openCache(store, KINDS, (event) => (started ? dispatch(event) : void early.push(event)), log);
+  const context: ControllerContext = { ...options, cache };
+
+  // Compiling is asked for by several controllers for one change; one answer serves them while nothing changed.
+  let compiled = new Map<string, PolicyShard | undefined>();
+  const compile = (connection: Connection): PolicyShard | undefined => {
+    const { uid, generation } = connection.metadata;
+    const memo = `${uid} ${generation}`;
+    if (!compiled.has(memo)) {
+      const definition = definitions.find((each) => each.type === connection.spec.type);
+      compiled.set(
+        memo,
+        definition &&
+          compilePolicies({
+            connection,
+            policies: cache.list<AccessPolicy>('AccessPolicy', connection.metadata.namespace),
+            clusterPolicies: cache.list<ClusterAccessPolicy>('ClusterAccessPolicy'),
+            broken: options.broken(),
+            protocol: definition.rules,
+          }),
+      );
+    }
+    return compiled.get(memo);
+  };
+  const eligibility: Operator['eligibility'] = (connection, principal, request) => {
+    const shard = compile(connection);
+    if (shard === undefined) return undefined;
+    const policies = cache.list<AccessPolicy>('AccessPolicy', connection.metadata.namespace);
+    return eligiblePolicy({ shard, policies, request: { principal, ...request } });
+  };
+  const choose = (grant: AccessGrant, principal: Principal, pinned: string | undefined): Choice => {
+    const { connectionRef, account, duration, breakGlass } = grant.spec;
+    const connection = cache.get<Connection>({
+      kind: 'Connection',
+      ...(grant.metadata.namespace ? { namespace: grant.metadata.namespace } : {}),
+      name: connectionRef.name,
+    });
+    if (connection === undefined) return { kind: 'Refused', message: `There is no Connection ${connectionRef.name}.` };
+    const durationMs = duration === undefined ? undefined : parseDuration(duration);
+    const ask = (policyRef: string | undefined): Eligibility | undefined =>
+      eligibility(connection, principal, {
+        ...(account !== undefined ? { account } : {}),
+        ...(policyRef !== undefined ? { policyRef } : {}),
+        ...(durationMs !== undefined ? { durationMs } : {}),
+        ...(breakGlass !== undefined ? { breakGlass } : {}),
+      });
+    // It stays with the policy it waited under, so that a second one written meanwhile does not stop it.
+    const named = grant.spec.policyRef?.name;
+    const first = ask(named ?? pinned);
+    const answer = named === undefined && pinned !== undefined && first?.kind !== 'Eligible' ? ask(undefined) : first;
+    if (answer === undefined)
+      return { kind: 'Refused', message: `No protocol serves Connection ${connectionRef.name}.` };
+    return answer.kind === 'Eligible'
+      ? { kind: 'Eligible', policy: answer.policy, account: answer.account, durationMs: answer.durationMs }
+      : { kind: 'Refused', message: `${answer.message}. ${answer.hint.replaceAll('\n', ' ')}` };
+  };
+
+  const bundles = createBundleController({ ...context, ...options, cache, compile });
+  const queue = (
+    name: string,
+    touched: (event: CacheEvent) => string[],
+    reconcile: Parameters<typeof createQueue>[0]['reconcile'],
+  ): void => {
+    queues.push({ touched, queue: createQueue({ name, reconcile, clock, log }) });
+  };
+  const only = (kind: KindName) => (event: CacheEvent) =>
+    event.kind === kind ? [keyOf(event.object.metadata.namespace, event.object.metadata.name)] : [];
+  // Before anything else hears of an event: what was compiled from the old files is void.
+  queues.push({
+    touched: ({ kind }) => {
+      if (kind === 'Connection' || kind === 'AccessPolicy' || kind === 'ClusterAccessPolicy') compiled = new Map();
+      return [];
+    },
+    queue: createQueue({ name: 'none', reconcile: async () => undefined, clock, log }),
+  });
+  queue(
+    'grants',
+    (event) => grantsTouchedBy(event, cache),
+    createGrantReconciler({ ...context, choose, prefix: options.prefix }),
+  );
+  queue('holds', holdsTouchedBy, createHoldReconciler(context));
+  queue('bundles', (event) => bundlesTouchedBy(event, cache), bundles.reconcile);
+  queue('locks', only('AccessLock'), createLockReconciler(context));
+  queue('policies', (event) => policiesTouchedBy(event, cache), createPolicyReconciler({ ...context, compile }));
+  queue(
+    'connections',
+    (event) =>
+      event.kind === 'Connection' || event.kind === 'AccessPolicy' || event.kind === 'ClusterAccessPolicy'
+        ? bundlesTouchedBy(event, cache)
+        : [],
+    createConnectionReconciler({
+      ...context,
+      compile,
+      endpoint: options.endpoint,
+      caBundle: options.caBundle,
+      probe: options.probe,
+      broken: () =>
+        options
+          .broken()
+          .flatMap((each) =>
+            each.kind === 'Connection' && each.name !== undefined
+              ? [
+                  {
+                    kind: 'Connection' as const,
+                    name: each.name,
+                    problem: each.problem,
+                    ...(each.namespace ? { namespace: each.namespace } : {}),
+                  },
+                ]
+              : [],
+          ),
+    }),
+  );
+
+  started = true;
+  for (const event of early) dispatch(event);
+  const resync = (): void => {
+    compiled = new Map();
+    for (const kind of KINDS) {
+      for (const object of cache.list(kind)) dispatch({ kind, type: 'Modified', object, previous: undefined });
+    }
+  };
+  let cancelBeat: () => void = () => undefined;
+  let cancelResync: () => void = () => undefined;
+  const armBeat = (): void => {
+    cancelBeat = clock.after(HEARTBEAT_MS, () => {
+      bundles.heartbeat();
+      armBeat();
+    });
+  };
+  const armResync = (): void => {
+    cancelResync = clock.after(RESYNC_MS, () => {
+      resync();
+      armResync();
+    });
+  };
+  armBeat();
+  armResync();
+
+  return {
+    cache,
+    resync,
+    compile,
+    eligibility,
+    get idle() {
+      return queues.every((each) => each.queue.idle);
+    },
+    async stop() {
+      cancelBeat();
+      cancelResync();
+      cache.stop();
+      await Promise.all(queues.map((each) => each.queue.stop()));
+    },
+  };
+}
