@@ -1,0 +1,36 @@
+// One record as its JSON line, built by hand around one JSON.stringify of the body: this runs for every message.
+import type { RecordKind } from '../envelope.ts';
+
+/** What stays the same for a stream: `{"v":1,"stream":"s-7fk2p","seq":`. */
+export function linePrefix(stream: string): string {
+  return `{"v":1,"stream":${JSON.stringify(stream)},"seq":`;
+}
+
+const PLAIN = /^[A-Za-z][A-Za-z0-9.-]{0,62}$/;
+
+/** Throws what JSON.stringify throws. `ts` needs no escapes. */
+export function recordLine(
+  prefix: string,
+  seq: number,
+  ts: string,
+  kind: RecordKind,
+  body: object,
+  channel?: number,
+): string {
+  const spelled = PLAIN.test(kind) ? `"${kind}"` : JSON.stringify(kind);
+  const where = channel === undefined ? '' : `,"channel":${channel}`;
+  return `${prefix}${seq},"ts":"${ts}","kind":${spelled}${where},"body":${JSON.stringify(body)}}\n`;
+}
+
+/** RFC 3339 of a time in milliseconds, remembered for as long as the millisecond lasts. */
+export function timestamps(): (ms: number) => string {
+  let lastMs = Number.NaN;
+  let text = '';
+  return (ms) => {
+    if (ms !== lastMs) {
+      lastMs = ms;
+      text = new Date(ms).toISOString();
+    }
+    return text;
+  };
+}

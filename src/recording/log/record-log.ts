@@ -1,0 +1,692 @@
+// The record log of a process. Appends of one event-loop turn become one batch and one write(2); callbacks follow in
+// order, after the write or (durability Disk) after a group sync. Sealing happens behind.
+// Guarantees: a callback without error means the stream's records up to there are written whole; a failed batch leaves
+// nothing behind and fails every callback of it; while the store refuses writes nothing is queued, `writable` is false,
+// and the log tries again by itself and then records how much each session lost. Memory does not grow with records:
+// of what is written only the place is kept. Does not: throw from a recorder.
+import type { TrustedKey } from '../../policy/bundle-signing.ts';
+import type { Clock } from '../../system/clock.ts';
+import type { Files } from '../../system/files.ts';
+import type { Random } from '../../system/random.ts';
+import type { ControlBody, RecordKind } from '../envelope.ts';
+import { CONTROL_STREAM, HEADS_FILE, isStreamName, LIVE_FOLDER, MARK_FILE } from '../layout.ts';
+import { RecordingError, type RecordingErrorCode, type RecordLog, type SessionRecorder } from '../recorder.ts';
+import { type Damage, type RecoveredSession, recover } from '../recover.ts';
+import { syncFolder } from '../seal/heads.ts';
+import { createSealer, type Sealable } from '../seal/sealer.ts';
+import { encodeSignedLine } from '../signed-line.ts';
+import type { RecordSigner } from '../signer.ts';
+import { CLOSE_BYTES, OPEN_BYTES, ZERO_HASH } from './batch.ts';
+import { linePrefix, recordLine, timestamps } from './line.ts';
+import { type LiveFile, openLiveWriter } from './live-writer.ts';
+import { lockFolder } from './lock.ts';
+import { MARK_FORMAT, type Mark } from './mark.ts';
+
+export type Durability = 'Write' | 'Disk';
+
+export type RecordHealth =
+  | { kind: 'Writable' }
+  | { kind: 'Unwritable'; code: RecordingErrorCode; message: string }
+  /** Records are written, but segments can not be stored. */
+  | { kind: 'SealFailing'; message: string }
+  | { kind: 'SealWorking' };
+
+export interface RecordLogOptions {
+  /** Made if it is not there, mode 0700. */
+  folder: string;
+  files: Files;
+  clock: Clock;
+  random: Random;
+  signer: RecordSigner;
+  /** Of streams that do not say; default Write. */
+  durability?: Durability;
+  /** Heads elsewhere than in the folder, best on another disk; a path. */
+  headsPath?: string;
+  /** Controller keys that signed certificates of earlier record keys. */
+  trusted?: readonly TrustedKey[];
+  /** A live file is closed at this size; default 64 MiB. */
+  fileBytes?: number;
+  /** A stream is sealed when this much of it is not, before compression; default 1 MiB. */
+  segmentBytes?: number;
+  /** … or when its oldest record has waited this long; default 10 minutes. */
+  sealAfterMs?: number;
+  onHealth?: (health: RecordHealth) => void;
+  /** Told of every batch and segment, for metrics. */
+  onBatch?: (batch: { records: number; bytes: number; milliseconds: number }) => void;
+  onSegment?: (segment: { stream: string; bytes: number }) => void;
+}
+
+export interface RecordStats {
+  writable: boolean;
+  /** Milliseconds that the oldest record not yet written has waited; 0 if there is none. */
+  lagMs: number;
+  records: number;
+  batches: number;
+  bytes: number;
+  segments: number;
+  /** Events that could not be recorded. */
+  lost: number;
+  openStreams: number;
+  unsealedBytes: number;
+  liveFiles: number;
+}
+
+export interface ControlAct {
+  act: string;
+  actor: ControlBody['actor'];
+  object?: ControlBody['object'];
+  details?: ControlBody['details'];
+}
+
+export interface ProcessRecordLog extends RecordLog {
+  /** Throws TypeError if the name is no stream name or is in use. A name is to be used once, ever. */
+  session(stream: string, options?: { durability?: Durability }): SessionRecorder;
+  /** Records an act of the control plane. Rejects with RecordingError; then the act should not take effect. */
+  control(act: ControlAct): Promise<void>;
+  /** Seals whatever is written now. Resolves when that has been tried once for every stream. */
+  sealNow(): Promise<void>;
+  stats(): RecordStats;
+  /** What the last process left behind. */
+  readonly recovered: { sessions: readonly RecoveredSession[]; damage: readonly Damage[] };
+  /** Ends and seals every stream. Idempotent. Rejects if something could not be sealed: it is kept for the next start. */
+  close(): Promise<void>;
+}
+
+type Written = (error: RecordingError | undefined) => void;
+
+interface Stream extends Sealable {
+  readonly prefix: string;
+  readonly durability: Durability;
+  nextSeq: number;
+  /** Records in the batch that is being gathered. */
+  pending: number;
+  /** When the oldest unsealed record was written, monotonic ms. */
+  since: number;
+  /** `seq` of its `end`; -1 while it has none. */
+  endSeq: number;
+  closed: boolean;
+  /** Events that no record tells of. */
+  lost: number;
+  /** What the next callback has to be told. */
+  failure: RecordingError | undefined;
+  queued: boolean;
+}
+
+const FIRST_BUFFER = 256 * 1024;
+const KEPT_BUFFER = 4 * 1024 * 1024;
+/** Past this a batch is written within the turn. */
+const BATCH_BYTES = 2 * 1024 * 1024;
+const MARK_MS = 1000;
+const PROBE_MS = { first: 100, last: 5000 };
+const LIVE_FILES_KEPT = 3;
+
+/** Recovers what a dead process left, then opens for writing. Rejects with RecordFolderInUse or Node's error. */
+export async function openRecordLog(options: RecordLogOptions): Promise<ProcessRecordLog> {
+  const { files, clock, signer } = options;
+  const folder = options.folder.replace(/\/+$/, '') || '/';
+  files.mkdirSync(folder, { recursive: true, mode: 0o700 });
+  const unlock = lockFolder(files, folder);
+  try {
+    return await open();
+  } catch (error) {
+    unlock();
+    throw error;
+  }
+
+  async function open(): Promise<ProcessRecordLog> {
+    const segmentBytes = options.segmentBytes ?? 1024 * 1024;
+    const sealAfterMs = options.sealAfterMs ?? 600_000;
+    const headsPath = options.headsPath ?? `${folder}/${HEADS_FILE}`;
+    const now = clock.now;
+    const trusted = options.trusted ?? [];
+    const recovery = await recover({ files, folder, headsPath, signer, now, segmentBytes, trusted });
+    const { heads } = recovery;
+
+    const timestamp = timestamps();
+    const streams = new Map<string, Stream>();
+    const losers = new Set<Stream>();
+    const liveFiles = new Map<number, LiveFile>();
+    let disks = 0;
+    const writer = openLiveWriter({
+      files,
+      folder,
+      first: recovery.nextFile,
+      prev: heads.position.prev,
+      fileBytes: options.fileBytes ?? 64 * 1024 * 1024,
+      synced: () => disks > 0,
+    });
+    const sealer = createSealer({
+      files,
+      folder,
+      signer,
+      heads,
+      now,
+      segmentBytes,
+      onSealed(extent) {
+        const file = liveFiles.get(extent.file);
+        if (file !== undefined) file.unsealed -= extent.length;
+      },
+    });
+
+    let buffer = Buffer.allocUnsafeSlow(FIRST_BUFFER);
+    let end = OPEN_BYTES;
+    let entryStreams: Stream[] = [];
+    let entryEnds: number[] = [];
+    let waiting: { stream: Stream; callback: Written }[] = [];
+    let scheduled = false;
+    let oldestPending = 0;
+    let writable = true;
+    let refusal = new RecordingError('IoError', 'records can not be written');
+    let probing = false;
+    let probeDelay = PROBE_MS.first;
+    let stopProbe: (() => void) | undefined;
+    let closing: Promise<void> | undefined;
+    const counts = { records: 0, batches: 0, bytes: 0, segments: 0, lost: 0 };
+
+    function schedule(): void {
+      if (scheduled) return;
+      scheduled = true;
+      setImmediate(turn);
+    }
+
+    function add(stream: Stream, kind: RecordKind, body: object, channel?: number): void {
+      let line: string;
+      try {
+        line = recordLine(stream.prefix, stream.nextSeq, timestamp(clock.now()), kind, body, channel);
+      } catch (error) {
+        lose(stream, new RecordingError('IoError', `the ${kind} event can not be encoded`, { cause: error }));
+        return;
+      }
+      const most = end + line.length * 3 + CLOSE_BYTES;
+      if (most > buffer.length) grow(most);
+      if (entryStreams.length === 0) oldestPending = clock.monotonic();
+      end += buffer.write(line, end, 'utf8');
+      stream.nextSeq += 1;
+      stream.pending += 1;
+      entryStreams.push(stream);
+      entryEnds.push(end);
+      schedule();
+      if (end > BATCH_BYTES) writeBatch();
+    }
+
+    function grow(most: number): void {
+      const larger = Buffer.allocUnsafeSlow(Math.max(most, buffer.length * 2));
+      buffer.copy(larger, 0, 0, end);
+      buffer = larger;
+    }
+
+    function lose(stream: Stream, error: RecordingError, count = 1): void {
+      stream.failure ??= error;
+      stream.lost += count;
+      counts.lost += count;
+      losers.add(stream);
+      if (writable && stopProbe === undefined) armProbe();
+    }
+
+    /** Writes what is gathered. True if it is written or there was nothing. */
+    function writeBatch(): boolean {
+      if (entryStreams.length === 0) return true;
+      const started = clock.monotonic();
+      let place: { file: LiveFile; offset: number };
+      try {
+        place = writer.write(buffer, end);
+      } catch (error) {
+        dropBatch(error);
+        return false;
+      }
+      liveFiles.set(place.file.number, place.file);
+      let from = OPEN_BYTES;
+      const shift = place.offset - OPEN_BYTES;
+      for (let index = 0; index < entryStreams.length; index += 1) {
+        const stream = entryStreams[index]!;
+        const to = entryEnds[index]!;
+        place_(stream, place.file.number, from + shift, to - from, started);
+        from = to;
+      }
+      place.file.unsealed += end - OPEN_BYTES;
+      counts.records += entryStreams.length;
+      counts.batches += 1;
+      counts.bytes += end - OPEN_BYTES;
+      options.onBatch?.({
+        records: entryStreams.length,
+        bytes: end - OPEN_BYTES,
+        milliseconds: clock.monotonic() - started,
+      });
+      clearBatch();
+      mark();
+      return true;
+    }
+
+    function place_(stream: Stream, file: number, offset: number, length: number, at: number): void {
+      const seq = stream.nextSeq - stream.pending;
+      stream.pending -= 1;
+      if (stream.extents.length === 0) stream.since = at;
+      const last = stream.extents.at(-1);
+      if (
+        last !== undefined &&
+        last.file === file &&
+        last.offset + last.length === offset &&
+        last.length < segmentBytes
+      ) {
+        last.length += length;
+        last.count += 1;
+      } else stream.extents.push({ file, offset, length, seq, count: 1 });
+      stream.unsealedBytes += length;
+      if (!stream.queued && (stream.unsealedBytes >= segmentBytes || (stream.closed && stream.pending === 0)))
+        enqueue(stream);
+    }
+
+    function clearBatch(): void {
+      entryStreams = [];
+      entryEnds = [];
+      end = OPEN_BYTES;
+      if (buffer.length > KEPT_BUFFER) buffer = Buffer.allocUnsafeSlow(FIRST_BUFFER);
+    }
+
+    function dropBatch(cause: unknown): void {
+      const code = (cause as NodeJS.ErrnoException).code;
+      const full = code === 'ENOSPC' || code === 'EDQUOT';
+      const reason = cause instanceof Error ? cause.message : String(cause);
+      const message = full ? `no space left for records in ${folder}` : `records can not be written: ${reason}`;
+      const error = new RecordingError(full ? 'NoSpace' : 'IoError', message, { cause });
+      const was = writable;
+      writable = false;
+      refusal = error;
+      for (const stream of entryStreams) {
+        stream.nextSeq -= 1;
+        stream.pending -= 1;
+        if (stream.endSeq >= stream.nextSeq) stream.endSeq = -1;
+        // What a probe wrote is not an event of the session.
+        if (!probing) lose(stream, error);
+      }
+      clearBatch();
+      if (was) options.onHealth?.({ kind: 'Unwritable', code: error.code, message });
+      if (!probing) armProbe();
+    }
+
+    function armProbe(): void {
+      if (stopProbe !== undefined || closing !== undefined) return;
+      stopProbe = clock.after(probeDelay, () => {
+        stopProbe = undefined;
+        probe();
+      });
+    }
+
+    /** Tries the store with what is to be told anyway: which sessions lost how many events. */
+    function probe(): void {
+      if (!writeBatch()) return;
+      probing = true;
+      const told = [...losers];
+      const lost = told.reduce((sum, stream) => sum + stream.lost, 0);
+      if (!writable)
+        add(control, 'control', { act: 'RecordsWritable', actor: { username: 'sallyport' }, details: { lost } });
+      for (const stream of told) {
+        if (stream.lost > 0 && stream.nextSeq > 0) {
+          add(stream, 'notice', {
+            notice: 'RecordsLost',
+            lost: stream.lost,
+            reason: stream.failure?.message ?? 'the store refused them',
+          });
+        }
+        if (stream.closed && stream.endSeq < 0 && stream.nextSeq > 0) addEnd(stream, LOST_END);
+      }
+      const worked = writeBatch();
+      probing = false;
+      if (!worked) {
+        probeDelay = Math.min(PROBE_MS.last, probeDelay * 2);
+        armProbe();
+        return;
+      }
+      for (const stream of told) {
+        stream.lost = 0;
+        losers.delete(stream);
+        if (stream.closed) finish(stream);
+      }
+      probeDelay = PROBE_MS.first;
+      if (!writable) {
+        writable = true;
+        options.onHealth?.({ kind: 'Writable' });
+      }
+    }
+
+    let syncing = false;
+    let syncWaiting: { stream: Stream; callback: Written; error: RecordingError | undefined }[] = [];
+
+    function turn(): void {
+      scheduled = false;
+      writeBatch();
+      if (waiting.length === 0) return;
+      const now = waiting;
+      waiting = [];
+      for (const { stream, callback } of now) {
+        if (stream.durability === 'Disk') syncWaiting.push({ stream, callback, error: stream.failure });
+        else call(callback, stream.failure);
+      }
+      for (const { stream } of now) stream.failure = undefined;
+      syncSoon();
+    }
+
+    function syncSoon(): void {
+      if (syncing || syncWaiting.length === 0) return;
+      syncing = true;
+      let group = syncWaiting;
+      syncWaiting = [];
+      writer.sync((error) => {
+        syncing = false;
+        let failure: RecordingError | undefined;
+        if (error !== null) {
+          const message = `records can not be synced to disk: ${error.message}`;
+          failure = new RecordingError('IoError', message, { cause: error });
+          refusal = failure;
+          group = group.concat(syncWaiting);
+          syncWaiting = [];
+          // After a failed sync nobody knows which pages of the file reached the disk: leave it.
+          writer.giveUp();
+          if (writable) options.onHealth?.({ kind: 'Unwritable', code: 'IoError', message });
+          writable = false;
+          for (const stream of new Set(group.map((one) => one.stream))) lose(stream, failure, 0);
+          armProbe();
+        }
+        for (const { stream, callback, error: earlier } of group) {
+          if (failure !== undefined) stream.failure = undefined;
+          call(callback, earlier ?? failure);
+        }
+        syncSoon();
+      });
+    }
+
+    function call(callback: Written, error: RecordingError | undefined): void {
+      try {
+        callback(error);
+      } catch (thrown) {
+        // One session's mistake must not cost the others their answer; it still is an uncaught exception.
+        setImmediate(() => {
+          throw thrown;
+        });
+      }
+    }
+
+    function newStream(id: string, durability: Durability): Stream {
+      return {
+        id,
+        prefix: linePrefix(id),
+        durability,
+        index: 0,
+        prevHash: ZERO_HASH,
+        extents: [],
+        unsealedBytes: 0,
+        headless: undefined,
+        nextSeq: 0,
+        pending: 0,
+        since: 0,
+        endSeq: -1,
+        closed: false,
+        lost: 0,
+        failure: undefined,
+        queued: false,
+      };
+    }
+
+    function append(stream: Stream, kind: RecordKind, body: object, channel?: number): void {
+      if (stream.closed) stream.failure ??= new RecordingError('Closed', `the record of ${stream.id} is closed`);
+      else if (!writable) lose(stream, refusal);
+      else if (kind === 'end') addEnd(stream, body, channel);
+      else add(stream, kind, body, channel);
+    }
+
+    function addEnd(stream: Stream, body: object, channel?: number): void {
+      const seq = stream.nextSeq;
+      add(stream, 'end', body, channel);
+      if (stream.nextSeq > seq && stream.endSeq < 0) stream.endSeq = seq;
+    }
+
+    function closeStream(stream: Stream): void {
+      if (stream.closed) return;
+      if (stream.endSeq < 0 && writable && stream.nextSeq > 0) addEnd(stream, UNSAID_END);
+      stream.closed = true;
+      if (stream.durability === 'Disk') disks -= 1;
+      if (!losers.has(stream)) finish(stream);
+    }
+
+    /** Once a closed stream's last record is written. */
+    function finish(stream: Stream): void {
+      if (stream.pending > 0) return;
+      if (stream.extents.length > 0 || stream.headless !== undefined) enqueue(stream);
+      else streams.delete(stream.id);
+    }
+
+    // --- sealing ---
+    const queue: Stream[] = [];
+    let pumping: Promise<void> | undefined;
+    let sealTrouble = false;
+
+    function enqueue(stream: Stream): void {
+      if (stream.queued) return;
+      stream.queued = true;
+      queue.push(stream);
+      pumping ??= pump().finally(() => {
+        pumping = undefined;
+      });
+    }
+
+    /** Never rejects. A stream that can not be sealed leaves the queue and comes back with the next tick. */
+    async function pump(): Promise<void> {
+      // Not within the turn that wrote the records: they are answered first.
+      await new Promise((resolve) => setImmediate(resolve));
+      for (let stream = queue.shift(); stream !== undefined; stream = queue.shift()) {
+        try {
+          while (await sealOnce(stream));
+          if (sealTrouble) options.onHealth?.({ kind: 'SealWorking' });
+          sealTrouble = false;
+        } catch (error) {
+          if (!sealTrouble)
+            options.onHealth?.({
+              kind: 'SealFailing',
+              message: error instanceof Error ? error.message : String(error),
+            });
+          sealTrouble = true;
+        }
+        stream.queued = false;
+      }
+      dropLiveFiles();
+    }
+
+    /** Seals one segment; true if the stream should go on at once. */
+    async function sealOnce(stream: Stream): Promise<boolean> {
+      // Its last segment must say so: wait for `close`.
+      if (stream.endSeq >= 0 && !stream.closed) return false;
+      const final = stream.closed && stream.pending === 0 && stream !== control;
+      const { done, bytes } = await sealer.seal(stream, { final, recovered: false });
+      if (bytes > 0) {
+        counts.segments += 1;
+        options.onSegment?.({ stream: stream.id, bytes });
+      }
+      stream.since = clock.monotonic();
+      if (final && done) {
+        streams.delete(stream.id);
+        return false;
+      }
+      return stream.extents.length > 0 && (stream.closed || stream.unsealedBytes >= segmentBytes);
+    }
+
+    function dropLiveFiles(): void {
+      for (const [number, file] of liveFiles) {
+        if (file === writer.current || file.unsealed > 0) continue;
+        try {
+          files.unlinkSync(file.path);
+          liveFiles.delete(number);
+        } catch {
+          // Everything in it is sealed; recovery deletes it.
+          return;
+        }
+      }
+    }
+
+    function sealOld(all: boolean): void {
+      const late = clock.monotonic() - sealAfterMs;
+      const oldestKept = (writer.current?.number ?? 0) - LIVE_FILES_KEPT;
+      for (const stream of streams.values()) {
+        const first = stream.extents[0];
+        if (first === undefined && stream.headless === undefined) continue;
+        if (all || stream.closed || stream.since <= late || (first !== undefined && first.file < oldestKept))
+          enqueue(stream);
+      }
+    }
+
+    let stopTick = (): void => {};
+    function tick(): void {
+      stopTick = clock.after(Math.min(5000, sealAfterMs), () => {
+        sealOld(false);
+        tick();
+      });
+    }
+
+    // --- the mark ---
+    let marking = false;
+    let stopMark: (() => void) | undefined;
+    function mark(): void {
+      if (stopMark !== undefined || marking || closing !== undefined) return;
+      stopMark = clock.after(MARK_MS, () => {
+        stopMark = undefined;
+        marking = true;
+        void writeMark().finally(() => {
+          marking = false;
+        });
+      });
+    }
+
+    async function writeMark(): Promise<void> {
+      const file = writer.current;
+      if (file === undefined || closing !== undefined) return;
+      const { hash, index } = writer.head;
+      const oldest = Math.min(file.number, ...liveFiles.keys());
+      const body: Mark = {
+        at: new Date(clock.now()).toISOString(),
+        file: file.number,
+        format: MARK_FORMAT,
+        hash,
+        index: index - 1,
+        keyId: signer.keyId,
+        length: file.size,
+        oldest,
+      };
+      try {
+        const line = await encodeSignedLine(signer, body);
+        if (closing !== undefined) return;
+        const path = `${folder}/${MARK_FILE}`;
+        const fd = files.openSync(`${path}.tmp`, 'w', 0o600);
+        try {
+          files.writeSync(fd, line, 0, line.length);
+        } finally {
+          files.closeSync(fd);
+        }
+        files.renameSync(`${path}.tmp`, path);
+      } catch {
+        // The store is failing, which the next batch finds out; the mark is only older than it could be.
+      }
+    }
+
+    const control: Stream = { ...newStream(CONTROL_STREAM, options.durability ?? 'Write'), ...recovery.control };
+    if (control.durability === 'Disk') disks += 1;
+    streams.set(CONTROL_STREAM, control);
+
+    function written(stream: Stream): Promise<void> {
+      return new Promise((resolve, reject) => {
+        waiting.push({ stream, callback: (error) => (error === undefined ? resolve() : reject(error)) });
+        schedule();
+      });
+    }
+
+    async function recordAct(act: ControlAct): Promise<void> {
+      append(control, 'control', act);
+      await written(control);
+    }
+
+    async function shut(): Promise<void> {
+      for (const stream of streams.values()) if (stream !== control) closeStream(stream);
+      append(control, 'control', { act: 'RecordsClosed', actor: { username: 'sallyport' } });
+      await new Promise<void>((resolve) => {
+        waiting.push({ stream: control, callback: () => resolve() });
+        schedule();
+      });
+      if (!writable) probe();
+      control.closed = true;
+      stopProbe?.();
+      stopTick();
+      stopMark?.();
+      for (let attempt = 0; attempt < 2; attempt += 1) {
+        sealOld(true);
+        await pumping;
+      }
+      writer.close();
+      const left = [...streams.values()].filter((stream) => stream.extents.length > 0 || stream.headless !== undefined);
+      try {
+        if (left.length === 0) {
+          await heads.append({ kind: 'Closed' });
+          for (const file of liveFiles.values()) files.unlinkSync(file.path);
+          if (files.existsSync(`${folder}/${MARK_FILE}`)) files.unlinkSync(`${folder}/${MARK_FILE}`);
+          syncFolder(files, `${folder}/${LIVE_FOLDER}`);
+        }
+      } finally {
+        heads.close();
+        unlock();
+      }
+      if (left.length > 0 || losers.size > 0) {
+        throw new RecordingError('IoError', `${left.length} records could not be sealed; the next start does it`);
+      }
+    }
+
+    const { sessions, damage } = recovery;
+    await recordAct({
+      act: 'RecordsOpened',
+      actor: { username: 'sallyport' },
+      details: { keyId: signer.keyId, recovered: sessions.slice(0, 1000), damage: damage.slice(0, 100) },
+    });
+    await heads.append({ kind: 'Opened', live: recovery.nextFile });
+    tick();
+
+    return {
+      recovered: { sessions, damage },
+      session(id, session = {}) {
+        if (!isStreamName(id) || id === CONTROL_STREAM) throw new TypeError(`${JSON.stringify(id)} names no stream`);
+        if (streams.has(id)) throw new TypeError(`the stream ${id} is in use`);
+        const stream = newStream(id, session.durability ?? options.durability ?? 'Write');
+        streams.set(id, stream);
+        if (stream.durability === 'Disk') disks += 1;
+        if (closing !== undefined) stream.closed = true;
+        return {
+          append: (kind, body, channel) => append(stream, kind, body, channel),
+          whenWritten(callback) {
+            waiting.push({ stream, callback });
+            schedule();
+          },
+          get writable() {
+            return writable && closing === undefined;
+          },
+          close: () => closeStream(stream),
+        };
+      },
+      control: recordAct,
+      async sealNow() {
+        await new Promise<void>((resolve) => {
+          waiting.push({ stream: control, callback: () => resolve() });
+          schedule();
+        });
+        sealOld(true);
+        await pumping;
+      },
+      stats: () => ({
+        ...counts,
+        writable,
+        lagMs: entryStreams.length === 0 ? 0 : clock.monotonic() - oldestPending,
+        openStreams: streams.size - 1,
+        unsealedBytes: [...liveFiles.values()].reduce((sum, file) => sum + file.unsealed, 0),
+        liveFiles: liveFiles.size,
+      }),
+      close: () => (closing ??= shut()),
+    };
+  }
+}
+
+const UNSAID_END = { reason: 'Closed', message: 'The session was closed without saying why.' };
+const LOST_END = { reason: 'Closed', message: 'How the session ended could not be recorded.' };
