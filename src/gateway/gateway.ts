@@ -5,17 +5,24 @@
 // killed, by the gateway's own clocks (INV-03); without a fresh signed heartbeat or writable records no command is let
 // through (INV-04); half-open handshakes, sessions and holds are bounded (INV-11).
 // Does not guarantee: that a protocol asks before it forwards. That is the protocol's half of INV-01.
+import type { Socket } from 'node:net';
 import type { ConnectionSpec } from '../api/connection.ts';
 import type { TrustedKey } from '../policy/bundle-signing.ts';
 import type { CredentialSource } from '../protocols/credential.ts';
 import type { Cut, Protocol, ServerTls } from '../protocols/protocol.ts';
 import type { SessionRecorder } from '../recording/recorder.ts';
 import type { Clock } from '../system/clock.ts';
-import type { Random } from '../system/random.ts';
+import { type Random, randomSuffix } from '../system/random.ts';
+import { clientAddressKey } from './addresses.ts';
+import { type BundleChange, type BundleStore, openBundleStore } from './bundle-store.ts';
+import { createCancelRegistry } from './cancel-registry.ts';
 import type { DialGuard } from './dial-guard.ts';
-import type { ProcessLimits } from './limits.ts';
-import type { GatewayMetrics, LogLine } from './observer.ts';
+import { createHoldDesk } from './holds.ts';
+import { createFailureLimiter, DEFAULT_PROCESS_LIMITS, keyedCount, type ProcessLimits } from './limits.ts';
+import { createListeners } from './listeners.ts';
+import { type GatewayMetrics, type LogLine, NO_METRICS } from './observer.ts';
 import type { BundleFeed, ControlPlane } from './ports.ts';
+import { createSession, type Session, type SessionWorld } from './session.ts';
 
 /** A Connection as the gateway knows it: from its signed policy shard. */
 export interface GatewayConnection {
@@ -95,4 +102,207 @@ export interface Gateway {
   /** Calls back whenever an endpoint opened, moved or closed. Returns the function that stops it. */
   onEndpoints(listener: () => void): () => void;
   ready(): Readiness;
+}
+
+/** How often sessions are looked at for what no event tells: idleness, a wall clock that was set. */
+const SWEEP_MS = 1_000;
+
+export function createGateway(options: GatewayOptions): Gateway {
+  const { clock, random, log } = options;
+  const limits: ProcessLimits = { ...DEFAULT_PROCESS_LIMITS, ...options.limits };
+  const metrics = options.metrics ?? NO_METRICS;
+  const stopNow = new AbortController();
+  const sessions = new Map<string, Session>();
+  const halfOpen = keyedCount();
+  const watchers = new Set<() => void>();
+  const holds = createHoldDesk({ controlPlane: options.controlPlane, clock, random, limits, metrics, log });
+  let store: BundleStore | undefined;
+  let draining = false;
+  let cancelSweep = (): void => {};
+  let onEmpty = (): void => {};
+
+  const world: SessionWorld = {
+    options,
+    limits,
+    metrics,
+    holds,
+    cancels: createCancelRegistry(random),
+    failures: createFailureLimiter(clock, limits),
+    sessionCounts: keyedCount(),
+    prefix: options.commandPrefix ?? 'sallyport',
+    signal: stopNow.signal,
+    draining: () => draining,
+  };
+
+  const listeners = createListeners({
+    clock,
+    log,
+    onSocket,
+    onChange() {
+      for (const watcher of watchers) watcher();
+    },
+  });
+
+  function refuse(socket: Socket, reason: Parameters<GatewayMetrics['socketRefused']>[0]): void {
+    metrics.socketRefused(reason);
+    socket.destroy();
+  }
+
+  function onSocket(uid: string, socket: Socket): void {
+    const { remoteAddress: address, remotePort: port } = socket;
+    const bundle = store?.connection(uid);
+    const connection = bundle?.view?.policy.connection;
+    const protocol = options.protocols.find(({ type }) => type === connection?.spec.type);
+    if (address === undefined || port === undefined) return void socket.destroy();
+    if (draining || bundle === undefined || connection === undefined || protocol === undefined) {
+      return refuse(socket, 'Draining');
+    }
+    if (sessions.size >= limits.sockets) return refuse(socket, 'Sockets');
+    const giveBack = halfOpen.take('', limits.halfOpen);
+    if (giveBack === undefined) return refuse(socket, 'HalfOpen');
+    const giveBackAddress = halfOpen.take(clientAddressKey(address), limits.halfOpenPerAddress);
+    if (giveBackAddress === undefined) {
+      giveBack();
+      return refuse(socket, 'HalfOpenPerAddress');
+    }
+    const { name, namespace, spec } = connection;
+    const id = freshId();
+    const session = createSession(world, {
+      id,
+      socket,
+      client: { address, port },
+      connection: { uid, name, namespace, spec },
+      protocol,
+      bundle,
+      tls: options.tlsFor({ uid, name, namespace, spec }),
+      onHandshakeOver() {
+        giveBack();
+        giveBackAddress();
+      },
+      onGone() {
+        sessions.delete(id);
+        if (sessions.size === 0) onEmpty();
+      },
+    });
+    sessions.set(id, session);
+    session.run();
+  }
+
+  function freshId(): string {
+    for (;;) {
+      const id = `s-${randomSuffix(random, 8)}`;
+      if (!sessions.has(id)) return id;
+    }
+  }
+
+  const opening = new Set<Promise<void>>();
+
+  function onBundle(change: BundleChange): void {
+    const uid = change.connectionUid;
+    const bundle = store?.connection(uid);
+    if (change.kind === 'Gone') listeners.drop(uid);
+    else if (change.shard === 'policy') reach(uid);
+    if (bundle === undefined) return;
+    for (const session of sessions.values()) if (session.connectionUid === uid) session.review();
+    if (change.kind === 'Gone' || change.shard === 'releases') holds.review(uid, bundle.view);
+  }
+
+  /** Opens or moves the listener of a Connection whose policy shard is new. */
+  function reach(uid: string): void {
+    const connection = store?.connection(uid)?.view?.policy.connection;
+    if (connection === undefined || draining) return;
+    const label = `${connection.namespace}/${connection.name}`;
+    if (!options.protocols.some(({ type }) => type === connection.spec.type)) {
+      log('error', 'no protocol serves this type of Connection', { connection: label, type: connection.spec.type });
+      return listeners.drop(uid);
+    }
+    let wanted: { host: string; port: number };
+    try {
+      wanted = options.listen(connection);
+    } catch (error) {
+      log('error', 'a Connection can not be listened for', { connection: label, error: String(error) });
+      return listeners.drop(uid);
+    }
+    const opened = listeners.want(uid, wanted);
+    opening.add(opened);
+    void opened.finally(() => opening.delete(opened));
+  }
+
+  function sweep(): void {
+    for (const session of sessions.values()) session.review();
+    cancelSweep = clock.after(SWEEP_MS, sweep);
+  }
+
+  return {
+    async start() {
+      // The feed may speak before subscribe() returns: those events are heard once the store can be asked.
+      const early: BundleChange[] = [];
+      store = openBundleStore({
+        feed: options.feed,
+        trustedKeys: options.trustedKeys,
+        serves: options.serves ?? (() => true),
+        clock,
+        log,
+        metrics,
+        heartbeatMs: limits.heartbeatMs,
+        onChange: (change) => (store === undefined ? early.push(change) : onBundle(change)),
+      });
+      for (const change of early) onBundle(change);
+      sweep();
+      await Promise.all(opening);
+    },
+
+    async stop(drainMs) {
+      draining = true;
+      await listeners.close();
+      for (const session of sessions.values()) {
+        if (session.info().state === 'Handshake')
+          session.cut({ code: 'Shutdown', message: 'the gateway is shutting down' });
+      }
+      const empty = new Promise<void>((resolve) => {
+        onEmpty = resolve;
+        if (sessions.size === 0) resolve();
+      });
+      const cancelDrain = clock.after(drainMs, () => {
+        const cut: Cut = { code: 'Shutdown', message: 'the gateway is shutting down', hint: 'Connect again.' };
+        for (const session of sessions.values()) session.cut(cut);
+      });
+      await empty; // every cut ends within its budget
+      cancelDrain();
+      cancelSweep();
+      store?.stop();
+      stopNow.abort();
+    },
+
+    sessions: () => [...sessions.values()].map((session) => session.info()),
+
+    kill(id, by) {
+      const session = sessions.get(id);
+      session?.cut({ code: 'Killed', message: `session ${id} was ended by ${by}` });
+      return session !== undefined;
+    },
+
+    endpoints: () => listeners.endpoints(),
+    onEndpoints(listener) {
+      watchers.add(listener);
+      return () => watchers.delete(listener);
+    },
+
+    ready() {
+      const reasons: string[] = [];
+      if (store === undefined) reasons.push('not started');
+      if (draining) reasons.push('shutting down');
+      const problems = listeners.problems();
+      for (const bundle of store?.connections() ?? []) {
+        const connection = bundle.view?.policy.connection;
+        if (connection === undefined) continue;
+        const label = `${connection.namespace}/${connection.name}`;
+        const silent = bundle.silent();
+        const problem = problems.get(bundle.uid);
+        if (silent !== undefined) reasons.push(`${label}: ${silent}`);
+        if (problem !== undefined) reasons.push(`${label}: ${problem}`);
+      }
+      return { ok: reasons.length === 0, reasons };
+    },
+  };
 }

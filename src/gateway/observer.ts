@@ -18,8 +18,6 @@ export interface GatewayMetrics {
   masked(values: number): void;
   /** What the gateway added to one command, milliseconds. */
   latency(milliseconds: number): void;
-  /** From queueing a record to its being written, milliseconds. */
-  recordLag(milliseconds: number): void;
   holdOpened(): void;
   holdClosed(outcome: string): void;
   authFailure(code: AuthFailureCode): void;
@@ -30,3 +28,20 @@ export interface GatewayMetrics {
   bundle(connection: string, generation: number, heartbeatAtMs: number | undefined): void;
   connectionGone(connection: string): void;
 }
+
+const nothing = (): void => {};
+/** For those who do not watch. */
+export const NO_METRICS: GatewayMetrics = {
+  sessionStarted: nothing,
+  sessionEnded: nothing,
+  decision: nothing,
+  masked: nothing,
+  latency: nothing,
+  holdOpened: nothing,
+  holdClosed: nothing,
+  authFailure: nothing,
+  socketRefused: nothing,
+  badShard: nothing,
+  bundle: nothing,
+  connectionGone: nothing,
+};
