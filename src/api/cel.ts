@@ -1,0 +1,112 @@
+// The `x-kubernetes-validations` of the schemas, as functions: an API server runs the CEL text, local mode runs these.
+// Each rule's text is its key here; a test asserts that both sides list the same rules, and what each one says of
+// examples. A rule without its function makes validation throw, so that none is skipped in silence.
+import type { CelRule } from './schema.ts';
+
+type Fields = Readonly<Record<string, unknown>>;
+const fields = (value: unknown): Fields =>
+  typeof value === 'object' && value !== null && !Array.isArray(value) ? (value as Fields) : {};
+const has = (value: unknown, member: string): boolean => fields(value)[member] !== undefined;
+const list = (value: unknown): readonly unknown[] => (Array.isArray(value) ? value : []);
+
+/** Compares an object with what it was; only the store can run it. */
+export const IMMUTABLE = 'self == oldSelf';
+
+/** Each says whether `self` keeps the rule. They are total: a value of the wrong shape is the schema's business. */
+export const CEL_CHECKS: ReadonlyMap<string, (self: unknown) => boolean> = new Map<string, (self: unknown) => boolean>([
+  [
+    "self.kind == 'Claim' ? has(self.provider) && has(self.claims) : has(self.name)",
+    (self) => (fields(self).kind === 'Claim' ? has(self, 'provider') && has(self, 'claims') : has(self, 'name')),
+  ],
+  [
+    "self.type != 'PostgreSQL' || has(self.postgresql)",
+    (self) => fields(self).type !== 'PostgreSQL' || has(self, 'postgresql'),
+  ],
+  ['!(has(self.ca) && has(self.caFile))', (self) => !(has(self, 'ca') && has(self, 'caFile'))],
+  ['has(self.action) != has(self.preset)', (self) => has(self, 'action') !== has(self, 'preset')],
+  [
+    "!has(self.action) || self.action != 'Hold' || has(self.hold)",
+    (self) => fields(self).action !== 'Hold' || has(self, 'hold'),
+  ],
+  [
+    "has(self.hold) ? (has(self.action) ? self.action == 'Hold' : has(self.preset) && self.preset == 'HoldSchemaAndPrivilegeChanges') : true",
+    (self) =>
+      !has(self, 'hold') ||
+      (has(self, 'action') ? fields(self).action === 'Hold' : fields(self).preset === 'HoldSchemaAndPrivilegeChanges'),
+  ],
+  ['!has(self.preset) || !has(self.sql)', (self) => !has(self, 'preset') || !has(self, 'sql')],
+  [
+    "!has(self.exempt) || !has(self.action) || self.action != 'Allow'",
+    (self) => !has(self, 'exempt') || fields(self).action !== 'Allow',
+  ],
+  ['has(self.columns) != has(self.detectors)', (self) => has(self, 'columns') !== has(self, 'detectors')],
+  [
+    "!has(self.rules) || self.rules.all(r, has(r.action) && r.action != 'Allow' || has(r.preset) && r.preset == 'HoldSchemaAndPrivilegeChanges')",
+    (self) =>
+      list(fields(self).rules).every(
+        (rule) =>
+          (has(rule, 'action') && fields(rule).action !== 'Allow') ||
+          fields(rule).preset === 'HoldSchemaAndPrivilegeChanges',
+      ),
+  ],
+  [
+    '[has(self.user), has(self.group), has(self.connection), has(self.everything) && self.everything].exists_one(x, x)',
+    (self) =>
+      [has(self, 'user'), has(self, 'group'), has(self, 'connection'), fields(self).everything === true].filter(Boolean)
+        .length === 1,
+  ],
+]);
+
+/** A schema as data: what walking it needs. */
+export interface SchemaNode {
+  type?: string;
+  properties?: Readonly<Record<string, SchemaNode>>;
+  items?: SchemaNode;
+  additionalProperties?: boolean | SchemaNode;
+  required?: readonly string[];
+  enum?: readonly unknown[];
+  pattern?: string;
+  format?: string;
+  description?: string;
+  minimum?: number;
+  maximum?: number;
+  minLength?: number;
+  maxLength?: number;
+  minItems?: number;
+  maxItems?: number;
+  maxProperties?: number;
+  'x-kubernetes-validations'?: readonly CelRule[];
+  'x-kubernetes-list-type'?: string;
+  'x-kubernetes-list-map-keys'?: readonly string[];
+}
+
+export interface BrokenRule {
+  /** JSON pointer of the value that the rule is on. */
+  path: string;
+  rule: CelRule;
+}
+
+/** Every rule of `schema` and what is below it that `value` breaks. Rules on the past (`oldSelf`) are left out. */
+export function brokenRules(schema: SchemaNode, value: unknown, path = ''): BrokenRule[] {
+  const found: BrokenRule[] = [];
+  for (const rule of schema['x-kubernetes-validations'] ?? []) {
+    if (rule.rule === IMMUTABLE) continue;
+    const check = CEL_CHECKS.get(rule.rule);
+    if (check === undefined) throw new Error(`no local counterpart of the rule ${rule.rule}`);
+    if (!check(value)) found.push({ path, rule });
+  }
+  if (Array.isArray(value) && schema.items !== undefined) {
+    value.forEach((item, index) => found.push(...brokenRules(schema.items!, item, `${path}/${index}`)));
+  } else if (schema.properties !== undefined) {
+    for (const [name, child] of Object.entries(schema.properties)) {
+      const member = fields(value)[name];
+      if (member !== undefined) found.push(...brokenRules(child, member, `${path}/${name}`));
+    }
+  }
+  return found;
+}
+
+/** Whether specs of the schema may never change. */
+export function isImmutable(schema: SchemaNode): boolean {
+  return schema['x-kubernetes-validations']?.some((rule) => rule.rule === IMMUTABLE) ?? false;
+}
