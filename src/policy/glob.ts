@@ -29,3 +29,19 @@ export function globMatches(pattern: string, text: string): boolean {
 export function globCovers(outer: string, inner: string): boolean {
   return globMatches(outer, inner);
 }
+
+/** A pattern prepared once: the common forms (`x`, `*`, `x*`, `*x`) cost one comparison. */
+export function compileGlob(pattern: string): (text: string) => boolean {
+  const first = pattern.indexOf('*');
+  if (first < 0) return (text) => text === pattern;
+  if (pattern === '*') return () => true;
+  if (first === pattern.length - 1) {
+    const prefix = pattern.slice(0, -1);
+    return (text) => text.startsWith(prefix);
+  }
+  if (first === 0 && pattern.indexOf('*', 1) < 0) {
+    const suffix = pattern.slice(1);
+    return (text) => text.endsWith(suffix);
+  }
+  return (text) => globMatches(pattern, text);
+}

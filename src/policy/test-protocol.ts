@@ -1,7 +1,7 @@
 // Test support: a protocol small enough to read at a glance, so that the engine is tested apart from any real one.
 // Commands are lines such as `GET a`, `PUT team/b`, `DROP c`, `MOVE a b`; `?` does not parse.
 import type { Action, Command, Effect } from './command.ts';
-import { globMatches } from './glob.ts';
+import { compileGlob } from './glob.ts';
 import type { PreparedMatcher, ProtocolRules } from './session-policy.ts';
 
 /** Fields given are and-ed, values or-ed. */
@@ -25,7 +25,7 @@ export function keyCommand(line: string): Command | undefined {
   const actions = EFFECTS[verb];
   if (actions === undefined || keys.length !== actions.length) return undefined;
   const effects: Effect[] = actions.map((action, index) => ({ action, object: (keys[index] ?? '').split('/') }));
-  return { protocol: 'keys', verb, effects, text: line, facts: {} };
+  return commandOf(verb, effects, line);
 }
 
 export function keyCommands(text: string): Command[] | undefined {
@@ -36,16 +36,35 @@ export function keyCommands(text: string): Command[] | undefined {
   return commands.every((command) => command !== undefined) ? commands : undefined;
 }
 
-function effectFits(matcher: KeyMatcher, command: Command, effect: Effect, anyReading: boolean): boolean {
-  if (matcher.actions !== undefined && !matcher.actions.includes(effect.action)) return false;
-  if (matcher.verbs !== undefined && !matcher.verbs.includes(command.verb)) return false;
-  if (matcher.keys === undefined) return true;
-  const name = effect.object.join('/');
-  // A `*` part of an object is not known: it may be anything.
-  if (effect.object.includes('*')) {
-    return anyReading || matcher.keys.some((pattern) => globMatches(pattern, name));
-  }
-  return matcher.keys.some((pattern) => globMatches(pattern, name));
+/** What a protocol works out once a command, since many rules judge it. */
+interface KeyFacts {
+  names: readonly string[];
+  unknown: readonly boolean[];
+}
+
+export function commandOf(verb: string, effects: readonly Effect[], text = verb): Command<KeyFacts> {
+  const names = effects.map(({ object }) => object.join('/'));
+  const unknown = effects.map(({ object }) => object.includes('*'));
+  return { protocol: 'keys', verb, effects, text, facts: { names, unknown } };
+}
+
+/** Made once a rule, as a real protocol does. */
+function effectTest(matcher: KeyMatcher, anyReading: boolean): (command: Command, index: number) => boolean {
+  const { actions, verbs } = matcher;
+  const keys = matcher.keys?.map(compileGlob);
+  return (command, index) => {
+    const effect = command.effects[index];
+    if (effect === undefined) return false;
+    if (actions !== undefined && !actions.includes(effect.action)) return false;
+    if (verbs !== undefined && !verbs.includes(command.verb)) return false;
+    if (keys === undefined) return true;
+    const { names, unknown } = command.facts as KeyFacts;
+    // A `*` part of an object is not known: it may be anything.
+    if (anyReading && unknown[index] === true) return true;
+    const name = names[index] ?? '';
+    for (const fits of keys) if (fits(name)) return true;
+    return false;
+  };
 }
 
 export const keyRules: ProtocolRules = {
@@ -72,13 +91,14 @@ export const keyRules: ProtocolRules = {
       .map((verb) => `there is no verb "${verb}"; write one of ${Object.keys(EFFECTS).join(', ')}`);
   },
   prepare(matcher): PreparedMatcher {
-    const typed = matcher as KeyMatcher;
+    const any = effectTest(matcher as KeyMatcher, true);
+    const all = effectTest(matcher as KeyMatcher, false);
     return {
-      restricts: (command) => command.effects.some((effect) => effectFits(typed, command, effect, true)),
-      permits: (command, index) => {
-        const effect = command.effects[index];
-        return effect !== undefined && effectFits(typed, command, effect, false);
+      restricts: (command) => {
+        for (let index = 0; index < command.effects.length; index++) if (any(command, index)) return true;
+        return false;
       },
+      permits: all,
     };
   },
 };
