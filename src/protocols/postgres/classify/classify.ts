@@ -70,7 +70,8 @@ function classifyOne(raw: Fields, text: string, start: number, end: number): Cla
   const found = new Findings();
   const walk: Walk = { found, depth: 0, statement };
   const tag = statement(walk, raw.stmt, childScope(undefined));
-  if (found.effects.size === 0) found.effect(tag === 'SELECT' || tag === 'EXPLAIN' || found.inner.length > 0 ? 'Read' : 'Execute');
+  if (found.effects.size === 0)
+    found.effect(tag === 'SELECT' || tag === 'EXPLAIN' || found.inner.length > 0 ? 'Read' : 'Execute');
   const facts: SqlFacts = {
     tag,
     inner: found.inner,

@@ -57,6 +57,8 @@ export class Findings {
   setting(name: string, value: string | undefined): void {
     this.settings.push({ name, value });
     this.effect('Session', name);
+    // Another role is another set of privileges. An unknown setting may be that one.
+    if (name === 'role' || name === 'session_authorization' || name === '*') this.effect('Grant', 'role', value ?? '*');
   }
 
   reset(name: string): void {

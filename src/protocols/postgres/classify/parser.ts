@@ -16,8 +16,17 @@ interface Instance {
   HEAPU8: Uint8Array;
 }
 
+interface WasmInstance {
+  exports: object;
+}
+/** The part of the WebAssembly API that is used; Node has it as a global, the configured type libraries do not. */
+declare const WebAssembly: {
+  Module: new (bytes: Uint8Array) => object;
+  Instance: new (module: object, imports: object) => WasmInstance;
+};
+
 type Factory = (options: {
-  instantiateWasm(imports: WebAssembly.Imports, done: (instance: WebAssembly.Instance) => void): WebAssembly.Exports;
+  instantiateWasm(imports: object, done: (instance: WasmInstance) => void): object;
 }) => Promise<Instance>;
 
 export type ParseOutcome =

@@ -3,7 +3,19 @@
 import { NotUnderstood } from './findings.ts';
 import { childScope, type Scope } from './scope.ts';
 import { OBJECT_NAMES, PARTS_OF_RELATIONS, RELATION_OBJECTS } from './tags.ts';
-import { as, constantText, type Fields, flag, list, nameParts, number, stringOf, struct, text, unwrap } from './tree.ts';
+import {
+  as,
+  constantText,
+  type Fields,
+  flag,
+  list,
+  nameParts,
+  number,
+  stringOf,
+  struct,
+  text,
+  unwrap,
+} from './tree.ts';
 import { trivial } from './trivial.ts';
 import {
   assignments,
@@ -202,7 +214,8 @@ const explain: Handler = (walk, fields, scope) => {
   found.effects.clear();
   found.relations.clear();
   found.unbounded = unbounded;
-  found.session = undefined;
+  // EXPLAIN EXECUTE still depends on what was prepared.
+  if (found.session?.kind !== 'Execute') found.session = undefined;
   for (const [key, effect] of before) found.effects.set(key, effect);
   for (const [key, use] of relations) found.relations.set(key, use);
   for (const use of touched) {
@@ -253,7 +266,9 @@ const copy: Handler = (walk, fields, scope) => {
 
 // --- the session ---------------------------------------------------------------------------------------------------
 
-const TRANSACTIONS: Readonly<Record<string, [tag: string, kind: 'Begin' | 'Commit' | 'Rollback' | 'Savepoint' | 'TwoPhase']>> = {
+const TRANSACTIONS: Readonly<
+  Record<string, [tag: string, kind: 'Begin' | 'Commit' | 'Rollback' | 'Savepoint' | 'TwoPhase']>
+> = {
   TRANS_STMT_BEGIN: ['BEGIN', 'Begin'],
   TRANS_STMT_START: ['START TRANSACTION', 'Begin'],
   TRANS_STMT_COMMIT: ['COMMIT', 'Commit'],
@@ -503,11 +518,20 @@ const alterTable: Handler = (walk, fields, scope) => {
       const column = text(command, 'name') ?? text(as(command.def, 'ColumnDef'), 'colname');
       if (column !== undefined) found.column(use, column);
     }
-    if (text(command, 'behavior') === 'DROP_CASCADE' && subtype.includes('Drop')) found.relation('Define', undefined, '*');
-    walkNode(walk, command.def, inside);
+    if (text(command, 'behavior') === 'DROP_CASCADE' && subtype.includes('Drop'))
+      found.relation('Define', undefined, '*');
+    definition(walk, command.def, inside);
   }
   return `ALTER ${named}`;
 };
+
+/** What an ALTER TABLE command brings: a column, a constraint, an expression, options; names of other relations are taken care of. */
+function definition(walk: Walk, value: unknown, scope: Scope): void {
+  const node = unwrap(value);
+  if (node === undefined || node.kind === 'RangeVar' || node.kind === 'ReplicaIdentityStmt') return;
+  if (node.kind === 'PartitionCmd') walkNode(walk, node.fields.bound, scope);
+  else walkNode(walk, value, scope);
+}
 
 /** A statement about one relation that also holds expressions over its columns. */
 const onRelation =
@@ -585,7 +609,11 @@ const createFunction: Handler = (walk, fields, scope) => {
   const procedure = flag(fields, 'is_procedure');
   definesObject(walk, procedure ? 'procedure' : 'function', fields.funcname);
   escalations(walk, list(fields, 'options'), fields.funcname);
-  walkAll(walk, list(fields, 'options').filter((option) => as(option, 'DefElem')?.defname !== 'as'), scope);
+  walkAll(
+    walk,
+    list(fields, 'options').filter((option) => as(option, 'DefElem')?.defname !== 'as'),
+    scope,
+  );
   walkNode(walk, struct(fields, 'returnType'), scope);
   for (const parameter of list(fields, 'parameters')) {
     const each = as(parameter, 'FunctionParameter');

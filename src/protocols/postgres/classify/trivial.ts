@@ -2,7 +2,7 @@
 // (`true`, `1=1`, `$1`, `exists (select 1)`, `random() < 2`), or compares a thing with itself (`id = id`, `name like '%'`),
 // or is an OR with such an arm, an AND of such arms. `WHERE CURRENT OF` is bounded. Conditions that are true for all rows
 // for reasons only the data knows (`id > 0`) are not found.
-import { as, isObject, list, nameParts, text, unwrap } from './tree.ts';
+import { as, type Fields, isObject, list, nameParts, text, unwrap } from './tree.ts';
 
 export function trivial(condition: unknown): boolean {
   const bool = as(condition, 'BoolExpr');
@@ -22,7 +22,7 @@ export function trivial(condition: unknown): boolean {
   return !namesColumn(condition);
 }
 
-function reflexive(expression: Readonly<Record<string, unknown>>): boolean {
+function reflexive(expression: Fields): boolean {
   const operator = nameParts(expression.name).at(-1) ?? '';
   const kind = text(expression, 'kind');
   if (kind === 'AEXPR_NOT_DISTINCT' || (kind === 'AEXPR_OP' && ['=', '<=', '>='].includes(operator))) {
@@ -42,7 +42,11 @@ function reflexive(expression: Readonly<Record<string, unknown>>): boolean {
 
 /** `x IS NULL OR x IS NOT NULL`. */
 function nullOrNot(args: readonly unknown[]): boolean {
-  const tests = args.flatMap((arg) => as(arg, 'NullTest') ?? []);
+  const tests: Fields[] = [];
+  for (const arg of args) {
+    const test = as(arg, 'NullTest');
+    if (test) tests.push(test);
+  }
   return tests.some(
     (test) =>
       text(test, 'nulltesttype') === 'IS_NULL' &&

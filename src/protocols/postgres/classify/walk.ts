@@ -8,20 +8,7 @@ import { BUILTIN_TYPES, INFORMATION_TYPES } from './builtins.generated.ts';
 import { type Findings, NotUnderstood } from './findings.ts';
 import { functionKind } from './functions.ts';
 import { childScope, type Item, type Scope, visibleCte } from './scope.ts';
-import {
-  as,
-  constantText,
-  type Fields,
-  flag,
-  isObject,
-  list,
-  nameParts,
-  number,
-  stringOf,
-  struct,
-  text,
-  unwrap,
-} from './tree.ts';
+import { as, constantText, type Fields, flag, list, nameParts, stringOf, struct, text, unwrap } from './tree.ts';
 import { trivial } from './trivial.ts';
 
 /** Levels of nodes. Deeper trees are refused before this code or the analyses after it run out of stack. */
@@ -43,7 +30,8 @@ const PLAIN = new Set(
   JsonParseExpr JsonReturning JsonScalarExpr JsonSerializeExpr JsonTable JsonTableColumn JsonTablePathSpec JsonValueExpr
   List MergeSupportFunc MinMaxExpr MultiAssignRef NamedArgExpr NullTest ParamRef RangeTableFunc RangeTableFuncCol
   RoleSpec RowExpr SQLValueFunction SetToDefault String WindowDef XmlExpr XmlSerialize DefElem
-  ReturningOption TableFunc CTESearchClause CTECycleClause`.split(/\s+/),
+  ReturningOption TableFunc CTESearchClause CTECycleClause FunctionParameter PartitionBoundSpec PartitionSpec PartitionElem
+  PartitionRangeDatum ATAlterConstraint StatsElem`.split(/\s+/),
 );
 
 export function walkAll(walk: Walk, nodes: readonly unknown[], scope: Scope): void {
@@ -131,9 +119,18 @@ function walkKind(walk: Walk, kind: string, fields: Fields, node: unknown, scope
     case 'RangeTableSample': {
       walkNode(walk, fields.relation, scope);
       const [schema, name] = qualified(nameParts(fields.method));
-      called(walk, schema, name, [], scope);
+      called(walk, schema, name, []);
       walkAll(walk, list(fields, 'args'), scope);
       walkNode(walk, fields.repeatable, scope);
+      return;
+    }
+    case 'Constraint': {
+      // A foreign key puts triggers on the table it refers to, and keeps its rows from being deleted.
+      const referred = struct(fields, 'pktable');
+      if (referred) walk.found.relation('Define', text(referred, 'schemaname'), text(referred, 'relname') ?? '');
+      walkNode(walk, fields.raw_expr, scope);
+      walkNode(walk, fields.where_clause, scope);
+      walkAll(walk, list(fields, 'exclusions'), scope);
       return;
     }
     case 'JoinExpr':
@@ -181,20 +178,14 @@ function operatorName(walk: Walk, name: readonly unknown[]): void {
 
 function functionCall(walk: Walk, fields: Fields, scope: Scope): void {
   const [schema, name] = qualified(nameParts(fields.funcname));
-  called(walk, schema, name, list(fields, 'args'), scope);
+  called(walk, schema, name, list(fields, 'args'));
   walkAll(walk, list(fields, 'args'), scope);
   walkAll(walk, list(fields, 'agg_order'), scope);
   walkNode(walk, fields.agg_filter, scope);
   walkNode(walk, fields.over, scope);
 }
 
-function called(
-  walk: Walk,
-  schema: string | undefined,
-  name: string,
-  args: readonly unknown[],
-  _scope: Scope,
-): void {
+function called(walk: Walk, schema: string | undefined, name: string, args: readonly unknown[]): void {
   const { found } = walk;
   switch (functionKind(schema, name)) {
     case 'Harmless':
@@ -416,7 +407,9 @@ export function select(walk: Walk, fields: Fields, outer: Scope, locked = false)
 function lockingClause(walk: Walk, fields: Fields, scope: Scope, locked: boolean): void {
   const clauses = list(fields, 'lockingClause').map((clause) => as(clause, 'LockingClause') ?? {});
   if (clauses.length === 0 && !locked) return;
-  const names = clauses.flatMap((clause) => list(clause, 'lockedRels').map((name) => text(as(name, 'RangeVar'), 'relname')));
+  const names = clauses.flatMap((clause) =>
+    list(clause, 'lockedRels').map((name) => text(as(name, 'RangeVar'), 'relname')),
+  );
   const everything = locked || clauses.some((clause) => list(clause, 'lockedRels').length === 0);
   for (const node of list(fields, 'fromClause')) lockItem(walk, node, scope, everything ? undefined : names);
 }
@@ -499,5 +492,3 @@ export function readTargets(walk: Walk, items: readonly Item[]): void {
 export function unboundedWhere(where: unknown): boolean {
   return where === undefined || trivial(where);
 }
-
-export { isObject, number };

@@ -1,0 +1,19 @@
+// The pure half of the PostgreSQL protocol: what controllers, policy and CLI need to know of it.
+import type { ProtocolDefinition } from '../protocol.ts';
+import { postgresRules } from './rules.ts';
+
+/** PostgreSQL's registered port; the gateway's listener for a Connection uses it unless `exposure.port` says otherwise. */
+export const POSTGRES_PORT = 5432;
+
+export const postgresDefinition: ProtocolDefinition = {
+  name: 'postgresql',
+  type: 'PostgreSQL',
+  rules: postgresRules,
+  describe(connection) {
+    return {
+      ports: [{ name: 'postgresql', port: connection.spec.exposure?.port ?? POSTGRES_PORT }],
+      capabilities: ['holds', 'masking', 'cancel'],
+      connectCommand: 'kubectl access connect {name}',
+    };
+  },
+};
