@@ -151,7 +151,8 @@ export function openBundleStore(options: BundleStoreOptions): BundleStore {
     if (silentMs > options.heartbeatMs) {
       return `no heartbeat of the controller for ${Math.floor(silentMs / 1000)} s`;
     }
-    if (shard.atMs - clock.now() > options.heartbeatMs) return 'this machine’s clock is behind the controller’s';
+    if (shard.atMs - clock.now() > options.heartbeatMs)
+      return 'the clock of this machine is behind that of the controller';
     return undefined;
   }
 

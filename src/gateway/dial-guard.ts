@@ -118,7 +118,7 @@ export function createDialGuard(options: DialGuardOptions = {}): DialGuard {
       if (!hostListed(hosts, target)) {
         throw new DialError(
           'Forbidden',
-          `the account’s Secret does not list ${target.host}:${target.port} in its key sallyport-hosts`,
+          `the Secret of the account does not list ${target.host}:${target.port} in its key sallyport-hosts`,
         );
       }
       const signal = AbortSignal.any([outer, AbortSignal.timeout(deadlineMs)]);

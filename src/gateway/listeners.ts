@@ -127,7 +127,7 @@ export function createListeners(options: ListenersOptions): Listeners {
     endpoints: () => mapOf(slots, (slot) => slot.endpoint),
     problems: () => mapOf(slots, (slot) => slot.problem),
     async close() {
-      for (const uid of [...slots.keys()]) drop(uid);
+      for (const uid of slots.keys()) drop(uid);
       await Promise.all(closing);
     },
   };

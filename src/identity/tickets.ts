@@ -54,7 +54,7 @@ export function issueTicket(request: TicketRequest): string {
   };
   const signed = `${HEADER_PART}.${Buffer.from(JSON.stringify(claims)).toString('base64url')}`;
   const ticket = `${signed}.${sign(null, Buffer.from(signed), request.privateKey).toString('base64url')}`;
-  if (ticket.length > TICKET_BYTES) throw new RangeError('the grant’s or Connection’s uid is too long for a ticket');
+  if (ticket.length > TICKET_BYTES) throw new RangeError('the uid of the grant or Connection is too long for a ticket');
   return ticket;
 }
 
