@@ -1,12 +1,15 @@
 // Runs one query and counts the bytes of its answer without decoding them, so that the client costs next to nothing.
 // Usage: PG* environment; node drain.ts QUERY. Prints {"ms":…,"bytes":…,"rssBefore":…}.
+
+import fs from 'node:fs';
 import type { Socket } from 'node:net';
 import pg from 'pg';
-import fs from 'node:fs';
 
 const query = process.argv[2]!;
 const ca = process.env.PGSSLROOTCERT;
-const client = new pg.Client({ ssl: ca === undefined ? false : { ca: fs.readFileSync(ca, 'utf8'), servername: 'localhost' } });
+const client = new pg.Client({
+  ssl: ca === undefined ? false : { ca: fs.readFileSync(ca, 'utf8'), servername: 'localhost' },
+});
 await client.connect();
 const stream = (client as unknown as { connection: { stream: Socket } }).connection.stream;
 stream.removeAllListeners('data');

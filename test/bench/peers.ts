@@ -1,9 +1,9 @@
 // The other ways to the server that the gateway is measured against: pgbouncer in session mode and the bare relay,
 // both with TLS on both legs.
-import { execFileSync, fork, spawn, type ChildProcess } from 'node:child_process';
+import { type ChildProcess, execFileSync, fork, spawn } from 'node:child_process';
 import fs from 'node:fs';
 import path from 'node:path';
-import { testCertificates, type TestCertificates } from '../support/certificates.ts';
+import { type TestCertificates, testCertificates } from '../support/certificates.ts';
 import { freePort, type PostgresServer } from '../support/postgres.ts';
 
 export interface Peer {
@@ -27,7 +27,13 @@ export async function startRelay(folder: string, server: PostgresServer): Promis
   const port = await freePort();
   const child = fork(
     path.join(import.meta.dirname, 'relay.ts'),
-    [String(port), String(server.port), path.join(folder, 'relay.crt'), path.join(folder, 'relay.key'), path.join(folder, 'relay.log')],
+    [
+      String(port),
+      String(server.port),
+      path.join(folder, 'relay.crt'),
+      path.join(folder, 'relay.key'),
+      path.join(folder, 'relay.log'),
+    ],
     { stdio: 'inherit' },
   );
   await new Promise<void>((resolve, reject) => {
@@ -86,7 +92,10 @@ log_disconnections = 0
     user = { uid: Number(uid), gid: Number(gid) };
     fs.chmodSync(folder, 0o755);
   }
-  const child = spawn(binary, ['-q', path.join(folder, 'pgbouncer.ini')], { stdio: ['ignore', 'ignore', 'inherit'], ...user });
+  const child = spawn(binary, ['-q', path.join(folder, 'pgbouncer.ini')], {
+    stdio: ['ignore', 'ignore', 'inherit'],
+    ...user,
+  });
   await new Promise((resolve) => setTimeout(resolve, 500));
   if (child.exitCode !== null) throw new Error('pgbouncer did not start');
   return { name: 'pgbouncer', port, ca: certificates.ca, pid: child.pid!, stop: () => stopChild(child) };

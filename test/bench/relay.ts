@@ -5,7 +5,13 @@ import fs from 'node:fs';
 import net from 'node:net';
 import tls from 'node:tls';
 
-const [listenPort, targetPort, certFile, keyFile, recordFile] = process.argv.slice(2) as [string, string, string, string, string];
+const [listenPort, targetPort, certFile, keyFile, recordFile] = process.argv.slice(2) as [
+  string,
+  string,
+  string,
+  string,
+  string,
+];
 const SSL_REQUEST = Buffer.from([0, 0, 0, 8, 4, 210, 22, 47]);
 const context = tls.createSecureContext({ cert: fs.readFileSync(certFile), key: fs.readFileSync(keyFile) });
 const record = fs.openSync(recordFile, 'a');
@@ -34,7 +40,9 @@ net
         const far = tls.connect({ socket: raw, rejectUnauthorized: false });
         far.once('secureConnect', () => {
           couple(near, far, (bytes) => {
-            const line = Buffer.from(`${JSON.stringify({ ts: Date.now(), bytes: bytes.length, text: bytes.toString('latin1') })}\n`);
+            const line = Buffer.from(
+              `${JSON.stringify({ ts: Date.now(), bytes: bytes.length, text: bytes.toString('latin1') })}\n`,
+            );
             fs.writeSync(record, line, 0, line.length);
           });
           couple(far, near, () => undefined);

@@ -42,7 +42,10 @@ export interface Local {
   environment(options?: CliOptions): Record<string, string>;
 }
 
-export async function startLocal(files: Readonly<Record<string, string>>, settings: { cwd?: string } = {}): Promise<Local> {
+export async function startLocal(
+  files: Readonly<Record<string, string>>,
+  settings: { cwd?: string } = {},
+): Promise<Local> {
   const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'sallyport-'));
   const directory = path.join(folder, 'access');
   const state = path.join(folder, 'state');
@@ -98,7 +101,8 @@ export async function startLocal(files: Readonly<Record<string, string>>, settin
       }),
     async json<T>(args: readonly string[], options?: CliOptions) {
       const result = await local.cli([...beforeDashes(args), '-o', 'json'], options);
-      if (result.code !== 0) throw new Error(`sallyport ${args.join(' ')} exited ${result.code}\n${result.stdout}${result.stderr}`);
+      if (result.code !== 0)
+        throw new Error(`sallyport ${args.join(' ')} exited ${result.code}\n${result.stdout}${result.stderr}`);
       return JSON.parse(result.stdout) as T;
     },
     output: () => output,
@@ -108,7 +112,10 @@ export async function startLocal(files: Readonly<Record<string, string>>, settin
       await exited;
     },
     async start() {
-      child = spawn(SALLYPORT, ['local', directory, '--state', state], { env: environment(), stdio: ['ignore', 'pipe', 'pipe'] });
+      child = spawn(SALLYPORT, ['local', directory, '--state', state], {
+        env: environment(),
+        stdio: ['ignore', 'pipe', 'pipe'],
+      });
       child.stdout!.on('data', (bytes: Buffer) => (output += bytes.toString()));
       child.stderr!.on('data', (bytes: Buffer) => (output += bytes.toString()));
       const deadline = Date.now() + 30_000;
