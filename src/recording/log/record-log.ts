@@ -9,7 +9,7 @@ import type { Clock } from '../../system/clock.ts';
 import type { Files } from '../../system/files.ts';
 import type { Random } from '../../system/random.ts';
 import type { ControlBody, RecordKind } from '../envelope.ts';
-import { CONTROL_STREAM, HEADS_FILE, isStreamName, LIVE_FOLDER, MARK_FILE } from '../layout.ts';
+import { CONTROL_STREAM, HEADS_FILE, isStreamName, LIVE_FOLDER, MARK_FILE, segmentName } from '../layout.ts';
 import { RecordingError, type RecordingErrorCode, type RecordLog, type SessionRecorder } from '../recorder.ts';
 import { type Damage, type RecoveredSession, recover } from '../recover.ts';
 import { syncFolder } from '../seal/heads.ts';
@@ -515,6 +515,7 @@ export async function openRecordLog(options: RecordLogOptions): Promise<ProcessR
         try {
           files.unlinkSync(file.path);
           liveFiles.delete(number);
+          mark();
         } catch {
           // Everything in it is sealed; recovery deletes it.
           return;
@@ -609,7 +610,7 @@ export async function openRecordLog(options: RecordLogOptions): Promise<ProcessR
         waiting.push({ stream: control, callback: () => resolve() });
         schedule();
       });
-      if (!writable) probe();
+      if (!writable || losers.size > 0) probe();
       control.closed = true;
       stopProbe?.();
       stopTick();
@@ -649,7 +650,8 @@ export async function openRecordLog(options: RecordLogOptions): Promise<ProcessR
       recovered: { sessions, damage },
       session(id, session = {}) {
         if (!isStreamName(id) || id === CONTROL_STREAM) throw new TypeError(`${JSON.stringify(id)} names no stream`);
-        if (streams.has(id)) throw new TypeError(`the stream ${id} is in use`);
+        const today = `${folder}/${segmentName(id, 0, timestamp(clock.now()))}`;
+        if (streams.has(id) || files.existsSync(today)) throw new TypeError(`the stream ${id} is in use`);
         const stream = newStream(id, session.durability ?? options.durability ?? 'Write');
         streams.set(id, stream);
         if (stream.durability === 'Disk') disks += 1;

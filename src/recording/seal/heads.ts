@@ -3,7 +3,7 @@
 // Guarantees: lines are appended in order, synced before the caller goes on, and a torn last line is never kept.
 // Does not: notice that the file and everything it spoke of were rolled back together; for that compare the last head
 // with one noted elsewhere (`verify` takes it).
-import { hash } from 'node:crypto';
+import { createHash, hash } from 'node:crypto';
 import { dirname } from 'node:path';
 import type { Files } from '../../system/files.ts';
 import type { Keyring, SignatureVerdict } from '../keyring.ts';
@@ -34,8 +34,8 @@ export type HeadEvent =
       /** Written by the next process for a segment that a dying one had stored without its head. */
       adopted: boolean;
     }
-  /** Segments `0` to `through` of a run of a stream were deleted by retention, the last of them with this hash. */
-  | { kind: 'Pruned'; stream: string; date: string; from: number; through: number; hash: string; by: string }
+  /** Retention deletes a whole date folder. `digest`: see `pruneDigest`. */
+  | { kind: 'Pruned'; date: string; segments: number; digest: string; by: string }
   /** The heads were found damaged and set aside as `file`, whose bytes have this hash. */
   | { kind: 'Damaged'; file: string; hash: string };
 
@@ -57,7 +57,7 @@ export interface HeadsPosition {
 }
 
 export interface HeadsWriter {
-  /** Appends and syncs. On rejection nothing was appended; it may be tried again. One at a time. */
+  /** Appends and syncs, one after the other. On rejection nothing was appended; it may be tried again. */
   append(event: HeadEvent): Promise<void>;
   readonly position: HeadsPosition;
   close(): void;
@@ -127,40 +127,67 @@ export function openHeads(
   files.fsyncSync(fd);
   if (!existed) syncFolder(files, dirname(path));
   let position = start;
+  let turn: Promise<void> = Promise.resolve();
   return {
     get position() {
       return position;
     },
-    async append(event) {
-      const head: Head = {
-        ...event,
-        format: HEAD_FORMAT,
-        keyId: signer.keyId,
-        at: new Date(now()).toISOString(),
-        entry: position.entry,
-        prev: position.prev,
-      };
-      const line = await encodeSignedLine(signer, head);
-      try {
-        for (let offset = 0; offset < line.length; ) {
-          const wrote = files.writeSync(fd, line, offset, line.length - offset, position.length + offset);
-          if (wrote === 0) throw new Error('nothing was written');
-          offset += wrote;
-        }
-        await new Promise<void>((resolve, reject) => {
-          files.fdatasync(fd, (error) => (error === null ? resolve() : reject(error)));
-        });
-      } catch (error) {
-        files.ftruncateSync(fd, position.length);
-        throw error;
-      }
-      position = {
-        entry: position.entry + 1,
-        prev: hash('sha256', line, 'hex'),
-        length: position.length + line.length,
-      };
+    append(event) {
+      const mine = turn.then(() => appendNow(event));
+      turn = mine.catch(() => {});
+      return mine;
     },
     close: () => files.closeSync(fd),
+  };
+
+  async function appendNow(event: HeadEvent): Promise<void> {
+    const head: Head = {
+      ...event,
+      format: HEAD_FORMAT,
+      keyId: signer.keyId,
+      at: new Date(now()).toISOString(),
+      entry: position.entry,
+      prev: position.prev,
+    };
+    const line = await encodeSignedLine(signer, head);
+    try {
+      for (let offset = 0; offset < line.length; ) {
+        const wrote = files.writeSync(fd, line, offset, line.length - offset, position.length + offset);
+        if (wrote === 0) throw new Error('nothing was written');
+        offset += wrote;
+      }
+      await new Promise<void>((resolve, reject) => {
+        files.fdatasync(fd, (error) => (error === null ? resolve() : reject(error)));
+      });
+    } catch (error) {
+      files.ftruncateSync(fd, position.length);
+      throw error;
+    }
+    position = {
+      entry: position.entry + 1,
+      prev: hash('sha256', line, 'hex'),
+      length: position.length + line.length,
+    };
+  }
+}
+
+/** What a tombstone commits to: the heads of every segment of that date, in order. Feed it each, then take the hex digest. */
+export function pruneDigest(): {
+  add(head: Head & { kind: 'Segment' }): void;
+  hex(): string;
+  readonly segments: number;
+} {
+  const digest = createHash('sha256');
+  let segments = 0;
+  return {
+    add(head) {
+      digest.update(`${head.entry} ${head.stream} ${head.index} ${head.hash}\n`);
+      segments += 1;
+    },
+    hex: () => digest.copy().digest('hex'),
+    get segments() {
+      return segments;
+    },
   };
 }
 
@@ -171,9 +198,4 @@ export function syncFolder(files: Files, path: string): void {
   } finally {
     files.closeSync(fd);
   }
-}
-
-/** Throws unless the body is that of a known event: signed by a key of ours, yet a reader takes nothing for granted. */
-export function isSegmentHead(head: Head): head is Head & { kind: 'Segment' } {
-  return head.kind === 'Segment';
 }
