@@ -104,6 +104,7 @@ export function createSession(world: SessionWorld, seed: SessionSeed): Session {
   let cutting: Cut | undefined;
   let gone = false;
   let socketClosed = false;
+  let served = false;
   let cancelHandshake = (): void => {};
   let cancelForce = (): void => {};
 
@@ -122,6 +123,11 @@ export function createSession(world: SessionWorld, seed: SessionSeed): Session {
     live?.ended('Closed');
     socket.destroy();
     seed.onGone();
+  }
+
+  function disappearLater(): void {
+    cancelForce();
+    cancelForce = clock.after(world.limits.cutBudgetMs, disappear);
   }
 
   function cut(reason: Cut): void {
@@ -212,10 +218,8 @@ export function createSession(world: SessionWorld, seed: SessionSeed): Session {
         socketClosed = true;
         endHandshake();
         // The protocol may have a last record to write; it gets the cut budget for it.
-        if (!gone) {
-          cancelForce();
-          cancelForce = clock.after(world.limits.cutBudgetMs, disappear);
-        }
+        if (served) disappear();
+        else if (!gone) disappearLater();
       });
       cancelHandshake = clock.after(world.limits.handshakeMs + HANDSHAKE_GRACE_MS, () => {
         log('info', 'a handshake took too long', { session: id, connection: label, address: seed.client.address });
@@ -226,7 +230,14 @@ export function createSession(world: SessionWorld, seed: SessionSeed): Session {
         .catch((error: unknown) => {
           log('error', 'a protocol failed', { session: id, connection: label, error: String(error) });
         })
-        .finally(disappear);
+        .finally(() => {
+          served = true;
+          endHandshake();
+          live?.ended('Closed');
+          // Destroying now could lose the last message, which may still be on its way to the client.
+          if (socketClosed || socket.destroyed) disappear();
+          else if (!gone) disappearLater();
+        });
     },
     info: () => ({
       id,
