@@ -1,7 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { decide, decideAll, decideNotUnderstood } from './decide.ts';
-import { commandOf } from './test-protocol.ts';
 import { bob, clusterPolicy, command, policy, sessionOf } from './test-resources.ts';
 
 const open = { name: 'all', action: 'Allow' as const };

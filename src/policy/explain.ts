@@ -4,7 +4,7 @@ import type { Command } from './command.ts';
 import { decide, permits, restricts } from './decide.ts';
 import type { Decision, RuleRef } from './decision.ts';
 import type { ProtocolRules, SessionPolicy, SessionRule } from './session-policy.ts';
-import { commandTitle, distinct, effectText, safeText } from './wording.ts';
+import { alignColumns, commandTitle, distinct, effectText, safeText } from './wording.ts';
 
 export interface ExplainedRule {
   ref: RuleRef;
@@ -130,7 +130,7 @@ export function explanationText(explanation: Explanation): string {
   if (explanation.rules.length > 0) {
     lines.push('', 'Rules, in the order in which they count');
     lines.push(
-      ...columns(
+      ...alignColumns(
         explanation.rules.map((rule) => [
           rule.enforcement === 'Warn' ? `${rule.action} (Warn)` : rule.action,
           `${rule.ref.policy} "${rule.ref.rule}"`,
@@ -147,7 +147,7 @@ export function explanationText(explanation: Explanation): string {
   if (explanation.masks.length > 0) {
     lines.push('', 'Masks in force');
     lines.push(
-      ...columns(explanation.masks.map(({ ref, covers }) => [`${ref.policy} "${ref.rule}"`, covers.join(', ')])),
+      ...alignColumns(explanation.masks.map(({ ref, covers }) => [`${ref.policy} "${ref.rule}"`, covers.join(', ')])),
     );
   }
   return `${lines.join('\n')}\n`;
@@ -165,12 +165,4 @@ export function decisionText(decision: Decision): string {
     default:
       return 'undecided';
   }
-}
-
-function columns(rows: readonly (readonly string[])[]): string[] {
-  const widths: number[] = [];
-  for (const row of rows) row.forEach((cell, at) => (widths[at] = Math.max(widths[at] ?? 0, cell.length)));
-  return rows.map(
-    (row) => `  ${row.map((cell, at) => (at === row.length - 1 ? cell : cell.padEnd(widths[at]!))).join('  ')}`,
-  );
 }

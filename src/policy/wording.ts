@@ -64,3 +64,10 @@ export function denialDetail(
     told.reached === true ? `Part of it reached ${told.target}.` : `Nothing reached ${told.target}.`
   }`;
 }
+
+/** Rows indented by two, each column as wide as its widest cell; no trailing space. */
+export function alignColumns(rows: readonly (readonly string[])[]): string[] {
+  const widths: number[] = [];
+  for (const row of rows) row.forEach((cell, at) => (widths[at] = Math.max(widths[at] ?? 0, cell.length)));
+  return rows.map((row) => `  ${row.map((cell, at) => cell.padEnd(widths[at]!)).join('  ')}`.trimEnd());
+}
