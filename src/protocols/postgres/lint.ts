@@ -39,7 +39,7 @@ function nearest(pattern: string, tags: readonly string[]): string | undefined {
   let best: string | undefined;
   let least = Math.max(3, Math.floor(pattern.length / 2));
   for (const tag of tags) {
-    const distance = tag.includes(pattern) || pattern.includes(tag) ? 1 : editDistance(pattern, tag);
+    const distance = tag.startsWith(`${pattern} `) ? 1 : editDistance(pattern, tag);
     if (distance < least) {
       least = distance;
       best = tag;

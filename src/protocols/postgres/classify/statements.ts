@@ -317,15 +317,18 @@ const set: Handler = (walk, fields) => {
       found.setting(name, undefined);
       return 'SET';
     case 'VAR_SET_MULTI': {
-      // SET TRANSACTION …, SET SESSION CHARACTERISTICS …, SET TRANSACTION SNAPSHOT
-      for (const node of list(fields, 'args')) {
-        const element = as(node, 'DefElem');
-        const each = text(element, 'defname') ?? '*';
-        found.setting(each === 'deferrable' ? 'transaction_deferrable' : each, constantText(element?.arg));
-      }
-      if (name === 'transaction snapshot') found.setting('transaction_snapshot', undefined);
-      found.session = { kind: 'Set', name: name === '' ? '*' : name, value: undefined, local };
-      found.effect('Session', found.settings[0]?.name ?? '*');
+      if (name === 'transaction snapshot')
+        found.setting('transaction_snapshot', list(fields, 'args').map(constantText)[0]);
+      else if (name === 'transaction' || name === 'session characteristics') {
+        const prefix = name === 'transaction' ? '' : 'default_';
+        for (const node of list(fields, 'args')) {
+          const element = as(node, 'DefElem');
+          const mode = text(element, 'defname') ?? '*';
+          const full = mode.startsWith('transaction_') ? mode : `transaction_${mode}`;
+          found.setting(`${prefix}${full}`, constantText(element?.arg));
+        }
+      } else throw new NotUnderstood('the form of SET is not known');
+      found.session = { kind: 'Set', name, value: undefined, local };
       return 'SET';
     }
     case 'VAR_RESET':
@@ -608,7 +611,7 @@ const createSchema: Handler = (walk, fields, scope) => {
 const createFunction: Handler = (walk, fields, scope) => {
   const procedure = flag(fields, 'is_procedure');
   definesObject(walk, procedure ? 'procedure' : 'function', fields.funcname);
-  escalations(walk, list(fields, 'options'), fields.funcname);
+  escalations(walk, list(fields, 'options'), procedure ? 'procedure' : 'function', fields.funcname);
   walkAll(
     walk,
     list(fields, 'options').filter((option) => as(option, 'DefElem')?.defname !== 'as'),
@@ -634,12 +637,12 @@ function body(walk: Walk, value: unknown, scope: Scope): void {
 }
 
 /** SECURITY DEFINER, and settings that a function brings along. */
-function escalations(walk: Walk, options: readonly unknown[], name: unknown): void {
+function escalations(walk: Walk, options: readonly unknown[], kind: string, name: unknown): void {
   for (const option of options) {
     const element = as(option, 'DefElem');
-    if (text(element, 'defname') === 'security') walk.found.effect('Grant', 'function', ...nameParts(name));
+    if (text(element, 'defname') === 'security') walk.found.effect('Grant', kind, ...nameParts(name));
     const setting = as(element?.arg, 'VariableSetStmt');
-    if (setting) walk.found.effect('Grant', 'function', ...nameParts(name));
+    if (setting) walk.found.effect('Grant', kind, ...nameParts(name));
   }
 }
 
@@ -647,7 +650,7 @@ const alterFunction: Handler = (walk, fields) => {
   const type = OBJECT_NAMES[text(fields, 'objtype') ?? 'OBJECT_FUNCTION'] ?? 'FUNCTION';
   const name = struct(fields, 'func');
   definesObject(walk, type.toLowerCase(), name);
-  escalations(walk, list(fields, 'actions'), name);
+  escalations(walk, list(fields, 'actions'), type.toLowerCase(), name);
   return `ALTER ${type}`;
 };
 

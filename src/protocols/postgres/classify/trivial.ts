@@ -31,7 +31,7 @@ function reflexive(expression: Fields): boolean {
   if (kind === 'AEXPR_LIKE' || kind === 'AEXPR_ILIKE') {
     const pattern = as(expression.rexpr, 'A_Const')?.sval;
     const value = isObject(pattern) ? (text(pattern, 'sval') ?? '') : '';
-    return !operator.startsWith('!') && value !== '' && [...value].every((character) => character === '%');
+    return !operator.startsWith('!') && value !== '' && value.replaceAll('%', '') === '';
   }
   if (kind === 'AEXPR_IN' && operator === '=') {
     const values = as(expression.rexpr, 'List');
