@@ -1,0 +1,36 @@
+// Name patterns of policies: `schema.table.column` and `schema.function`, with `*` for any run of characters. Matching is
+// generous: letter case does not count and `*` crosses dots, because a mask that misses is worse than one that hits too much.
+
+/** Linear-time wildcard match (no regular expression, so no backtracking to exploit). Both sides are folded. */
+export function matchesPattern(pattern: string, text: string): boolean {
+  const p = pattern.toLowerCase();
+  const t = text.toLowerCase();
+  let i = 0;
+  let j = 0;
+  let star = -1;
+  let resume = 0;
+  while (j < t.length) {
+    if (i < p.length && p[i] !== '*' && p[i] === t[j]) {
+      i += 1;
+      j += 1;
+    } else if (i < p.length && p[i] === '*') {
+      star = i;
+      resume = j;
+      i += 1;
+    } else if (star >= 0) {
+      resume += 1;
+      j = resume;
+      i = star + 1;
+    } else {
+      return false;
+    }
+  }
+  while (i < p.length && p[i] === '*') i += 1;
+  return i === p.length;
+}
+
+/** Fills in the leading parts a pattern leaves out: `cards.number` means `*.cards.number`. */
+export function completePattern(pattern: string, parts: number): string {
+  const given = pattern.split('.').length;
+  return given >= parts ? pattern : `${'*.'.repeat(parts - given)}${pattern}`;
+}
