@@ -1,0 +1,98 @@
+// Records of commands: what was asked, what was decided, by which rule. Masked before it is written.
+import type { Decision } from '../../../policy/decision.ts';
+import type { CommandBody } from '../../../recording/envelope.ts';
+import type { Refusal } from '../errors.ts';
+import type { RedactedCommand, SessionMasking } from '../masking/masking.ts';
+import type { ClassifiedStatement } from '../statement.ts';
+import type { Core } from './core.ts';
+
+export interface Described {
+  text: string;
+  parameters: readonly (string | null)[];
+  statements: readonly ClassifiedStatement[] | undefined;
+  masking: SessionMasking | undefined;
+}
+
+const NO_EFFECTS: readonly never[] = [];
+
+/** Text and parameters as records and approvers may see them. */
+export function redacted(core: Core, command: Described): RedactedCommand {
+  if (command.masking !== undefined) {
+    const single = command.statements?.length === 1 ? command.statements[0] : undefined;
+    return command.masking.redact(single, command.text, command.parameters);
+  }
+  return {
+    text: core.services.scrub(command.text),
+    parameters: command.parameters.map((value) => (value === null ? null : core.services.scrub(value))),
+    hiddenLiterals: 0,
+  };
+}
+
+function base(core: Core, id: number, command: Described): Omit<CommandBody, 'decision'> {
+  const shown = redacted(core, command);
+  const { statements } = command;
+  return {
+    id,
+    verb: verbOf(statements),
+    text: shown.text,
+    ...(shown.parameters.length === 0 ? {} : { parameters: shown.parameters }),
+    effects: statements === undefined ? NO_EFFECTS : statements.flatMap((statement) => statement.command.effects),
+    facts: { postgresql: factsOf(statements) },
+  };
+}
+
+export function allowedBody(
+  core: Core,
+  id: number,
+  command: Described,
+  decision: Pick<Extract<Decision, { kind: 'Allow' }>, 'by' | 'warnings'>,
+  hold?: { name: string; approvedBy: readonly string[] },
+): CommandBody {
+  return {
+    ...base(core, id, command),
+    decision: 'Allow',
+    by: decision.by,
+    ...(decision.warnings.length === 0 ? {} : { warnings: decision.warnings }),
+    ...(hold === undefined ? {} : { hold: hold.name, approvedBy: hold.approvedBy }),
+  };
+}
+
+export function refusedBody(
+  core: Core,
+  id: number,
+  command: Described,
+  refusal: Refusal,
+  denial: string,
+  hold?: string,
+): CommandBody {
+  return {
+    ...base(core, id, command),
+    decision: 'Deny',
+    code: refusal.code,
+    denial,
+    ...(refusal.by === undefined ? {} : { by: [refusal.by] }),
+    message: refusal.message,
+    ...(hold === undefined ? {} : { hold }),
+  };
+}
+
+function verbOf(statements: readonly ClassifiedStatement[] | undefined): string {
+  if (statements === undefined) return 'SQL';
+  if (statements.length === 1) return statements[0]!.command.verb;
+  return statements.map(({ command }) => command.verb).join('; ');
+}
+
+/** `schema.table.column` and so on; a part that is not known is `*`. */
+function factsOf(statements: readonly ClassifiedStatement[] | undefined): object {
+  if (statements === undefined) return {};
+  const facts = statements.map(({ command }) => command.facts);
+  const unique = (values: string[]): string[] => [...new Set(values)];
+  return {
+    tag: facts.map(({ tag }) => tag).join('; '),
+    relations: unique(facts.flatMap(({ relations }) => relations.map((use) => `${use.schema ?? '*'}.${use.name}`))),
+    columns: unique(
+      facts.flatMap(({ columns }) => columns.map((use) => `${use.schema ?? '*'}.${use.relation ?? '*'}.${use.column}`)),
+    ),
+    functions: unique(facts.flatMap(({ functions }) => functions.map((use) => `${use.schema ?? '*'}.${use.name}`))),
+  };
+}

@@ -1,0 +1,99 @@
+// What one session's parts have in common: its collaborators and the little state that both directions need.
+import type { SessionPolicy } from '../../../policy/session-policy.ts';
+import type { AuthenticatedSession, SessionContext } from '../../protocol.ts';
+import type { NativeError } from '../errors.ts';
+import type { Ledger } from '../ledger.ts';
+import type { MaskingCatalog, SessionMasking } from '../masking/masking.ts';
+import type { Classification } from '../statement.ts';
+import { NameTable } from './names.ts';
+import type { Item, PassedVerdict, Portal, Prepared, Run } from './types.ts';
+
+/** What all sessions of the process share. */
+export interface Services {
+  /** Text in UTF-8. Never throws. */
+  classify(text: Buffer): Classification;
+  /** Hides what detectors recognise, for records of sessions without masks. */
+  scrub(text: string): string;
+  /** What of an error or notice about masked data may pass. */
+  rebuildError(fields: Readonly<Record<string, string>>): Record<string, string>;
+  /** How the person calls us in hints: `sallyport`, `kubectl access`. */
+  prefix: string;
+}
+
+export interface Core {
+  readonly context: SessionContext;
+  readonly session: AuthenticatedSession;
+  readonly services: Services;
+  readonly database: string;
+  readonly serverMajor: number;
+  /** As the server last reported them. */
+  readonly parameters: Map<string, string>;
+  readonly ledger: Ledger<Item>;
+  readonly statements: NameTable<Prepared>;
+  /** Portals and cursors: one name space. */
+  readonly portals: NameTable<Portal>;
+  /** The masking catalog of (connection, account, database); made when a mask first applies. */
+  catalog(): MaskingCatalog;
+  /** Runs one query as the session's account, past the session. Rejects with Error. */
+  sideQuery(sql: string): Promise<(string | null)[][]>;
+  /** As of the server's last ReadyForQuery. */
+  transaction: 'I' | 'T' | 'E';
+  /** Counts Syncs and Querys sent: names told in one segment are certain within it. */
+  segment: number;
+  nextCommandId: number;
+  /** Ends the session with a FATAL. Idempotent. */
+  fail(error: NativeError, reason: string): void;
+  /** Asks the server to cancel what this session runs; resolves once it has taken note. */
+  cancelRunning(): Promise<void>;
+  /** The ledger became empty. */
+  onIdle: (() => void) | undefined;
+  masking: ResolvedMasking | undefined;
+}
+
+export interface ResolvedMasking {
+  generation: number;
+  catalogVersion: number;
+  value: SessionMasking;
+}
+
+/** Bounds on names a client may keep; far above what drivers and pools use. */
+export const MOST_NAMES = 10_000;
+
+export function newNames(): { statements: NameTable<Prepared>; portals: NameTable<Portal> } {
+  return {
+    statements: new NameTable(MOST_NAMES, (prepared) => prepared.size),
+    portals: new NameTable(MOST_NAMES, (portal) =>
+      portal.parameters.reduce((sum, value) => sum + (value?.length ?? 0), 0),
+    ),
+  };
+}
+
+/** Masks apply or rules do: then every command must be understood. */
+export function mustUnderstand(policy: SessionPolicy): boolean {
+  return policy.transparent === undefined || policy.masks.length > 0 || policy.broken.length > 0;
+}
+
+export function newRun(core: Core, commandId: number, verdict: PassedVerdict): Run {
+  return {
+    commandId,
+    startedMs: core.context.clock.monotonic(),
+    verdict,
+    rows: 0,
+    bytes: 0,
+    masked: 0,
+    tag: undefined,
+    error: undefined,
+    fields: undefined,
+    plan: undefined,
+    refusal: undefined,
+    origins: undefined,
+    sample: [],
+    effects: [],
+    completed: 0,
+  };
+}
+
+/** Names in SQL are UTF-8 text, on the wire bytes; the tables keep bytes as Latin-1. */
+export function wireName(sqlName: string): string {
+  return Buffer.from(sqlName, 'utf8').toString('latin1');
+}

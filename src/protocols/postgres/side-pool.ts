@@ -1,0 +1,85 @@
+// Side connections and masking catalogs, one of each per (connection, account, database), shared by the sessions that
+// need them and closed a while after the last one has gone.
+import type { Clock } from '../../system/clock.ts';
+import type { CatalogDescribe, CatalogQuery, MaskingCatalog } from './masking/masking.ts';
+import { createSideConnection, type SideConnection } from './side.ts';
+import type { Upstream } from './upstream/connect.ts';
+
+export interface CatalogOptions {
+  query: CatalogQuery;
+  describe: CatalogDescribe;
+  clock: Clock;
+}
+
+export interface Side {
+  connection: SideConnection;
+  /** Made at the first call. */
+  catalog(): MaskingCatalog;
+  release(): void;
+}
+
+export interface SidePool {
+  /** `open` of the newest session is used for every later connect. */
+  acquire(key: string, clock: Clock, open: (signal: AbortSignal) => Promise<Upstream>): Side;
+}
+
+interface Pooled {
+  users: number;
+  open: (signal: AbortSignal) => Promise<Upstream>;
+  connection: SideConnection;
+  catalog: MaskingCatalog | undefined;
+  stopLinger: (() => void) | undefined;
+}
+
+/** A person who reconnects finds the connection still warm. */
+const LINGER_MS = 60_000;
+/** Reading a catalog of tens of thousands of relations takes seconds. */
+const TIMEOUT_MS = 30_000;
+
+export function createSidePool(options: { openCatalog: (options: CatalogOptions) => MaskingCatalog }): SidePool {
+  const pool = new Map<string, Pooled>();
+  return {
+    acquire(key, clock, open) {
+      let pooled = pool.get(key);
+      if (pooled === undefined) {
+        const made: Pooled = {
+          users: 0,
+          open,
+          connection: createSideConnection({ open: (signal) => made.open(signal), clock, timeoutMs: TIMEOUT_MS }),
+          catalog: undefined,
+          stopLinger: undefined,
+        };
+        pooled = made;
+        pool.set(key, made);
+      }
+      const mine = pooled;
+      mine.users += 1;
+      mine.open = open;
+      mine.stopLinger?.();
+      mine.stopLinger = undefined;
+      let released = false;
+      return {
+        connection: mine.connection,
+        catalog() {
+          mine.catalog ??= options.openCatalog({
+            query: (sql) => mine.connection.query(sql),
+            describe: (sql) => mine.connection.describe(sql),
+            clock,
+          });
+          return mine.catalog;
+        },
+        release() {
+          if (released) return;
+          released = true;
+          mine.users -= 1;
+          if (mine.users > 0) return;
+          mine.stopLinger = clock.after(LINGER_MS, () => {
+            if (mine.users > 0) return;
+            pool.delete(key);
+            mine.connection.close();
+          });
+        },
+      };
+    },
+  };
+}
