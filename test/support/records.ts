@@ -85,6 +85,7 @@ export function faultyFiles(decide: (call: CallInfo) => Fault): Files & { calls:
       const fault = decide({ name, args, number: calls });
       calls += 1;
       if (fault === undefined) return real(...args);
+      if (name === 'existsSync') return false;
       const last = args.at(-1);
       if (fault.kind === 'Short') {
         args[3] = Math.min(fault.bytes, args[3] as number);
@@ -103,11 +104,13 @@ export function faultyFiles(decide: (call: CallInfo) => Fault): Files & { calls:
 
 /**
  * Files of a process that is killed at call number `at`: that call does not happen (a write: half of it does), nor
- * does any later one. Descriptors are closed by the test's own process ending.
+ * does any later one.
  */
 export function mortalFiles(at: number): Files & { calls: number; readonly dead: boolean } {
   let dead = false;
   const files = faultyFiles((call) => {
+    // Closing leaves no trace on disk, and the kernel does it for the dead.
+    if (call.name === 'closeSync') return undefined;
     if (dead) return { kind: 'Fail', code: 'EDEAD' };
     if (call.number < at) return undefined;
     dead = true;
