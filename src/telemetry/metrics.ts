@@ -1,0 +1,163 @@
+// Prometheus metrics of one process, in a registry of their own. Labels are bounded: Connections that are served,
+// codes that the source names; never users, statements or addresses.
+import { Counter, Gauge, Histogram, Registry } from '@prometheus-io/client';
+import type { GatewayMetrics } from '../gateway/observer.ts';
+import type { Clock } from '../system/clock.ts';
+
+export interface Metrics extends GatewayMetrics {
+  /** From queueing a record to its being written, milliseconds. */
+  recordLag(milliseconds: number): void;
+  /** Whether records can be written now. */
+  recordsWritable(writable: boolean): void;
+  /** The text exposition and its content type. */
+  render(): Promise<{ contentType: string; body: string }>;
+}
+
+const LATENCY_BUCKETS = [20e-6, 50e-6, 100e-6, 200e-6, 500e-6, 1e-3, 2e-3, 5e-3, 20e-3, 100e-3, 1];
+const LAG_BUCKETS = [100e-6, 500e-6, 1e-3, 5e-3, 20e-3, 100e-3, 500e-3, 2, 10];
+
+export function createMetrics(clock: Clock, version: string): Metrics {
+  const registry = new Registry();
+  const registers = [registry];
+  new Gauge({ name: 'sallyport_build_info', help: 'Version of this process.', labelNames: ['version'], registers })
+    .labels(version)
+    .set(1);
+  new Gauge({
+    name: 'process_resident_memory_bytes',
+    help: 'Resident memory.',
+    registers,
+    collect() {
+      this.set(process.memoryUsage.rss());
+    },
+  });
+  const cpu = new Counter({ name: 'process_cpu_seconds_total', help: 'CPU time used, user and system.', registers });
+  let cpuSeen = 0;
+
+  const sessions = new Gauge({
+    name: 'sallyport_sessions',
+    help: 'Live, authenticated sessions.',
+    labelNames: ['connection'],
+    registers,
+  });
+  const ended = new Counter({
+    name: 'sallyport_sessions_ended_total',
+    help: 'Sessions that ended, by why; Closed: by client or target.',
+    labelNames: ['connection', 'reason'],
+    registers,
+  });
+  const decisions = new Counter({
+    name: 'sallyport_decisions_total',
+    help: 'Commands decided.',
+    labelNames: ['kind', 'code'],
+    registers,
+  });
+  const holds = new Gauge({ name: 'sallyport_holds', help: 'Commands waiting for consent now.', registers });
+  const holdsEnded = new Counter({
+    name: 'sallyport_holds_ended_total',
+    help: 'Holds that ended, by how.',
+    labelNames: ['outcome'],
+    registers,
+  });
+  const masked = new Counter({ name: 'sallyport_mask_hits_total', help: 'Values masked in results.', registers });
+  const latency = new Histogram({
+    name: 'sallyport_added_latency_seconds',
+    help: 'What the gateway added to one command, without waiting for people.',
+    buckets: LATENCY_BUCKETS,
+    registers,
+  });
+  const lag = new Histogram({
+    name: 'sallyport_record_lag_seconds',
+    help: 'From queueing a record to its being written.',
+    buckets: LAG_BUCKETS,
+    registers,
+  });
+  const writable = new Gauge({
+    name: 'sallyport_records_writable',
+    help: '1 while records can be written.',
+    registers,
+  });
+  const authFailures = new Counter({
+    name: 'sallyport_auth_failures_total',
+    help: 'Logins refused, by code.',
+    labelNames: ['code'],
+    registers,
+  });
+  const refused = new Counter({
+    name: 'sallyport_sockets_refused_total',
+    help: 'Sockets closed unread because a limit was reached.',
+    labelNames: ['reason'],
+    registers,
+  });
+  const badShards = new Counter({
+    name: 'sallyport_bundle_rejected_total',
+    help: 'Bundle shards refused; the last good one stayed in force.',
+    labelNames: ['reason'],
+    registers,
+  });
+  const generation = new Gauge({
+    name: 'sallyport_bundle_generation',
+    help: 'Policy generation in force.',
+    labelNames: ['connection'],
+    registers,
+  });
+  const heartbeats = new Map<string, number | undefined>();
+  const labelled = (connection: string): { connection: string } => ({ connection });
+  new Gauge({
+    name: 'sallyport_bundle_age_seconds',
+    help: 'Since the last heartbeat of the controller; +Inf before the first.',
+    labelNames: ['connection'],
+    registers,
+    collect() {
+      this.reset();
+      for (const [connection, at] of heartbeats) {
+        const age = at === undefined ? Number.POSITIVE_INFINITY : Math.max(0, clock.now() - at) / 1000;
+        this.set(labelled(connection), age);
+      }
+    },
+  });
+
+  // Looking a child up by labels costs more than counting: the few there are get remembered.
+  const children = new Map<string, { inc(): void }>();
+  function decision(kind: string, code = ''): void {
+    const key = `${kind} ${code}`;
+    let child = children.get(key);
+    if (child === undefined) children.set(key, (child = decisions.labels(kind, code)));
+    child.inc();
+  }
+
+  return {
+    sessionStarted: (connection) => sessions.inc(labelled(connection)),
+    sessionEnded(connection, reason) {
+      sessions.dec(labelled(connection));
+      ended.inc({ connection, reason });
+    },
+    decision,
+    masked: (values) => masked.inc(values),
+    latency: (milliseconds) => latency.observe(milliseconds / 1000),
+    recordLag: (milliseconds) => lag.observe(milliseconds / 1000),
+    recordsWritable: (value) => writable.set(value ? 1 : 0),
+    holdOpened: () => holds.inc(),
+    holdClosed(outcome) {
+      holds.dec();
+      holdsEnded.inc({ outcome });
+    },
+    authFailure: (code) => authFailures.inc({ code }),
+    socketRefused: (reason) => refused.inc({ reason }),
+    badShard: (reason) => badShards.inc({ reason }),
+    bundle(connection, value, heartbeatAtMs) {
+      generation.set(labelled(connection), value);
+      heartbeats.set(connection, heartbeatAtMs);
+    },
+    connectionGone(connection) {
+      generation.remove(labelled(connection));
+      heartbeats.delete(connection);
+    },
+    async render() {
+      const { user, system } = process.cpuUsage();
+      const seconds = (user + system) / 1e6;
+      cpu.inc(Math.max(0, seconds - cpuSeen));
+      cpuSeen = seconds;
+      return { contentType: registry.contentType, body: await registry.metrics() };
+    },
+  };
+}
