@@ -7,7 +7,7 @@ import type { Authentication, Proof } from '../protocols/protocol.ts';
 import type { ConnectionBundle } from './bundle-store.ts';
 import type { GatewayConnection } from './gateway.ts';
 import { lockHolding } from './locks.ts';
-import type { SessionWorld } from './session.ts';
+import type { SessionWorld } from './session-world.ts';
 import { clockTime, cutFor, endText } from './standing.ts';
 
 type Refused = Extract<Authentication, { kind: 'Refused' }>;

@@ -22,7 +22,8 @@ import { createFailureLimiter, DEFAULT_PROCESS_LIMITS, keyedCount, type ProcessL
 import { createListeners } from './listeners.ts';
 import { type GatewayMetrics, type LogLine, NO_METRICS } from './observer.ts';
 import type { BundleFeed, ControlPlane } from './ports.ts';
-import { createSession, type Session, type SessionWorld } from './session.ts';
+import { createSession, type Session } from './session.ts';
+import type { SessionWorld } from './session-world.ts';
 
 /** A Connection as the gateway knows it: from its signed policy shard. */
 export interface GatewayConnection {
@@ -254,6 +255,8 @@ export function createGateway(options: GatewayOptions): Gateway {
 
     async stop(drainMs) {
       draining = true;
+      // The clock's timers keep no process alive: without this one it could exit before the last session is seen out.
+      const keepAlive = setInterval(() => {}, 1_000);
       await listeners.close();
       for (const session of sessions.values()) {
         if (session.info().state === 'Handshake')
@@ -267,11 +270,12 @@ export function createGateway(options: GatewayOptions): Gateway {
         const cut: Cut = { code: 'Shutdown', message: 'the gateway is shutting down', hint: 'Connect again.' };
         for (const session of sessions.values()) session.cut(cut);
       });
-      await empty; // every cut ends within its budget
+      await empty; // it comes: every cut ends within its budget
       cancelDrain();
       cancelSweep();
       store?.stop();
       stopNow.abort();
+      clearInterval(keepAlive);
     },
 
     sessions: () => [...sessions.values()].map((session) => session.info()),

@@ -1,0 +1,351 @@
+// A session from authentication to its end: what protocols are handed as AuthenticatedSession.
+//
+// Guarantees: `start` is queued before anything else of the session is recorded and `end` after everything; a cut is
+// delivered once; what is taken (places, timers, holds) is given back exactly once.
+import type { ConnectionSpec } from '../api/connection.ts';
+import type { BundleGrant, LockEntry, OverlayShard, PolicyShard } from '../policy/bundle.ts';
+import { decide } from '../policy/decide.ts';
+import { prepareSessionPolicy, sessionLimits } from '../policy/prepare-session.ts';
+import type { SessionPolicy } from '../policy/session-policy.ts';
+import type { AuthenticatedSession, Cut, Gate, Limits } from '../protocols/protocol.ts';
+import type { EndBody, StartBody } from '../recording/envelope.ts';
+import { randomSuffix } from '../system/random.ts';
+import type { Activity } from './activity.ts';
+import type { Admission } from './admission.ts';
+import type { GatewayConnection } from './gateway.ts';
+import type { HoldingSession } from './holds.ts';
+import { lockHolding } from './locks.ts';
+import type { SessionSeed, SessionWorld } from './session-world.ts';
+import { cutFor, gateOfCut, type StandingFacts, successorOf, timeLeft } from './standing.ts';
+
+/** The clock that ends a grant may be the controller's, a little ahead of ours: its successor may begin this early. */
+const HANDOVER_MS = 1_000;
+export interface LiveSession {
+  session: AuthenticatedSession;
+  /** Resolves once the `start` record is written, with the error if it could not be. */
+  started: Promise<Error | undefined>;
+  /** It is a session from now on. */
+  begin(): void;
+  review(): void;
+  onCut(cut: Cut): void;
+  ended(reason: string, message?: string): void;
+  /** It never became a session: gives everything back. */
+  abandon(reason: string): void;
+}
+
+export interface LiveSeed extends SessionSeed {
+  admission: Extract<Admission, { kind: 'Admitted' }>;
+  label: string;
+  activity: Activity;
+  limits: Limits;
+  cutting: () => Cut | undefined;
+  cut: (cut: Cut) => void;
+}
+
+export function openLiveSession(world: SessionWorld, seed: LiveSeed): LiveSession {
+  const { options, metrics } = world;
+  const { clock, random, credentials } = options;
+  const { id, connection, bundle, protocol, admission } = seed;
+  const groupsAtLogin = admission.grant.principal.groups;
+  const authenticatedAt = clock.monotonic();
+
+  let grant: BundleGrant = admission.grant;
+  let prepared: SessionPolicy | undefined;
+  let limits: { of: PolicyShard | undefined; value: StandingFacts['limits'] } = { of: undefined, value: {} };
+  let lock: { of: OverlayShard | undefined; value: LockEntry | undefined } = { of: undefined, value: undefined };
+  let cutListener: ((cut: Cut) => void) | undefined;
+  let isOver = false;
+  let counted = false;
+  let metered = false;
+  let cancelTimer = (): void => {};
+
+  const durability = connection.spec.recording?.durability ?? 'Write';
+  const record = seed.activity.recorder(options.records.session(id, { durability }));
+
+  function policy(): SessionPolicy {
+    const { view } = bundle;
+    if (prepared !== undefined && (view === undefined || view.generation === prepared.generation)) return prepared;
+    if (view === undefined) return (prepared = nothingAllowed(0, grant.policy, 'the Connection was removed'));
+    try {
+      prepared = prepareSessionPolicy(
+        view.policy,
+        { policy: grant.policy, principal: grant.principal, account: grant.account, generation: view.generation },
+        protocol.rules,
+      );
+    } catch (error) {
+      options.log('error', 'a policy could not be prepared; everything is denied', {
+        session: id,
+        error: String(error),
+      });
+      prepared = nothingAllowed(view.generation, grant.policy, 'it could not be prepared');
+    }
+    return prepared;
+  }
+
+  // Every session is looked at every second: what only a new shard changes is worked out once a shard.
+  function limitsNow(): StandingFacts['limits'] {
+    const shard = bundle.view?.policy;
+    if (shard !== undefined && shard !== limits.of) {
+      const own = sessionLimits(shard, grant.policy);
+      const idle = Math.min(
+        own.idleTimeoutMs ?? Number.POSITIVE_INFINITY,
+        seed.limits.idleTimeoutMs ?? Number.POSITIVE_INFINITY,
+      );
+      limits = { of: shard, value: { ...own, ...(Number.isFinite(idle) ? { idleTimeoutMs: idle } : {}) } };
+    }
+    return limits.value;
+  }
+
+  function lockNow(): LockEntry | undefined {
+    const overlay = bundle.view?.overlay;
+    const over = lock.value?.untilMs !== undefined && lock.value.untilMs <= clock.now();
+    if (overlay !== undefined && (overlay !== lock.of || over)) {
+      lock = { of: overlay, value: lockHolding(overlay.locks, grant.principal, groupsAtLogin, clock.now()) };
+    }
+    return lock.value;
+  }
+
+  function facts(): StandingFacts {
+    const { view } = bundle;
+    return {
+      sessionId: id,
+      connection,
+      grant,
+      policies: view?.policy.policies,
+      end: bundle.endOf(grant.uid),
+      listed: bundle.grant(grant.uid) !== undefined,
+      remainingMs: bundle.remaining(grant),
+      lock: lockNow(),
+      ticketVoid: bundle.isVoid(admission.jti),
+      ageMs: clock.monotonic() - authenticatedAt,
+      idleMs: seed.activity.idleMs(),
+      ticketAgeMs: clock.monotonic() - admission.issuedAtMonotonic,
+      limits: limitsNow(),
+      prefix: world.prefix,
+    };
+  }
+
+  /** Where the grant has merely run out and another continues it, the session goes on under that one. */
+  function moveOn(): boolean {
+    const next = successorOf(grant, bundle.view?.grants.values() ?? [], (candidate) => {
+      return (
+        bundle.grant(candidate.uid) !== undefined &&
+        candidate.notBeforeMs <= clock.now() + HANDOVER_MS &&
+        bundle.remaining(candidate) > 0
+      );
+    });
+    if (next === undefined) return false;
+    record.append('notice', { event: 'GrantExtended', from: grant.name, to: { name: next.name, uid: next.uid } });
+    grant = next;
+    prepared = undefined;
+    limits = { of: undefined, value: {} };
+    lock = { of: undefined, value: undefined };
+    return true;
+  }
+
+  function review(): void {
+    if (isOver || seed.cutting() !== undefined) return;
+    let now = facts();
+    let reason = cutFor(now);
+    if (reason?.code === 'Expired' && moveOn()) {
+      now = facts();
+      reason = cutFor(now);
+    }
+    cancelTimer();
+    if (reason !== undefined) return seed.cut(reason);
+    const left = timeLeft(now);
+    if (Number.isFinite(left)) cancelTimer = clock.after(Math.max(1, left), review);
+  }
+
+  function gate(): Gate | undefined {
+    let cutting = seed.cutting();
+    if (cutting === undefined && bundle.remaining(grant) <= 0) {
+      review();
+      cutting = seed.cutting();
+    }
+    if (cutting !== undefined) return gateOfCut(cutting);
+    if (isOver) return { code: 'GrantEnded', message: 'the session is over' };
+    const silent = bundle.silent();
+    if (silent !== undefined) {
+      return {
+        code: 'ControllerSilent',
+        message: `Sallyport runs no command while it can not hear its controller: ${silent}`,
+        hint: 'Wait and try again; the session itself stays.',
+      };
+    }
+    if (!record.writable) {
+      return {
+        code: 'RecordsUnwritable',
+        message: 'Sallyport runs no command that it can not record',
+        hint: 'The record store is full or failing; the session itself stays.',
+      };
+    }
+    return undefined;
+  }
+
+  function finish(reason: string, message: string | undefined): void {
+    if (isOver) return;
+    isOver = true;
+    cancelTimer();
+    const cutting = seed.cutting();
+    world.holds.endSession(
+      id,
+      cutting === undefined ? 'ClientGone' : 'GrantEnded',
+      cutting === undefined ? 'the client is gone' : cutting.message,
+    );
+    const body: EndBody = { reason: cutting?.code ?? reason };
+    const text = cutting?.message ?? message;
+    if (text !== undefined) body.message = text;
+    if (counted) record.append('end', body); // else not even its start was written
+    record.close();
+    admission.release();
+    if (metered) metrics.sessionEnded(seed.label, cutting?.code ?? 'Closed');
+  }
+
+  const holding: HoldingSession = {
+    id,
+    connection,
+    get grant() {
+      return grant;
+    },
+    get view() {
+      return bundle.view;
+    },
+    record,
+  };
+
+  const session: AuthenticatedSession = {
+    principal: { username: grant.principal.username },
+    get grant() {
+      return { name: grant.name, uid: grant.uid, policy: grant.policy, expiresAtMs: grant.expiresAtMs };
+    },
+    account: grant.account,
+    record,
+    policy,
+    gate,
+    decide: (command) => decide(policy(), command),
+    denialId: () => `d-${randomSuffix(random, 6)}`,
+    hold(request) {
+      const gated = gate();
+      return gated === undefined
+        ? world.holds.open(holding, request)
+        : {
+            name: `h-${randomSuffix(random, 6)}`,
+            untilMs: clock.now(),
+            preapproved: false,
+            outcome: Promise.resolve({ kind: 'Failed', message: gated.message }),
+            withdraw: () => {},
+          };
+    },
+    async credential() {
+      return await credentials.read(
+        connection,
+        secretOf(bundle.view?.policy.connection.spec ?? connection.spec, grant.account),
+      );
+    },
+    async dial(target, signal) {
+      const spec = bundle.view?.policy.connection.spec ?? connection.spec;
+      const { hosts } = await credentials.read(connection, secretOf(spec, grant.account));
+      return await options.dialGuard.dial(target, hosts, AbortSignal.any([signal, world.signal]));
+    },
+    onCut(listener) {
+      cutListener = listener;
+      const cutting = seed.cutting();
+      if (cutting !== undefined) deliver(cutting);
+    },
+    observe: {
+      decision: (kind, code) => metrics.decision(kind, code),
+      masked: (values) => metrics.masked(values),
+      latency: (milliseconds) => metrics.latency(milliseconds),
+    },
+    ended: finish,
+  };
+
+  /** At most once; a protocol that throws here loses its socket at once. */
+  function deliver(cut: Cut): void {
+    const listener = cutListener;
+    if (listener === undefined || isOver) return;
+    cutListener = () => {};
+    try {
+      listener(cut);
+    } catch (error) {
+      options.log('error', 'a protocol could not end its session', { session: id, error: String(error) });
+      seed.socket.destroy();
+    }
+  }
+
+  const first = policy();
+  record.append('start', startBody(protocol.name, connection, grant, seed.client.address, first.generation));
+  const started = new Promise<Error | undefined>((resolve) => {
+    const cancel = clock.after(world.limits.handshakeMs, () => resolve(new Error('the record store did not answer')));
+    record.whenWritten((error) => {
+      cancel();
+      resolve(error);
+    });
+  });
+  started.then(
+    (error) => {
+      counted = error === undefined;
+    },
+    () => {},
+  );
+
+  return {
+    session,
+    started,
+    begin() {
+      metered = true;
+      metrics.sessionStarted(seed.label);
+      review();
+    },
+    review,
+    onCut(cut) {
+      world.holds.endSession(id, 'GrantEnded', cut.message);
+      deliver(cut);
+    },
+    ended: finish,
+    abandon: (reason) => finish(reason, undefined),
+  };
+}
+
+function secretOf(spec: ConnectionSpec, account: string): string {
+  const found = spec.accounts.find(({ name }) => name === account);
+  if (found === undefined) throw new Error(`the Connection has no account ${account} any more`);
+  return found.secretRef.name;
+}
+
+function nothingAllowed(generation: number, policy: string, problem: string): SessionPolicy {
+  return {
+    generation,
+    broken: [{ policy, problem }],
+    denies: [],
+    holds: [],
+    allows: [],
+    masks: [],
+    trustedFunctions: [],
+    transparent: undefined,
+  };
+}
+
+function startBody(
+  protocol: string,
+  { uid, name, namespace }: GatewayConnection,
+  grant: BundleGrant,
+  address: string,
+  policyGeneration: number,
+): StartBody {
+  const { principal } = grant;
+  return {
+    protocol,
+    connection: { uid, name, namespace },
+    grant: { name: grant.name, uid: grant.uid, policy: grant.policy },
+    principal: {
+      username: principal.username,
+      ...(principal.uid === undefined ? {} : { uid: principal.uid }),
+      groups: principal.groups,
+    },
+    account: grant.account,
+    client: { address },
+    policyGeneration,
+  };
+}
