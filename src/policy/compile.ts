@@ -75,8 +75,8 @@ function compareText(a: string, b: string): number {
   return a < b ? -1 : a > b ? 1 : 0;
 }
 
-/** A policy whose selector can not even be looked at selects all that it might. */
-function selects(policy: AccessPolicy | ClusterAccessPolicy, target: Selectable): boolean {
+/** Whether a policy is about a Connection. A policy whose selector can not even be looked at selects all that it might. */
+export function selects(policy: AccessPolicy | ClusterAccessPolicy, target: Selectable): boolean {
   const home = policy.metadata.namespace ?? '';
   try {
     return policy.kind === 'AccessPolicy'
@@ -101,11 +101,23 @@ export function policyName(policy: AccessPolicy | ClusterAccessPolicy): string {
     : policy.metadata.name;
 }
 
+/** Problems of one policy on one Connection it selects, one sentence each; empty if it is accepted there. */
+export function policyProblems(
+  policy: AccessPolicy | ClusterAccessPolicy,
+  connection: Connection,
+  protocol: ProtocolRules,
+): string[] {
+  const problems: string[] = [];
+  const { problem } = compilePolicy(policy, connection, protocol, problems);
+  return problems.length > 0 || problem === undefined ? problems : [problem];
+}
+
 /** One policy for one Connection it selects. Never throws: what can not be compiled is not accepted. */
 export function compilePolicy(
   policy: AccessPolicy | ClusterAccessPolicy,
   connection: Connection,
   protocol: ProtocolRules,
+  problems: string[] = [],
 ): CompiledPolicy {
   const blank: CompiledPolicy = {
     kind: policy.kind,
@@ -121,7 +133,7 @@ export function compilePolicy(
     session: { ticketUntilExpiry: false },
   };
   try {
-    return compileKnown(policy, connection, protocol, blank);
+    return compileKnown(policy, connection, protocol, blank, problems);
   } catch (error) {
     return {
       ...blank,
@@ -135,8 +147,8 @@ function compileKnown(
   connection: Connection,
   protocol: ProtocolRules,
   blank: CompiledPolicy,
+  problems: string[],
 ): CompiledPolicy {
-  const problems: string[] = [];
   const namespace = policy.kind === 'AccessPolicy' ? policy.metadata.namespace : undefined;
   const { spec } = policy;
   const context = { policy: blank.name, namespace, clusterScoped: policy.kind === 'ClusterAccessPolicy', problems };

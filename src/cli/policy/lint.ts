@@ -1,0 +1,112 @@
+// `sallyport policy lint DIR`: every problem of the policies in a directory, with file and line, and warnings about what
+// is valid but probably not meant. Exit code 0: none or warnings only; 1: warnings with `strict`; 78: problems.
+import type { AccessPolicy, ClusterAccessPolicy } from '../../api/policy.ts';
+import { fieldOf } from '../../api/validate.ts';
+import { compilePolicy, policyProblems, selects } from '../../policy/compile.ts';
+import { lintPolicy } from '../../policy/lint.ts';
+import { type FileProblem, formatFileProblem } from '../../store/directory/file-problem.ts';
+import { EXIT, type ExitCode, type Io } from '../io.ts';
+import { type LoadedPolicies, loadPolicies, loadTests, placeKey } from './load.ts';
+import { allTestProtocols, type PolicyTestDeps } from './test.ts';
+
+export interface PolicyLintArgs {
+  dir: string;
+  /** `table` (default): a line a problem; `json`. */
+  output?: string | undefined;
+  /** Warnings fail too. */
+  strict?: boolean | undefined;
+}
+
+export async function policyLint(args: PolicyLintArgs, io: Io, deps: PolicyTestDeps = {}): Promise<ExitCode> {
+  const loaded = loadPolicies(args.dir);
+  const protocols = await (deps.protocols ?? allTestProtocols)();
+  const found = new Map<string, FileProblem>();
+  const add = (problem: FileProblem): void =>
+    void found.set(`${problem.file}:${problem.line}:${problem.message}`, problem);
+  loaded.problems.forEach(add);
+  loadTests(args.dir).problems.forEach(add);
+  for (const policy of [...loaded.world.policies, ...loaded.world.clusterPolicies]) {
+    for (const problem of problemsOf(policy, loaded, (type) => protocols.get(type)?.rules)) add(problem);
+  }
+  const problems = [...found.values()].sort((a, b) =>
+    a.file === b.file ? a.line - b.line || a.column - b.column : a.file < b.file ? -1 : 1,
+  );
+  const errors = problems.filter(({ severity }) => severity === 'Error').length;
+  const warnings = problems.length - errors;
+  if (args.output === 'json') io.out(`${JSON.stringify({ errors, warnings, problems }, null, 2)}\n`);
+  else {
+    for (const problem of problems)
+      io.out(`${problem.severity === 'Error' ? 'error  ' : 'warning'}  ${formatFileProblem(problem)}\n`);
+    const { connections, policies, clusterPolicies } = loaded.world;
+    io.out(
+      `${connections.length} Connection(s), ${policies.length + clusterPolicies.length} policies: ${errors} error(s), ${warnings} warning(s)\n`,
+    );
+  }
+  if (errors > 0) return EXIT.misconfigured;
+  return args.strict === true && warnings > 0 ? EXIT.failed : EXIT.ok;
+}
+
+function problemsOf(
+  policy: AccessPolicy | ClusterAccessPolicy,
+  loaded: LoadedPolicies,
+  rulesFor: (type: string) => Parameters<typeof compilePolicy>[2] | undefined,
+): FileProblem[] {
+  const { namespace, name } = policy.metadata;
+  const place = loaded.places.get(placeKey(policy.kind, namespace, name));
+  const at = (pointer: string, severity: FileProblem['severity'], message: string, hint: string): FileProblem => ({
+    severity,
+    file: place?.file ?? '',
+    ...(place?.locate(pointer) ?? { line: 1, column: 1 }),
+    field: fieldOf(pointer),
+    message,
+    hint,
+    object: `${policy.kind} ${namespace === undefined ? '' : `${namespace}/`}${name}`,
+  });
+  const targets = loaded.world.connections.filter(({ metadata }) =>
+    selects(policy, { namespace: metadata.namespace ?? '', name: metadata.name, labels: metadata.labels ?? {} }),
+  );
+  const problems: FileProblem[] = [];
+  if (targets.length === 0)
+    problems.push(
+      at(
+        '/spec/connectionSelector',
+        'Warning',
+        'it selects no Connection',
+        'compare it with the names and labels of the Connections',
+      ),
+    );
+  const seen = new Set<string>();
+  for (const connection of targets) {
+    const rules = rulesFor(connection.spec.type);
+    if (rules === undefined) continue;
+    for (const problem of policyProblems(policy, connection, rules)) {
+      if (seen.has(problem)) continue;
+      seen.add(problem);
+      const [message, hint] = splitHint(problem);
+      problems.push(at(pointerOf(policy, problem), 'Error', message, hint));
+    }
+  }
+  const first = targets.find(({ spec }) => rulesFor(spec.type) !== undefined);
+  const compiled = first && compilePolicy(policy, first, rulesFor(first.spec.type)!);
+  for (const { path, message, hint } of lintPolicy(policy, compiled)) problems.push(at(path, 'Warning', message, hint));
+  return problems;
+}
+
+/** Problems of the compiler are one sentence: what is wrong; what to do. */
+function splitHint(problem: string): [message: string, hint: string] {
+  const cut = problem.lastIndexOf('; ');
+  return cut < 0 ? [problem, 'see docs/policies.md'] : [problem.slice(0, cut), problem.slice(cut + 2)];
+}
+
+/** Where in the document a problem of the compiler is, from how it begins. */
+function pointerOf(policy: AccessPolicy | ClusterAccessPolicy, problem: string): string {
+  const named = /^(rule|mask) "([^"]*)"/.exec(problem);
+  if (named !== null) {
+    const [list, entries] =
+      named[1] === 'rule' ? ['rules', policy.spec.rules ?? []] : ['masking', policy.spec.masking ?? []];
+    const index = entries.findIndex(({ name }) => name === named[2]);
+    return index < 0 ? '/spec' : `/spec/${list}/${index}`;
+  }
+  const field = /^spec(\.[A-Za-z]+)+/.exec(problem);
+  return field === null ? '/spec' : `/${field[0].replaceAll('.', '/')}`;
+}

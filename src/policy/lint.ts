@@ -1,0 +1,181 @@
+// Warnings about policies that are valid and yet probably not what their author means. Pure. A warning never changes
+// what is enforced; what must not be enforced as written is a problem of compile.ts instead.
+import type { AccessPolicy, ClusterAccessPolicy, Mask, Rule } from '../api/policy.ts';
+import type { Subject } from '../api/schema.ts';
+import type { CompiledPolicy, CompiledRule } from './bundle.ts';
+import { completeColumnPattern } from './compile-rules.ts';
+import { globCovers } from './glob.ts';
+
+export interface PolicyWarning {
+  /** JSON pointer of what it is about. */
+  path: string;
+  message: string;
+  /** What to write instead. */
+  hint: string;
+}
+
+/** `compiled`: the policy for any Connection it selects, for what presets stand for; undefined: presets are not looked into. */
+export function lintPolicy(
+  policy: AccessPolicy | ClusterAccessPolicy,
+  compiled: CompiledPolicy | undefined,
+): PolicyWarning[] {
+  const warnings: PolicyWarning[] = [];
+  const rules = policy.spec.rules ?? [];
+  const masks = policy.spec.masking ?? [];
+  rules.forEach((rule, index) => lintRule(rule, `/spec/rules/${index}`, warnings));
+  masks.forEach((mask, index) => lintMask(mask, `/spec/masking/${index}`, warnings));
+  if (policy.kind === 'AccessPolicy') lintOwn(policy, warnings);
+  if ((policy.spec.trustedFunctions?.length ?? 0) > 0 && !masks.some(({ columns }) => columns !== undefined))
+    warnings.push({
+      path: '/spec/trustedFunctions',
+      message: 'functions are trusted for the masks of their own policy, and this one masks no column',
+      hint: 'move the list to the policies whose masks it is about',
+    });
+  if (compiled !== undefined) lintShadows(rules, compiled.rules, warnings);
+  return warnings.sort((a, b) => comparePaths(a.path, b.path));
+}
+
+function comparePaths(a: string, b: string): number {
+  return a.localeCompare(b, 'en', { numeric: true });
+}
+
+function lintRule(rule: Rule, path: string, warnings: PolicyWarning[]): void {
+  if (rule.action === 'Deny' && rule.message === undefined)
+    warnings.push({
+      path,
+      message: `rule "${rule.name}" denies without a message`,
+      hint: 'write message: what the person can do instead',
+    });
+  if (rule.hold !== undefined && rule.hold.approvers.length === 0)
+    warnings.push({
+      path: `${path}/hold/approvers`,
+      message: `rule "${rule.name}" holds, and nobody may consent: every held command ends in a time-out`,
+      hint: 'name approvers, or write action: Deny',
+    });
+  for (const [member, value] of Object.entries(rule)) {
+    if (['name', 'action', 'preset', 'exempt', 'message', 'hold'].includes(member)) continue;
+    if (typeof value === 'object' && value !== null && Object.keys(value).length === 0)
+      warnings.push({
+        path: `${path}/${member}`,
+        message: `${member} of rule "${rule.name}" is empty, so the rule is about every command`,
+        hint: `leave ${member} out if that is meant`,
+      });
+  }
+  lintSubjects(rule.exempt, `${path}/exempt`, warnings);
+  lintSubjects(rule.hold?.approvers, `${path}/hold/approvers`, warnings);
+}
+
+function lintMask(mask: Mask, path: string, warnings: PolicyWarning[]): void {
+  mask.columns?.forEach((pattern, index) => {
+    const full = completeColumnPattern(pattern);
+    if (full !== undefined && full !== pattern)
+      warnings.push({
+        path: `${path}/columns/${index}`,
+        message: `"${pattern}" names no ${full.startsWith('*.*.') ? 'table' : 'schema'} and means ${full}`,
+        hint: `write ${full}, or the schema that is meant`,
+      });
+  });
+  lintSubjects(mask.exempt, `${path}/exempt`, warnings);
+}
+
+function lintOwn(policy: AccessPolicy, warnings: PolicyWarning[]): void {
+  const { spec } = policy;
+  lintSubjects(spec.subjects, '/spec/subjects', warnings);
+  spec.approval?.steps.forEach((step, index) => {
+    const path = `/spec/approval/steps/${index}/approvers`;
+    if (step.approvers.length === 0)
+      warnings.push({
+        path,
+        message: `step "${step.name}" has nobody who may approve, so no request is ever granted`,
+        hint: 'name approvers, or remove the step',
+      });
+    const count = step.count ?? 1;
+    const onlyPersons = step.approvers.every(({ kind }) => kind === 'User' || kind === 'ServiceAccount');
+    if (step.approvers.length > 0 && onlyPersons && step.approvers.length < count)
+      warnings.push({
+        path,
+        message: `step "${step.name}" needs ${count} approvals and names ${step.approvers.length} who may give one`,
+        hint: 'name more approvers, or lower count',
+      });
+    lintSubjects(step.approvers, path, warnings);
+  });
+  const allows = (spec.rules ?? []).some(({ action, preset }) => action === 'Allow' || preset?.startsWith('Read'));
+  if (!allows)
+    warnings.push({
+      path: '/spec/rules',
+      message: 'no rule allows anything, so whoever is granted access under this policy is denied every command',
+      hint: 'add a rule with action: Allow, or preset: ReadOnly',
+    });
+}
+
+function lintSubjects(subjects: readonly Subject[] | undefined, path: string, warnings: PolicyWarning[]): void {
+  subjects?.forEach((subject, index) => {
+    if (subject.kind === 'Claim')
+      warnings.push({
+        path: `${path}/${index}`,
+        message: 'a Claim subject matches nobody in this version',
+        hint: 'name a User, Group or ServiceAccount',
+      });
+    else if (subject.name === undefined)
+      warnings.push({
+        path: `${path}/${index}`,
+        message: `a ${subject.kind} without a name matches nobody`,
+        hint: 'write name',
+      });
+    else if (subject.name.includes('*'))
+      warnings.push({
+        path: `${path}/${index}/name`,
+        message: `"${subject.name}" is taken literally: subjects have no wildcards`,
+        hint: 'write the whole name, or a Group',
+      });
+  });
+}
+
+/** Rules that another rule of the same policy makes pointless. */
+function lintShadows(source: readonly Rule[], rules: readonly CompiledRule[], warnings: PolicyWarning[]): void {
+  const told = new Set<string>();
+  rules.forEach((rule, at) => {
+    const name = rule.ref.rule.split('.')[0]!;
+    const index = source.findIndex((each) => each.name === name);
+    const shadow = rules.find((other, where) => other !== rule && shadows(other, rule, where < at));
+    if (index < 0 || shadow === undefined || told.has(name)) return;
+    // Rules of one preset belong together.
+    if (shadow.ref.rule.split('.')[0] === name) return;
+    told.add(name);
+    warnings.push({
+      path: `/spec/rules/${index}`,
+      message:
+        rule.action === 'Allow' && shadow.action === 'Deny'
+          ? `rule "${name}" can never allow anything: rule "${shadow.ref.rule}" denies all that it matches`
+          : `rule "${name}" changes nothing: rule "${shadow.ref.rule}" already covers all that it matches`,
+      hint: 'remove it, or narrow the other rule',
+    });
+  });
+}
+
+/** Whether `over` decides everything that `rule` is about, so that `rule` makes no difference. `earlier` breaks ties of equals. */
+function shadows(over: CompiledRule, rule: CompiledRule, earlier: boolean): boolean {
+  if (!over.enforce || over.exempt.length > 0 || !covers(over.matcher?.value, rule.matcher?.value)) return false;
+  if (over.action === 'Deny' && rule.action !== 'Deny') return true;
+  if (over.action !== rule.action || over.action === 'Hold') return false;
+  return earlier || !covers(rule.matcher?.value, over.matcher?.value);
+}
+
+/** Fields of a matcher are and-ed and their values or-ed: wider means fewer fields, each with wider values. */
+function covers(wide: unknown, narrow: unknown): boolean {
+  if (wide === undefined) return true;
+  if (narrow === undefined || !isRecord(wide) || !isRecord(narrow)) return false;
+  return Object.entries(wide).every(([field, values]) => {
+    const own = narrow[field];
+    if (!Array.isArray(values) || !Array.isArray(own)) return own === values;
+    return own.every((value) =>
+      values.some((other) =>
+        typeof other === 'string' && typeof value === 'string' ? globCovers(other, value) : other === value,
+      ),
+    );
+  });
+}
+
+function isRecord(value: unknown): value is Readonly<Record<string, unknown>> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
