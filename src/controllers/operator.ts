@@ -167,20 +167,18 @@ export async function startOperator(options: OperatorOptions): Promise<Operator>
       caBundle: options.caBundle,
       probe: options.probe,
       broken: () =>
-        options
-          .broken()
-          .flatMap((each) =>
-            each.kind === 'Connection' && each.name !== undefined
-              ? [
-                  {
-                    kind: 'Connection' as const,
-                    name: each.name,
-                    problem: each.problem,
-                    ...(each.namespace ? { namespace: each.namespace } : {}),
-                  },
-                ]
-              : [],
-          ),
+        options.broken().flatMap((each) =>
+          each.kind === 'Connection' && each.name !== undefined
+            ? [
+                {
+                  kind: 'Connection' as const,
+                  name: each.name,
+                  problem: each.problem,
+                  ...(each.namespace ? { namespace: each.namespace } : {}),
+                },
+              ]
+            : [],
+        ),
     }),
   );
 

@@ -1,0 +1,104 @@
+// Talks to the local daemon over its unix socket. Every call has a deadline; a daemon that is not there is a
+// misconfiguration with a sentence that says how to start one.
+import http from 'node:http';
+import path from 'node:path';
+import type { Resource } from '../api/resource.ts';
+import type { SessionInfo } from '../gateway/gateway.ts';
+import type { Principal } from '../policy/principal.ts';
+import type { KindName, NewObject } from '../store/resource-store.ts';
+import { CliError, EXIT } from './io.ts';
+import {
+  type CreateAnswer,
+  type EligibilityAnswer,
+  type EligibilityQuery,
+  type FileProblemView,
+  type LocalInfo,
+  SOCKET_NAME,
+} from './local/api-types.ts';
+
+const DEADLINE_MS = 15_000;
+const ANSWER_LIMIT = 256 * 1024 * 1024;
+
+export interface Client {
+  info(): Promise<LocalInfo>;
+  list<R extends Resource>(kind: KindName, namespace?: string): Promise<R[]>;
+  get<R extends Resource>(kind: KindName, namespace: string | undefined, name: string): Promise<R | undefined>;
+  eligibility(query: EligibilityQuery): Promise<EligibilityAnswer>;
+  create(actor: Principal, object: NewObject): Promise<CreateAnswer>;
+  remove(actor: Principal, kind: KindName, namespace: string, name: string): Promise<boolean>;
+  sessions(): Promise<SessionInfo[]>;
+  kill(actor: Principal, id: string): Promise<boolean>;
+  problems(): Promise<FileProblemView[]>;
+  catalog(namespace: string, name: string, account: string | undefined): Promise<unknown>;
+}
+
+export function createClient(state: string, prefix: string): Client {
+  const socketPath = path.join(state, SOCKET_NAME);
+  const call = (method: 'GET' | 'POST', route: string, body?: unknown, deadlineMs = DEADLINE_MS): Promise<unknown> =>
+    new Promise((resolve, reject) => {
+      const request = http.request(
+        {
+          socketPath,
+          method,
+          path: route,
+          agent: false,
+          signal: AbortSignal.timeout(deadlineMs),
+          headers: { 'content-type': 'application/json', host: 'sallyport' },
+        },
+        (response) => {
+          const parts: Buffer[] = [];
+          let size = 0;
+          response.on('data', (part: Buffer) => {
+            size += part.length;
+            if (size > ANSWER_LIMIT) request.destroy(new Error('the answer is too large'));
+            else parts.push(part);
+          });
+          response.on('error', reject);
+          response.on('end', () => {
+            try {
+              const answer = JSON.parse(Buffer.concat(parts).toString('utf8')) as unknown;
+              if ((response.statusCode ?? 500) < 400) return resolve(answer);
+              const { error } = answer as { error: { message: string; hint?: string; exitCode?: number } };
+              reject(new CliError(error.exitCode ?? EXIT.failed, error.message, error.hint));
+            } catch (error) {
+              reject(error as Error);
+            }
+          });
+        },
+      );
+      request.on('error', (error: NodeJS.ErrnoException) => {
+        const absent = error.code === 'ENOENT' || error.code === 'ECONNREFUSED';
+        reject(
+          absent
+            ? new CliError(
+                EXIT.misconfigured,
+                `No Sallyport is running with state in ${state}`,
+                `Start one with \`${prefix} local DIR --state ${state}\`, or name the state of a running one with --state or SALLYPORT_STATE.`,
+              )
+            : new CliError(EXIT.failed, `Sallyport at ${socketPath} did not answer: ${error.message}`),
+        );
+      });
+      request.end(body === undefined ? undefined : JSON.stringify(body));
+    });
+  const query = (values: Record<string, string | undefined>): string =>
+    new URLSearchParams(
+      Object.entries(values).filter((entry): entry is [string, string] => entry[1] !== undefined),
+    ).toString();
+
+  return {
+    info: async () => (await call('GET', '/v1/info')) as LocalInfo,
+    list: async <R extends Resource>(kind: KindName, namespace?: string) =>
+      ((await call('GET', `/v1/list?${query({ kind, namespace })}`)) as { items: R[] }).items,
+    get: async <R extends Resource>(kind: KindName, namespace: string | undefined, name: string) =>
+      ((await call('GET', `/v1/get?${query({ kind, namespace, name })}`)) as { object?: R }).object,
+    eligibility: async (asked) => (await call('POST', '/v1/eligibility', asked)) as EligibilityAnswer,
+    create: async (actor, object) => (await call('POST', '/v1/create', { actor, object })) as CreateAnswer,
+    remove: async (actor, kind, namespace, name) =>
+      ((await call('POST', '/v1/delete', { actor, kind, namespace, name })) as { deleted: boolean }).deleted,
+    sessions: async () => ((await call('GET', '/v1/sessions')) as { sessions: SessionInfo[] }).sessions,
+    kill: async (actor, id) => ((await call('POST', '/v1/kill', { actor, id })) as { killed: boolean }).killed,
+    problems: async () => ((await call('GET', '/v1/problems')) as { problems: FileProblemView[] }).problems,
+    catalog: (namespace, name, account) =>
+      call('GET', `/v1/catalog?${query({ namespace, name, account })}`, undefined, 60_000),
+  };
+}

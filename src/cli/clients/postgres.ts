@@ -1,0 +1,65 @@
+// How a PostgreSQL client is told where to go: libpq's environment and connection URI (PostgreSQL manual, 34.1 and 34.15).
+import type { Connection } from '../../api/connection.ts';
+
+export interface ClientTarget {
+  host: string;
+  port: number;
+  database: string;
+  account: string;
+  /** Path of the PEM file to verify the gateway with. */
+  caFile: string;
+}
+
+export function targetOf(connection: Connection, account: string, caFile: string): ClientTarget | undefined {
+  const endpoint = connection.status?.endpoint;
+  if (endpoint === undefined) return undefined;
+  return {
+    host: endpoint.host,
+    port: endpoint.port,
+    database: connection.spec.postgresql?.databases?.[0] ?? 'postgres',
+    account,
+    caFile,
+  };
+}
+
+/** What would lead a client elsewhere, or make it show something else than the ticket. */
+const CLEARED = [
+  'PGHOSTADDR',
+  'PGSERVICE',
+  'PGPASSFILE',
+  'PGSSLCERT',
+  'PGSSLKEY',
+  'PGREQUIREAUTH',
+  'PGCHANNELBINDING',
+  'PGSSLNEGOTIATION',
+];
+
+export function clientEnvironment(
+  base: Readonly<Record<string, string | undefined>>,
+  target: ClientTarget,
+  password: string,
+): Record<string, string | undefined> {
+  const environment: Record<string, string | undefined> = { ...base };
+  for (const name of CLEARED) delete environment[name];
+  return {
+    ...environment,
+    PGHOST: target.host,
+    PGPORT: String(target.port),
+    PGSSLMODE: 'verify-full',
+    PGSSLROOTCERT: target.caFile,
+    PGGSSENCMODE: 'disable',
+    PGDATABASE: target.database,
+    PGUSER: target.account,
+    PGPASSWORD: password,
+  };
+}
+
+export function gatewayUri(target: ClientTarget, password: string): string {
+  const query = new URLSearchParams({ sslmode: 'verify-full', sslrootcert: target.caFile });
+  return `postgresql://${encodeURIComponent(target.account)}:${encodeURIComponent(password)}@${target.host}:${target.port}/${encodeURIComponent(target.database)}?${query.toString()}`;
+}
+
+/** Of the loopback listener, which offers no TLS: bytes to it never leave the machine. */
+export function listenerUri(target: ClientTarget, port: number, secret: string): string {
+  return `postgresql://${encodeURIComponent(target.account)}:${secret}@127.0.0.1:${port}/${encodeURIComponent(target.database)}?sslmode=disable`;
+}

@@ -1,0 +1,148 @@
+// What every verb works with: who asks, against which Sallyport, in which form to answer.
+import os from 'node:os';
+import path from 'node:path';
+import type { Connection } from '../api/connection.ts';
+import type { AccessGrant } from '../api/grant.ts';
+import type { CommandHold } from '../api/hold.ts';
+import type { Resource } from '../api/resource.ts';
+import type { Principal } from '../policy/principal.ts';
+import type { KindName } from '../store/resource-store.ts';
+import { type Client, createClient } from './client.ts';
+import { CliError, EXIT, type Io } from './io.ts';
+import type { OutputForm } from './render.ts';
+
+export interface CommonOptions {
+  as?: string;
+  groups?: string;
+  state?: string;
+  namespace?: string;
+  output?: string;
+}
+
+export interface Context {
+  io: Io;
+  /** What the person typed to get here: `sallyport` or `kubectl access`. */
+  prefix: string;
+  state: string;
+  /** Keys and certificates of this person. */
+  home: string;
+  actor: Principal;
+  namespace: string | undefined;
+  output: OutputForm;
+  client: Client;
+  now(): number;
+}
+
+const FORMS: readonly string[] = ['table', 'wide', 'json', 'yaml', 'name'];
+
+export function commandPrefix(env: Io['env']): string {
+  return env['SALLYPORT_INVOKED_AS'] === 'kubectl-access' ? 'kubectl access' : 'sallyport';
+}
+
+/** `--state`, SALLYPORT_STATE, or the one place where `sallyport local` keeps it unless told otherwise. */
+export function stateFolder(option: string | undefined, env: Io['env']): string {
+  const chosen = option ?? env['SALLYPORT_STATE'];
+  if (chosen) return path.resolve(chosen);
+  return path.join(env['XDG_STATE_HOME'] || path.join(os.homedir(), '.local/state'), 'sallyport');
+}
+
+export function homeFolder(env: Io['env']): string {
+  if (env['SALLYPORT_HOME']) return path.resolve(env['SALLYPORT_HOME']);
+  return path.join(env['XDG_DATA_HOME'] || path.join(os.homedir(), '.local/share'), 'sallyport');
+}
+
+export function openContext(io: Io, options: CommonOptions): Context {
+  const { env } = io;
+  const prefix = commandPrefix(env);
+  const output = options.output ?? 'table';
+  if (!FORMS.includes(output)) {
+    throw new CliError(EXIT.misconfigured, `-o ${output} is no form of output`, `Write one of ${FORMS.join(', ')}.`);
+  }
+  const username = options.as ?? env['SALLYPORT_AS'] ?? os.userInfo().username;
+  const groups = (options.groups ?? env['SALLYPORT_GROUPS'] ?? '')
+    .split(',')
+    .map((group) => group.trim())
+    .filter((group) => group !== '');
+  const state = stateFolder(options.state, env);
+  const namespace = options.namespace ?? env['SALLYPORT_NAMESPACE'];
+  return {
+    io,
+    prefix,
+    state,
+    home: homeFolder(env),
+    actor: { username, groups, aliases: [] },
+    namespace: namespace || undefined,
+    output: output as OutputForm,
+    client: createClient(state, prefix),
+    now: () => Date.now(),
+  };
+}
+
+/** The command that does something next, with what this person has to repeat to stay themselves. */
+export function nextCommand(context: Context, rest: string, options: { identity?: boolean } = {}): string {
+  const { env } = context.io;
+  const parts = [context.prefix, rest];
+  if (context.namespace !== undefined && env['SALLYPORT_NAMESPACE'] !== context.namespace)
+    parts.push(`-n ${context.namespace}`);
+  if (context.state !== stateFolder(undefined, env)) parts.push(`--state ${quoted(context.state)}`);
+  if (options.identity !== false && context.actor.username !== (env['SALLYPORT_AS'] ?? os.userInfo().username)) {
+    parts.push(`--as ${quoted(context.actor.username)}`);
+    if (context.actor.groups.length > 0) parts.push(`--groups ${quoted(context.actor.groups.join(','))}`);
+  }
+  return parts.join(' ');
+}
+
+const quoted = (text: string): string => (/^[\w@%+=:,./-]+$/.test(text) ? text : `'${text.replaceAll("'", `'\\''`)}'`);
+
+/** The one object of that name: in the namespace that was given, else in any if there is just one. */
+async function findOne<R extends Resource>(
+  context: Context,
+  kind: KindName,
+  what: string,
+  name: string,
+): Promise<R | undefined> {
+  const [namespace, bare] = name.includes('/') ? (name.split('/', 2) as [string, string]) : [context.namespace, name];
+  if (namespace !== undefined) return context.client.get<R>(kind, namespace, bare);
+  const found = (await context.client.list<R>(kind)).filter((each) => each.metadata.name === bare);
+  if (found.length > 1) {
+    throw new CliError(
+      EXIT.misconfigured,
+      `${found.length} ${what}s are called ${bare}`,
+      `Say which with -n: ${found.map((each) => each.metadata.namespace).join(', ')}.`,
+    );
+  }
+  return found[0];
+}
+
+export async function findConnection(context: Context, name: string): Promise<Connection> {
+  const found = await findOne<Connection>(context, 'Connection', 'Connection', name);
+  if (found !== undefined) return found;
+  const names = (await context.client.list<Connection>('Connection')).map(
+    (each) => `${each.metadata.namespace}/${each.metadata.name}`,
+  );
+  throw new CliError(
+    EXIT.misconfigured,
+    `There is no Connection ${name}${context.namespace ? ` in namespace ${context.namespace}` : ''}`,
+    names.length === 0
+      ? 'The directory defines none; see the problems that `sallyport local` prints.'
+      : `There is ${names.slice(0, 10).join(', ')}.`,
+  );
+}
+
+export async function findGrant(context: Context, name: string): Promise<AccessGrant> {
+  const found = await findOne<AccessGrant>(context, 'AccessGrant', 'grant', name);
+  if (found !== undefined) return found;
+  throw new CliError(EXIT.failed, `There is no grant ${name}`, `See yours with \`${nextCommand(context, 'status')}\`.`);
+}
+
+export async function findTarget(context: Context, name: string): Promise<AccessGrant | CommandHold> {
+  const hold = await findOne<CommandHold>(context, 'CommandHold', 'hold', name);
+  if (hold !== undefined) return hold;
+  const grant = await findOne<AccessGrant>(context, 'AccessGrant', 'grant', name);
+  if (grant !== undefined) return grant;
+  throw new CliError(
+    EXIT.failed,
+    `There is no request or hold ${name}`,
+    `See what waits with \`${nextCommand(context, 'pending')}\`.`,
+  );
+}

@@ -1,0 +1,54 @@
+// What `sallyport local` shows: a table of Connections with where they are reached and what is in their way, and every
+// problem of a file with its line. Pure.
+import type { Connection } from '../../api/connection.ts';
+import type { AccessPolicy, ClusterAccessPolicy } from '../../api/policy.ts';
+import { line, table } from '../render.ts';
+import type { FileProblemView } from './api-types.ts';
+
+export function connectionTable(
+  connections: readonly Connection[],
+  policies: readonly (AccessPolicy | ClusterAccessPolicy)[],
+): string {
+  if (connections.length === 0) return 'The directory defines no Connection yet.\n';
+  const rows = [...connections]
+    .sort((a, b) =>
+      `${a.metadata.namespace}/${a.metadata.name}` < `${b.metadata.namespace}/${b.metadata.name}` ? -1 : 1,
+    )
+    .map((each) => {
+      const state = (type: string) => each.status?.conditions?.find((condition) => condition.type === type);
+      const wrong = ['Accepted', 'Programmed', 'Ready'].map(state).find((condition) => condition?.status === 'False');
+      const known = state('Ready') !== undefined;
+      const endpoint = each.status?.endpoint;
+      return [
+        each.metadata.namespace ?? '',
+        each.metadata.name,
+        each.spec.type,
+        endpoint ? `${endpoint.host}:${endpoint.port}` : '-',
+        known ? (wrong?.reason ?? 'Ready') : 'Starting',
+        wrong?.message ?? '',
+      ];
+    });
+  const shown = table(['NAMESPACE', 'CONNECTION', 'TYPE', 'ENDPOINT', 'STATE', 'PROBLEM'], rows);
+  const rejected = policies.filter((policy) =>
+    policy.status?.conditions?.some((each) => each.type === 'Accepted' && each.status === 'False'),
+  );
+  return (
+    shown +
+    rejected
+      .map((policy) => {
+        const why = policy.status!.conditions!.find((each) => each.type === 'Accepted')!.message;
+        return `${policy.kind} ${policy.metadata.namespace ? `${policy.metadata.namespace}/` : ''}${policy.metadata.name} is not accepted: ${line(why)}\n`;
+      })
+      .join('')
+  );
+}
+
+export function problemLines(problems: readonly FileProblemView[]): string {
+  return problems
+    .map((each) => {
+      const where = `${each.file}${each.line === undefined ? '' : `:${each.line}`}${each.column === undefined ? '' : `:${each.column}`}`;
+      const field = each.field ? ` ${each.field}:` : '';
+      return `${where}: ${each.severity}:${field} ${line(each.message)}${each.hint ? `; ${line(each.hint)}` : ''}\n`;
+    })
+    .join('');
+}

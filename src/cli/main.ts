@@ -1,0 +1,28 @@
+// The entry of `sallyport` and `kubectl access`. Everything is decided by the verbs; here are signals and the exit code.
+import { EXIT, systemIo } from './io.ts';
+import { buildProgram, type Outcome, tellFailure } from './program.ts';
+
+const interrupted = new AbortController();
+const interrupt = (): void => interrupted.abort();
+process.once('SIGINT', interrupt);
+process.once('SIGTERM', interrupt);
+// A reader that went away (`| head`) is no error.
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  if (error.code === 'EPIPE') process.exit(EXIT.ok);
+});
+
+const io = systemIo(interrupted.signal);
+const outcome: Outcome = { code: EXIT.ok };
+if (process.env['SALLYPORT_INVOKED_AS'] === 'kubectl-access') {
+  io.err(
+    'kubectl access: cluster mode is not available in this version\nhint: try Sallyport on one machine: sallyport local DIR\n',
+  );
+  process.exitCode = EXIT.misconfigured;
+} else {
+  try {
+    await buildProgram(io, outcome).parseAsync(process.argv);
+    process.exitCode = outcome.code;
+  } catch (error) {
+    process.exitCode = tellFailure(io, error);
+  }
+}

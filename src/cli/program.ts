@@ -1,0 +1,257 @@
+// The verbs and their options. Each verb is a function elsewhere; here is only how it is called. Modules with a SQL
+// parser or a server in them are loaded by the verbs that need them, so that the others start at once.
+import { Command, CommanderError, Option } from 'commander';
+import { completionScript } from './completion.ts';
+import { type CommonOptions, type Context, commandPrefix, openContext } from './context.ts';
+import { CliError, EXIT, type ExitCode, type Io } from './io.ts';
+import { version } from './version.ts';
+
+export interface Outcome {
+  code: ExitCode;
+}
+
+type Action = (context: Context, args: string[], options: Record<string, never>) => Promise<ExitCode>;
+
+export function buildProgram(io: Io, outcome: Outcome): Command {
+  const prefix = commandPrefix(io.env);
+  const program = new Command(prefix);
+  program
+    .description('Short, approved, recorded access instead of standing credentials.')
+    .version(version(), '-V, --version')
+    .helpCommand(false)
+    .showHelpAfterError(false)
+    .exitOverride()
+    .configureHelp({ showGlobalOptions: true, sortSubcommands: false })
+    .configureOutput({
+      writeOut: (text) => io.out(text),
+      writeErr: (text) => io.err(text),
+      outputError: () => undefined,
+    })
+    .option('--as <user>', 'who you are; default: SALLYPORT_AS, else your login name')
+    .option('--groups <a,b>', 'groups you are in, comma-separated; default: SALLYPORT_GROUPS')
+    .option(
+      '--state <dir>',
+      'state folder of the running Sallyport; default: SALLYPORT_STATE, else ~/.local/state/sallyport',
+    )
+    .option('-n, --namespace <namespace>', 'namespace; default: SALLYPORT_NAMESPACE, else any')
+    .option('-A, --all-namespaces', 'every namespace, even if SALLYPORT_NAMESPACE is set')
+    .addOption(new Option('-o, --output <form>', 'table, wide, json, yaml or name').default('table'));
+
+  const run =
+    (action: Action) =>
+    async (...given: unknown[]): Promise<void> => {
+      const command = given.at(-1) as Command;
+      const options = command.optsWithGlobals<Record<string, never> & CommonOptions & { allNamespaces?: boolean }>();
+      const context = openContext(io, options);
+      outcome.code = await action(
+        options.allNamespaces ? { ...context, namespace: undefined } : context,
+        command.args,
+        options,
+      );
+    };
+  const verb = (usage: string, summary: string, group: string, examples: readonly string[] = []): Command =>
+    program
+      .command(usage)
+      .description(summary)
+      .helpGroup(`${group}:`)
+      .addHelpText(
+        'after',
+        examples.length === 0 ? '' : `\nExamples:\n${examples.map((each) => `  ${prefix} ${each}\n`).join('')}`,
+      );
+
+  engineerVerbs(verb, run);
+  approverVerbs(verb, run);
+  securityVerbs(verb, run);
+  auditVerbs(verb, run, program);
+  authorVerbs(verb, run, program, io);
+  verb('local <directory>', 'run Sallyport over a directory of YAML', 'Running', [
+    'local ./access',
+    'local ./access --state ./state --metrics-port 9464',
+  ])
+    .option('--drain <seconds>', 'how long sessions may go on after Ctrl-C; default 5')
+    .option('--metrics-port <port>', 'serve /metrics, /healthz and /readyz on this loopback port')
+    .addOption(
+      new Option('--log-level <level>', 'least level that is logged')
+        .choices(['debug', 'info', 'warn', 'error'])
+        .default('warn'),
+    )
+    .action(
+      run(async (context, [directory], options) => {
+        const [{ local }, { createPostgresProtocol }, { exportCatalog }] = await Promise.all([
+          import('./verbs/local.ts'),
+          import('../protocols/postgres/protocol.ts'),
+          import('./local/catalog.ts'),
+        ]);
+        const protocols = [createPostgresProtocol({ commandPrefix: context.prefix })];
+        return local(context.io, directory!, options, protocols, exportCatalog);
+      }),
+    );
+  verb('version', 'print the version', 'Running').action(
+    run(async (context) => {
+      context.io.out(`${prefix} ${version()} (node ${process.versions.node})\n`);
+      return EXIT.ok;
+    }),
+  );
+  verb('completion <shell>', 'print a completion script for bash, zsh or fish', 'Running', [
+    'completion bash > /etc/bash_completion.d/sallyport',
+  ]).action(
+    run(async (context, [shell]) => {
+      context.io.out(completionScript(shell!, program));
+      return EXIT.ok;
+    }),
+  );
+  return program;
+}
+
+type Verb = (usage: string, summary: string, group: string, examples?: readonly string[]) => Command;
+type Run = (action: Action) => (...given: unknown[]) => Promise<void>;
+
+function engineerVerbs(verb: Verb, run: Run): void {
+  const group = 'Getting access';
+  verb('ls', 'Connections, where they are, and what you may do there', group).action(
+    run(async (context) => (await import('./verbs/views.ts')).ls(context)),
+  );
+  verb('request <connection>', 'ask for access', group, [
+    'request orders-db --for 1h --reason INC-1234 --wait',
+    'request orders-db --for 2h --not-before 22:00 --reason "night deploy"',
+    'request orders-db --extend orders-db-7fk2p --for 30m --reason "not done yet"',
+  ])
+    .option('--for <duration>', 'how long, for example 30m or 1h30m; default 1h or what the policy allows')
+    .option('--reason <text>', 'why; approvers see it')
+    .option('--account <name>', 'account of the Connection; default: the policy’s first')
+    .option('--policy <name>', 'policy to run under, where several fit')
+    .option('--not-before <time>', 'begin then: 22:00 or 2026-01-31T22:00:00Z')
+    .option('--extend <grant>', 'carry on when this grant of yours ends; live sessions stay')
+    .option('--ticket <id>', 'number in a ticket system')
+    .option('--break-glass', 'skip the approvals where the policy lets you; somebody will review it')
+    .option('--wait', 'wait for the approval')
+    .action(
+      run(async (context, [name], options) => (await import('./verbs/request.ts')).request(context, name!, options)),
+    );
+  verb('connect <connection> [command...]', 'start a client (default psql) with a fresh ticket', group, [
+    'connect orders-db',
+    'connect orders-db -- psql -c "select 1"',
+    'connect orders-db --listen 6432      # a DSN for IDEs and pools, one ticket per login',
+  ])
+    .option('--account <name>', 'account of the Connection')
+    .option('--policy <name>', 'policy to run under, where several fit')
+    .option('--grant <name>', 'this grant, not the one that lasts longest')
+    .option('--reason <text>', 'why, where a grant is made on the spot (Standing access)')
+    .option('--for <duration>', 'how long, where a grant is made on the spot (Standing access)')
+    .option('--wait', 'wait for a pending approval')
+    .option('--listen [port]', 'keep a loopback listener instead of starting a client')
+    .action(
+      run(async (context, [name, ...command], options) =>
+        (await import('./verbs/connect.ts')).connect(context, name!, { ...options, command }),
+      ),
+    );
+  verb('dsn <connection>', 'print a DSN whose password is a ticket (5 minutes)', group, [
+    'dsn orders-db',
+    'dsn orders-db --until-expiry',
+  ])
+    .option('--account <name>', 'account of the Connection')
+    .option('--policy <name>', 'policy to run under, where several fit')
+    .option('--grant <name>', 'this grant, not the one that lasts longest')
+    .option('--until-expiry', 'a ticket that lasts to the grant’s end, where the policy allows it')
+    .action(run(async (context, [name], options) => (await import('./verbs/connect.ts')).dsn(context, name!, options)));
+  verb('status [name]', 'your grants, or one grant or hold in full', group, [
+    'status',
+    'status orders-db-7fk2p',
+    'status --all',
+  ])
+    .option('--all', 'everybody’s')
+    .action(
+      run(async (context, [name], options) =>
+        (await import('./verbs/views.ts')).status(context, name, options['all'] === true),
+      ),
+    );
+  decision(verb, run, 'withdraw', 'Withdraw', 'give up a request or grant of yours, or a held statement', group);
+}
+
+function decision(
+  verb: Verb,
+  run: Run,
+  name: string,
+  kind: 'Approve' | 'Deny' | 'Revoke' | 'Withdraw' | 'SignOff',
+  summary: string,
+  group: string,
+): void {
+  verb(`${name} <name>`, summary, group, [
+    `${name} orders-db-7fk2p`,
+    ...(kind === 'Deny' ? [`${name} h-3b7 --reason "add a WHERE"`] : []),
+  ])
+    .option('--reason <text>', 'told to whom it concerns')
+    .option('-y, --yes', 'do not ask')
+    .action(
+      run(async (context, [target], options) =>
+        (await import('./verbs/decide.ts')).decide(context, kind, target!, options),
+      ),
+    );
+}
+
+function approverVerbs(verb: Verb, run: Run): void {
+  const group = 'Approving';
+  verb('pending', 'requests and held statements that wait for somebody', group).action(
+    run(async (context) => (await import('./verbs/views.ts')).pending(context)),
+  );
+  decision(verb, run, 'approve', 'Approve', 'approve a request or a held statement, after showing it', group);
+  decision(verb, run, 'deny', 'Deny', 'deny a request or a held statement', group);
+  decision(verb, run, 'revoke', 'Revoke', 'end a grant that is in force', group);
+  decision(verb, run, 'sign-off', 'SignOff', 'sign off a grant that was taken by break-glass', group);
+  verb('holds', 'statements that were held', group).action(
+    run(async (context) => (await import('./verbs/views.ts')).holds(context)),
+  );
+}
+
+function securityVerbs(verb: Verb, run: Run): void {
+  const group = 'Security';
+  verb('sessions', 'live sessions', group).action(
+    run(async (context) => (await import('./verbs/views.ts')).sessions(context)),
+  );
+  verb('kill <id...>', 'cut sessions', group, ['kill s-5w2mc']).action(
+    run(async (context, ids) => (await import('./verbs/security.ts')).kill(context, ids)),
+  );
+  verb('lock', 'end sessions and refuse new ones until unlocked', group, [
+    'lock --user mallory@corp.example --reason "laptop stolen"',
+    'lock --connection orders-db --for 2h --reason "restore in progress"',
+  ])
+    .option('--user <name>', 'somebody, by any of their names')
+    .option('--group <name>', 'whoever is in the group or was at login')
+    .option('--connection <name>', 'one Connection')
+    .option('--everything', 'every Connection of the namespace')
+    .option('--reason <text>', 'told to those it reaches')
+    .option('--for <duration>', 'how long; default until unlocked')
+    .action(run(async (context, _args, options) => (await import('./verbs/security.ts')).lock(context, options)));
+  verb('unlock <name>', 'lift a lock', group, ['unlock lock-7fk2p']).action(
+    run(async (context, [name]) => (await import('./verbs/security.ts')).unlock(context, name!)),
+  );
+}
+
+function auditVerbs(_verb: Verb, _run: Run, _program: Command): void {}
+function authorVerbs(_verb: Verb, _run: Run, _program: Command, _io: Io): void {}
+
+/** What a failure means for the person and for scripts. */
+export function tellFailure(io: Io, error: unknown): ExitCode {
+  const prefix = commandPrefix(io.env);
+  if (error instanceof CommanderError) {
+    // Help and version were asked for; everything else is a mistake in the command line.
+    if (error.exitCode === 0) return EXIT.ok;
+    if (error.code === 'commander.help') return EXIT.misconfigured;
+    io.err(`${prefix}: ${error.message.replace(/^error: /, '')}\nhint: ${prefix} --help\n`);
+    return EXIT.misconfigured;
+  }
+  if (error instanceof CliError) {
+    io.err(`${prefix}: ${error.message}\n`);
+    if (error.hint)
+      io.err(
+        `${error.hint
+          .split('\n')
+          .map((each) => `hint: ${each}`)
+          .join('\n')}\n`,
+      );
+    return error.exitCode;
+  }
+  io.err(`${prefix}: ${error instanceof Error ? error.message : String(error)}\n`);
+  if (io.env['SALLYPORT_DEBUG'] && error instanceof Error) io.err(`${error.stack ?? ''}\n`);
+  return EXIT.failed;
+}

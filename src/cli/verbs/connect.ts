@@ -1,0 +1,307 @@
+// connect and dsn: finds the grant, or makes one where the policy is Standing, and starts a client with a fresh ticket.
+import { spawn } from 'node:child_process';
+import { mkdirSync } from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
+import { sha256Hex } from '../../api/canonical.ts';
+import type { Connection } from '../../api/connection.ts';
+import type { AccessGrant } from '../../api/grant.ts';
+import { KeyFileError, loadClientKey } from '../../identity/keys.ts';
+import { issueTicket, TICKET_LIFETIME_MS } from '../../identity/tickets.ts';
+import { openLocalListener } from '../../protocols/postgres/local-listener.ts';
+import { systemFiles, writeFileAtomically } from '../../system/files.ts';
+import { systemRandom } from '../../system/random.ts';
+import { type ClientTarget, clientEnvironment, gatewayUri, listenerUri, targetOf } from '../clients/postgres.ts';
+import { type Context, findConnection, findGrant, nextCommand } from '../context.ts';
+import { CliError, EXIT, type ExitCode, pause } from '../io.ts';
+import { clockTime, line } from '../render.ts';
+import { createGrant, keyFile, waitForActive, waitWhile } from './request.ts';
+
+export interface ConnectOptions {
+  account?: string;
+  policy?: string;
+  grant?: string;
+  reason?: string;
+  for?: string;
+  wait?: boolean;
+  /** true: any free port. */
+  listen?: boolean | string;
+  command?: readonly string[];
+}
+
+export async function connect(context: Context, connectionName: string, options: ConnectOptions): Promise<ExitCode> {
+  const way = await findWay(context, connectionName, options);
+  if (options.listen !== undefined && options.listen !== false) return listen(context, way, options.listen);
+  const command = options.command !== undefined && options.command.length > 0 ? options.command : ['psql'];
+  return runClient(context, way, command);
+}
+
+interface Way {
+  connection: Connection;
+  grant: AccessGrant;
+  target: ClientTarget;
+  caPem: string;
+  ticket(lifetimeMs?: number): string;
+}
+
+/** Everything a login needs, or an error that says what is missing. */
+async function findWay(context: Context, connectionName: string, options: ConnectOptions): Promise<Way> {
+  let connection = await findConnection(context, connectionName);
+  const grant = await findActiveGrant(context, connection, options);
+  // A daemon that has just started may still be opening its listeners.
+  for (let waited = 0; connection.status?.endpoint === undefined && waited < 50; waited += 1) {
+    await pause(100, context.io.signal);
+    connection = await findConnection(context, connectionName);
+  }
+  const caPem = connection.status?.caBundle ?? '';
+  const caFile = path.join(context.home, 'ca', `${sha256Hex(caPem).slice(0, 16)}.crt`);
+  mkdirSync(path.dirname(caFile), { recursive: true, mode: 0o700 });
+  writeFileAtomically(systemFiles, caFile, Buffer.from(caPem), 0o644);
+  const account = grant.status?.account ?? '';
+  const target = targetOf(connection, account, caFile);
+  if (target === undefined) {
+    const why = connection.status?.conditions?.find((each) => each.type === 'Programmed')?.message;
+    throw new CliError(EXIT.misconfigured, `Connection ${connection.metadata.name} is not listening`, why);
+  }
+  const key = openKey(context, grant);
+  return {
+    connection,
+    grant,
+    target,
+    caPem,
+    ticket: (lifetimeMs) =>
+      issueTicket({
+        privateKey: key.privateKey,
+        grantUid: grant.metadata.uid,
+        connectionUid: connection.metadata.uid,
+        nowMs: context.now(),
+        ...(lifetimeMs !== undefined ? { lifetimeMs } : {}),
+        random: systemRandom,
+      }),
+  };
+}
+
+function openKey(context: Context, grant: AccessGrant): ReturnType<typeof loadClientKey> {
+  try {
+    return loadClientKey(keyFile(context.home, grant.spec.clientKey ?? ''));
+  } catch (error) {
+    if (!(error instanceof KeyFileError)) throw error;
+    throw new CliError(
+      EXIT.misconfigured,
+      `The key of grant ${grant.metadata.name} is not usable: ${error.message}`,
+      `It was requested elsewhere, or SALLYPORT_HOME differs. Request access from here: ${nextCommand(context, `request ${grant.spec.connectionRef.name}`)}`,
+    );
+  }
+}
+
+async function findActiveGrant(
+  context: Context,
+  connection: Connection,
+  options: ConnectOptions,
+): Promise<AccessGrant> {
+  const { client, actor } = context;
+  const { name, namespace } = connection.metadata;
+  let pending: AccessGrant | undefined;
+  if (options.grant !== undefined) {
+    const named = await findGrant(context, options.grant);
+    if (named.status?.phase === 'Active') return named;
+    pending = named;
+    if (named.status !== undefined && named.status.phase !== 'Pending') {
+      throw new CliError(
+        EXIT.denied,
+        `Grant ${named.metadata.name} is ${named.status.phase}: ${line(named.status.message ?? '')}`,
+        `Ask again: ${nextCommand(context, `request ${name}`)}`,
+      );
+    }
+  } else {
+    const mine = (await client.list<AccessGrant>('AccessGrant', namespace)).filter(
+      (each) =>
+        each.spec.requester?.username === actor.username &&
+        each.spec.connectionRef.name === name &&
+        (options.account === undefined || (each.status?.account ?? each.spec.account) === options.account) &&
+        (options.policy === undefined || (each.status?.policy?.name ?? each.spec.policyRef?.name) === options.policy) &&
+        usableKey(context, each),
+    );
+    const active = mine
+      .filter((each) => each.status?.phase === 'Active')
+      .sort((a, b) => Date.parse(b.status?.expiresAt ?? '') - Date.parse(a.status?.expiresAt ?? ''));
+    if (active[0] !== undefined) return active[0];
+    pending = mine.find((each) => (each.status?.phase ?? 'Pending') === 'Pending');
+  }
+  if (pending === undefined) {
+    const answer = await client.eligibility({
+      actor,
+      namespace: namespace ?? 'default',
+      connection: name,
+      ...(options.account !== undefined ? { account: options.account } : {}),
+      ...(options.policy !== undefined ? { policy: options.policy } : {}),
+    });
+    if (answer.kind !== 'Eligible') {
+      throw new CliError(EXIT.denied, answer.message, answer.kind === 'NotEligible' ? answer.hint : undefined);
+    }
+    if (answer.access === 'Standing') {
+      const made = await createGrant(context, connection, {
+        ...options,
+        policy: answer.policy,
+        account: answer.account,
+      });
+      pending = await waitWhile(context, made, (each) => each.status === undefined, 10_000);
+      if (pending.status?.phase === 'Active') return pending;
+    } else {
+      throw new CliError(
+        EXIT.denied,
+        `${actor.username} has no grant for ${namespace}/${name}`,
+        `Ask for one: ${nextCommand(context, `request ${name} --for 1h --reason TEXT --wait`)}`,
+      );
+    }
+  }
+  if (options.wait && (pending.status?.phase ?? 'Pending') === 'Pending')
+    pending = await waitForActive(context, pending);
+  switch (pending.status?.phase) {
+    case 'Active':
+      return pending;
+    case undefined:
+    case 'Pending':
+      throw new CliError(
+        EXIT.pending,
+        pending.status?.expiresAt !== undefined
+          ? `Grant ${pending.metadata.name} starts at ${clockTime(pending.status.notBefore, context.now())}`
+          : `Grant ${pending.metadata.name} is Pending: it needs ${line(pending.status?.waitingFor ?? 'the operator')}`,
+        `Wait for it with: ${nextCommand(context, `connect ${name} --wait`)}`,
+      );
+    default:
+      throw new CliError(
+        EXIT.denied,
+        `Grant ${pending.metadata.name} is ${pending.status?.phase}: ${line(pending.status?.message ?? '')}`,
+        `Ask again: ${nextCommand(context, `request ${name}`)}`,
+      );
+  }
+}
+
+function usableKey(context: Context, grant: AccessGrant): boolean {
+  try {
+    loadClientKey(keyFile(context.home, grant.spec.clientKey ?? ''));
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** The client gets the terminal; its exit code is ours. Signals from the keyboard are its own. */
+function runClient(context: Context, way: Way, command: readonly string[]): Promise<ExitCode> {
+  const [program = 'psql', ...args] = command;
+  return new Promise((resolve, reject) => {
+    const child = spawn(program, args, {
+      stdio: 'inherit',
+      env: clientEnvironment(context.io.env, way.target, way.ticket()),
+    });
+    const ignored = (): void => undefined;
+    const passOn = (): void => void child.kill('SIGTERM');
+    process.on('SIGINT', ignored);
+    process.on('SIGTERM', passOn);
+    const done = (): void => {
+      process.off('SIGINT', ignored);
+      process.off('SIGTERM', passOn);
+    };
+    child.once('error', (error: NodeJS.ErrnoException) => {
+      done();
+      reject(
+        error.code === 'ENOENT'
+          ? new CliError(
+              EXIT.misconfigured,
+              `There is no program ${program} here`,
+              `Install it, or use another client: ${nextCommand(context, `dsn ${way.connection.metadata.name}`)}`,
+            )
+          : new CliError(EXIT.failed, `${program} could not be started: ${error.message}`),
+      );
+    });
+    child.once('exit', (code, signal) => {
+      done();
+      resolve(code ?? 128 + (signal === null ? 0 : os.constants.signals[signal]));
+    });
+  });
+}
+
+async function listen(context: Context, way: Way, port: true | string): Promise<ExitCode> {
+  const { io } = context;
+  const number = port === true ? 0 : Number(port);
+  if (!Number.isInteger(number) || number < 0 || number > 65_535) {
+    throw new CliError(
+      EXIT.misconfigured,
+      `--listen ${port} is no port`,
+      'Write a number from 1 to 65535, or none for any.',
+    );
+  }
+  const secret = systemRandom.bytes(18).toString('base64url');
+  const { namespace, name, uid } = way.grant.metadata;
+  const ended = new AbortController();
+  const listener = await openLocalListener({
+    port: number,
+    secret,
+    gateway: { host: way.target.host, port: way.target.port, caPem: way.caPem },
+    account: way.target.account,
+    ticket: async () => way.ticket(),
+    onProblem: (text) => io.err(`${line(text)}\n`),
+    signal: AbortSignal.any([io.signal, ended.signal]),
+  }).catch((error: NodeJS.ErrnoException) => {
+    throw new CliError(
+      EXIT.misconfigured,
+      `Port ${number} can not be opened: ${error.message}`,
+      'Choose another, or leave it out for any.',
+    );
+  });
+  io.out(`${listenerUri(way.target, listener.port, secret)}\n`);
+  io.err(
+    `Listening until ${clockTime(way.grant.status?.expiresAt, context.now())}, when the grant ends. Ctrl-C stops it.\n`,
+  );
+  const watch = async (): Promise<void> => {
+    for (;;) {
+      await pause(1_000, AbortSignal.any([io.signal, ended.signal]));
+      // A daemon that restarts is no reason to stop listening: sockets say themselves that it is away.
+      const seen = await context.client.get<AccessGrant>('AccessGrant', namespace, name).catch(() => way.grant);
+      if (seen?.metadata.uid === uid && seen.status?.phase === 'Active') continue;
+      io.err(
+        `Grant ${name} is ${seen?.status?.phase ?? 'gone'}. Ask again: ${nextCommand(context, `request ${way.connection.metadata.name}`)}\n`,
+      );
+      return ended.abort();
+    }
+  };
+  await Promise.race([watch().catch(() => undefined), listener.closed]);
+  ended.abort();
+  await listener.closed;
+  return io.signal.aborted ? EXIT.ok : EXIT.denied;
+}
+
+export interface DsnOptions extends ConnectOptions {
+  untilExpiry?: boolean;
+}
+
+export async function dsn(context: Context, connectionName: string, options: DsnOptions): Promise<ExitCode> {
+  const { io, client, actor } = context;
+  const way = await findWay(context, connectionName, options);
+  let lifetimeMs = TICKET_LIFETIME_MS;
+  const endMs = Date.parse(way.grant.status?.expiresAt ?? '');
+  if (options.untilExpiry) {
+    const answer = await client.eligibility({
+      actor,
+      namespace: way.connection.metadata.namespace ?? 'default',
+      connection: way.connection.metadata.name,
+      ...(way.grant.status?.account ? { account: way.grant.status.account } : {}),
+      ...(way.grant.status?.policy ? { policy: way.grant.status.policy.name } : {}),
+    });
+    if (answer.kind !== 'Eligible' || !answer.ticketUntilExpiry) {
+      throw new CliError(
+        EXIT.denied,
+        `Policy ${way.grant.status?.policy?.name ?? ''} allows no ticket that lasts to the grant’s end`,
+        `Use \`${nextCommand(context, `connect ${way.connection.metadata.name} --listen`)}\`, which makes one per login, or ask for session.ticketUntilExpiry.`,
+      );
+    }
+    lifetimeMs = endMs - context.now();
+  }
+  lifetimeMs = Math.min(lifetimeMs, endMs - context.now());
+  io.out(`${gatewayUri(way.target, way.ticket(lifetimeMs))}\n`);
+  io.err(
+    `Good for logins until ${clockTime(new Date(context.now() + lifetimeMs).toISOString(), context.now())}. It is a password: keep it out of files and chats.\n`,
+  );
+  return EXIT.ok;
+}

@@ -1,0 +1,163 @@
+// approve, deny, revoke, withdraw, sign-off: shows what is decided about, asks, and creates the AccessApproval with the
+// hash of exactly what was shown.
+import { specHash } from '../../api/canonical.ts';
+import { formatDuration } from '../../api/duration.ts';
+import type { AccessApproval, AccessApprovalSpec, AccessGrant } from '../../api/grant.ts';
+import type { CommandHold } from '../../api/hold.ts';
+import { API_GROUP_VERSION } from '../../api/schema.ts';
+import { type Context, findTarget } from '../context.ts';
+import { CliError, EXIT, type ExitCode, paint, pause } from '../io.ts';
+import { block, clockTime, facts, line } from '../render.ts';
+
+export interface DecideOptions {
+  reason?: string;
+  yes?: boolean;
+}
+
+type Decision = AccessApprovalSpec['decision'];
+const VERBS: Readonly<Record<string, string>> = {
+  Approve: 'Approve',
+  Deny: 'Deny',
+  Revoke: 'Revoke',
+  Withdraw: 'Withdraw',
+  SignOff: 'Sign off',
+};
+
+export async function decide(
+  context: Context,
+  decision: Decision,
+  name: string,
+  options: DecideOptions,
+): Promise<ExitCode> {
+  const { io, client, actor } = context;
+  const target = await findTarget(context, name);
+  io.err(target.kind === 'CommandHold' ? describeHold(target, context.now()) : describeGrant(target, context.now()));
+  if (options.yes !== true) {
+    if (!io.inTty) {
+      throw new CliError(
+        EXIT.misconfigured,
+        'Nobody is there to confirm it',
+        'Add --yes to decide without being asked.',
+      );
+    }
+    if (!(await io.ask(`${VERBS[decision]} as ${actor.username}? [y/N] `))) {
+      io.err('Nothing was decided.\n');
+      return EXIT.failed;
+    }
+  }
+  const result = await client.create(actor, {
+    apiVersion: API_GROUP_VERSION,
+    kind: 'AccessApproval',
+    metadata: { name: `${target.metadata.name}-`, namespace: target.metadata.namespace ?? 'default' },
+    spec: {
+      targetRef: { kind: target.kind, name: target.metadata.name, uid: target.metadata.uid },
+      specHash: specHash(target.spec),
+      decision,
+      ...(options.reason !== undefined ? { reason: options.reason } : {}),
+    } satisfies AccessApprovalSpec,
+  });
+  if (result.kind === 'Invalid')
+    throw new CliError(EXIT.misconfigured, `It is not valid: ${result.problems.join('; ')}`);
+  if (result.kind === 'NotEligible') throw new CliError(EXIT.denied, result.message, result.hint || undefined);
+  if (result.kind !== 'Ok') {
+    throw new CliError(EXIT.failed, 'message' in result ? result.message : 'The decision could not be stored');
+  }
+  return outcome(context, target, result.value as AccessApproval);
+}
+
+/** Waits for the operator's word on whether it counts, and tells what became of the target. */
+async function outcome(
+  context: Context,
+  target: AccessGrant | CommandHold,
+  approval: AccessApproval,
+): Promise<ExitCode> {
+  const { io, client } = context;
+  const { namespace, name } = approval.metadata;
+  const end = context.now() + 10_000;
+  let counted = approval.status?.conditions?.find((each) => each.type === 'Counted');
+  while (counted === undefined && context.now() < end) {
+    await pause(100, io.signal);
+    const seen = await client.get<AccessApproval>('AccessApproval', namespace, name);
+    counted = seen?.status?.conditions?.find((each) => each.type === 'Counted');
+  }
+  if (counted === undefined) {
+    io.err(
+      `The decision is stored, but the operator has not looked at it yet. See \`${context.prefix} status ${target.metadata.name}\`.\n`,
+    );
+    return EXIT.pending;
+  }
+  if (counted.status !== 'True') {
+    throw new CliError(
+      EXIT.denied,
+      `It does not count. ${counted.message}`,
+      `Who may decide is shown by \`${context.prefix} pending\`.`,
+    );
+  }
+  // The approval is told before the target's own status is written.
+  let now: AccessGrant | CommandHold | undefined = target;
+  const before = JSON.stringify(target.status);
+  while (context.now() < end) {
+    now = await client.get<AccessGrant | CommandHold>(target.kind, namespace, target.metadata.name);
+    if (JSON.stringify(now?.status) !== before) break;
+    await pause(50, io.signal);
+  }
+  const phase = now?.status?.phase ?? 'gone';
+  const waiting =
+    now?.kind === 'AccessGrant' && now.status?.waitingFor ? `; it still needs ${line(now.status.waitingFor)}` : '';
+  const until =
+    now?.kind === 'AccessGrant' && now.status?.phase === 'Active'
+      ? ` until ${clockTime(now.status.expiresAt, context.now())}`
+      : '';
+  io.out(
+    `${target.metadata.name} is ${paint(io, phase === 'Active' || phase === 'Approved' ? 'green' : 'yellow', phase)}${until}${waiting}.\n`,
+  );
+  return EXIT.ok;
+}
+
+export function describeGrant(grant: AccessGrant, nowMs: number): string {
+  const { spec, status } = grant;
+  const groups = spec.requester?.groups ?? [];
+  const what = [
+    `Connection ${spec.connectionRef.name}`,
+    status?.account && `as account ${status.account}`,
+    status?.policy && `under policy ${status.policy.name}`,
+  ];
+  return facts([
+    ['Grant', `${grant.metadata.namespace}/${grant.metadata.name} (${status?.phase ?? 'new'})`],
+    [
+      'Who',
+      line(`${spec.requester?.username ?? 'unknown'}${groups.length > 0 ? ` (groups ${groups.join(', ')})` : ''}`),
+    ],
+    ['What', line(what.filter(Boolean).join(' ')) + (spec.breakGlass ? ', BREAK-GLASS' : '')],
+    ['Why', line(spec.reason ?? '(no reason given)') + (spec.ticket ? ` [${line(spec.ticket)}]` : '')],
+    [
+      'How long',
+      `${spec.duration ?? 'as the policy has it'}${spec.notBefore ? ` from ${clockTime(spec.notBefore, nowMs)}` : ''}${spec.extends ? `, extends ${spec.extends.name}` : ''}`,
+    ],
+    ['Pre-approved', spec.commandHashes?.length ? `${spec.commandHashes.length} statements by hash` : undefined],
+    ['Waits for', status?.waitingFor && line(`${status.waitingFor}, until ${clockTime(status.deadline, nowMs)}`)],
+    ...(status?.approvals ?? []).map(
+      (each) =>
+        ['Approved by', line(`${each.approver} (step ${each.step})${each.reason ? `: ${each.reason}` : ''}`)] as const,
+    ),
+    ['Until', status?.expiresAt && clockTime(status.expiresAt, nowMs)],
+    ['Message', status?.message && line(status.message)],
+  ]);
+}
+
+export function describeHold(hold: CommandHold, nowMs: number): string {
+  const { spec, status } = hold;
+  const leftMs = Date.parse(spec.until) - nowMs;
+  return (
+    facts([
+      ['Hold', `${hold.metadata.namespace}/${hold.metadata.name} (${status?.phase ?? 'Waiting'})`],
+      ['Who', line(`${spec.requester.username}, session ${spec.sessionId}, grant ${spec.grantRef.name}`)],
+      ['Where', line(spec.connectionRef.name)],
+      ['Why held', line(spec.reason)],
+      ['Held by', line(spec.rules.map((each) => `${each.policy} rule "${each.rule}"`).join(', '))],
+      ['Time left', leftMs > 0 ? formatDuration(leftMs) : 'none'],
+      ['Hidden', spec.hiddenLiterals > 0 ? `${spec.hiddenLiterals} values are hidden below` : undefined],
+      ['Statement', ''],
+    ]) + `${block(spec.command)}\n`
+  );
+}

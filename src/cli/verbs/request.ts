@@ -1,0 +1,208 @@
+// request: asks for access. Makes the key that will prove who it is, creates the AccessGrant, says what happens next.
+import path from 'node:path';
+import type { Connection } from '../../api/connection.ts';
+import { parseDuration } from '../../api/duration.ts';
+import type { AccessGrant, AccessGrantSpec } from '../../api/grant.ts';
+import { API_GROUP_VERSION } from '../../api/schema.ts';
+import { generateClientKey, saveClientKey } from '../../identity/keys.ts';
+import { type Context, findConnection, findGrant, nextCommand } from '../context.ts';
+import { CliError, EXIT, type ExitCode, paint, pause } from '../io.ts';
+import { clockTime, line, machineObject } from '../render.ts';
+
+export interface RequestOptions {
+  for?: string;
+  reason?: string;
+  account?: string;
+  policy?: string;
+  notBefore?: string;
+  extend?: string;
+  ticket?: string;
+  breakGlass?: boolean;
+  wait?: boolean;
+}
+
+/** Private keys are named by their public half, so a grant finds its own. */
+export const keyFile = (home: string, publicKey: string): string => path.join(home, 'keys', `${publicKey}.pem`);
+
+export async function request(context: Context, connectionName: string, options: RequestOptions): Promise<ExitCode> {
+  const connection = await findConnection(context, connectionName);
+  const grant = await createGrant(context, connection, options);
+  const settled = await waitWhile(context, grant, (each) => each.status === undefined, 5_000);
+  const shown = machineObject(context.output, settled);
+  if (shown !== undefined) {
+    context.io.out(shown);
+  } else {
+    tellGrant(context, settled);
+  }
+  if (options.wait && settled.status?.phase === 'Pending') {
+    const done = await waitForActive(context, settled);
+    if (shown === undefined) tellGrant(context, done);
+    return phaseExit(done);
+  }
+  return phaseExit(settled);
+}
+
+export async function createGrant(
+  context: Context,
+  connection: Connection,
+  options: RequestOptions,
+): Promise<AccessGrant> {
+  const { client, actor } = context;
+  if (options.for !== undefined && parseDuration(options.for) === undefined) {
+    throw new CliError(
+      EXIT.misconfigured,
+      `--for ${options.for} is no duration`,
+      'Write for example 30m, 1h or 1h30m.',
+    );
+  }
+  const notBefore = options.notBefore === undefined ? undefined : instant(options.notBefore);
+  const parent = options.extend === undefined ? undefined : await findGrant(context, options.extend);
+  const account = options.account ?? parent?.status?.account;
+  const policy = options.policy ?? parent?.status?.policy?.name;
+  // The key is on disk before the grant that names it exists: a grant without its key would be of no use.
+  const key = generateClientKey();
+  saveClientKey(keyFile(context.home, key.publicKey), key);
+  const spec: AccessGrantSpec = {
+    connectionRef: { name: connection.metadata.name },
+    ...(account !== undefined ? { account } : {}),
+    ...(policy !== undefined ? { policyRef: { name: policy } } : {}),
+    ...(options.for !== undefined ? { duration: options.for } : {}),
+    ...(notBefore !== undefined ? { notBefore } : {}),
+    ...(options.reason !== undefined ? { reason: options.reason } : {}),
+    ...(options.ticket !== undefined ? { ticket: options.ticket } : {}),
+    ...(parent !== undefined ? { extends: { name: parent.metadata.name, uid: parent.metadata.uid } } : {}),
+    ...(options.breakGlass ? { breakGlass: true } : {}),
+    clientKey: key.publicKey,
+  };
+  const result = await client.create(actor, {
+    apiVersion: API_GROUP_VERSION,
+    kind: 'AccessGrant',
+    metadata: { name: `${connection.metadata.name}-`, namespace: connection.metadata.namespace ?? 'default' },
+    spec,
+  });
+  switch (result.kind) {
+    case 'Ok':
+      return result.value as AccessGrant;
+    case 'NotEligible':
+      throw new CliError(EXIT.denied, result.message, result.hint || undefined);
+    case 'Invalid':
+      throw new CliError(EXIT.misconfigured, `The request is not valid: ${result.problems.join('; ')}`);
+    case 'Forbidden':
+    case 'Conflict':
+      throw new CliError(EXIT.denied, result.message);
+    case 'NotFound':
+    case 'AlreadyExists':
+      throw new CliError(EXIT.failed, 'The request could not be stored', 'Try again.');
+  }
+}
+
+/** RFC 3339, or `15:04` for the next time it is that late, local time. */
+function instant(text: string): string {
+  const clock = /^([01]?[0-9]|2[0-3]):([0-5][0-9])$/.exec(text);
+  if (clock !== null) {
+    const at = new Date();
+    at.setHours(Number(clock[1]), Number(clock[2]), 0, 0);
+    if (at.getTime() <= Date.now()) at.setDate(at.getDate() + 1);
+    return at.toISOString();
+  }
+  const at = Date.parse(text);
+  if (Number.isNaN(at)) {
+    throw new CliError(
+      EXIT.misconfigured,
+      `--not-before ${text} is no time`,
+      'Write for example 22:00 or 2026-01-31T22:00:00Z.',
+    );
+  }
+  return new Date(at).toISOString();
+}
+
+const POLL_MS = 150;
+
+/** Polls until `goesOn` is false or `mostMs` are over; resolves with the last state seen. */
+export async function waitWhile(
+  context: Context,
+  grant: AccessGrant,
+  goesOn: (grant: AccessGrant) => boolean,
+  mostMs = Infinity,
+): Promise<AccessGrant> {
+  const { namespace, name, uid } = grant.metadata;
+  const end = context.now() + mostMs;
+  let seen = grant;
+  while (goesOn(seen) && context.now() < end) {
+    await pause(POLL_MS, context.io.signal);
+    const next = await context.client.get<AccessGrant>('AccessGrant', namespace, name);
+    if (next === undefined || next.metadata.uid !== uid) throw new CliError(EXIT.failed, `Grant ${name} is gone`);
+    seen = next;
+  }
+  return seen;
+}
+
+/** Waits for approval and start, telling how it goes on a terminal. */
+export async function waitForActive(context: Context, grant: AccessGrant): Promise<AccessGrant> {
+  const { io } = context;
+  let told = '';
+  const done = await waitWhile(context, grant, (each) => {
+    const status = each.status;
+    const text =
+      status?.expiresAt !== undefined
+        ? `starts at ${status.notBefore}`
+        : `waits for ${status?.waitingFor ?? 'the operator'}`;
+    if (status?.phase === 'Pending' && text !== told) {
+      told = text;
+      io.err(`${each.metadata.name} ${line(text)} …\n`);
+    }
+    return status === undefined || status.phase === 'Pending';
+  });
+  return done;
+}
+
+export function phaseExit(grant: AccessGrant): ExitCode {
+  switch (grant.status?.phase) {
+    case 'Active':
+      return EXIT.ok;
+    case undefined:
+    case 'Pending':
+      return EXIT.pending;
+    default:
+      return EXIT.denied;
+  }
+}
+
+/** What became of a request and the exact next command. */
+export function tellGrant(context: Context, grant: AccessGrant): void {
+  const { io } = context;
+  const { status, metadata, spec } = grant;
+  const nowMs = context.now();
+  const connection = spec.connectionRef.name;
+  switch (status?.phase) {
+    case 'Active':
+      io.out(
+        `Grant ${metadata.name} is ${paint(io, 'green', 'Active')} until ${clockTime(status.expiresAt, nowMs)}: ${connection} as ${status.account}.\n` +
+          `Next: ${nextCommand(context, `connect ${connection}`)}\n`,
+      );
+      return;
+    case 'Pending':
+      if (status.expiresAt !== undefined) {
+        io.out(
+          `Grant ${metadata.name} is approved and starts at ${clockTime(status.notBefore, nowMs)}.\n` +
+            `Then: ${nextCommand(context, `connect ${connection}`)}\n`,
+        );
+        return;
+      }
+      io.out(
+        `Grant ${metadata.name} is ${paint(io, 'yellow', 'Pending')}: it needs ${line(status.waitingFor ?? 'an approval')} until ${clockTime(status.deadline, nowMs)}.\n` +
+          `An approver runs: ${nextCommand(context, `approve ${metadata.name}`, { identity: false })}\n` +
+          `Then: ${nextCommand(context, `connect ${connection} --wait`)}\n`,
+      );
+      return;
+    case undefined:
+      io.out(
+        `Grant ${metadata.name} was created; the operator has not looked at it yet.\nNext: ${nextCommand(context, `status ${metadata.name}`)}\n`,
+      );
+      return;
+    default:
+      io.out(
+        `Grant ${metadata.name} is ${paint(io, 'red', status?.phase ?? 'unknown')}: ${line(status?.message ?? 'no reason is known')}.\n`,
+      );
+  }
+}

@@ -1,0 +1,239 @@
+// pending, holds, status, ls, sessions: what there is, as tables.
+import type { Connection } from '../../api/connection.ts';
+import type { AccessGrant } from '../../api/grant.ts';
+import type { CommandHold } from '../../api/hold.ts';
+import type { AccessLock } from '../../api/lock.ts';
+import type { Resource } from '../../api/resource.ts';
+import { type Context, findTarget, nextCommand } from '../context.ts';
+import { EXIT, type ExitCode, paint } from '../io.ts';
+import { age, clockTime, line, machineForm, machineObject, table } from '../render.ts';
+import { describeGrant, describeHold } from './decide.ts';
+
+const born = (object: Resource): number => Date.parse(object.metadata.creationTimestamp);
+const byAge = <R extends Resource>(items: R[]): R[] => items.sort((a, b) => born(a) - born(b));
+const who = (grant: AccessGrant): string => grant.spec.requester?.username ?? 'unknown';
+
+export async function pending(context: Context): Promise<ExitCode> {
+  const { client, namespace, io } = context;
+  const grants = byAge(
+    (await client.list<AccessGrant>('AccessGrant', namespace)).filter(
+      (each) => (each.status?.phase ?? 'Pending') === 'Pending' && each.status?.expiresAt === undefined,
+    ),
+  );
+  const held = byAge(
+    (await client.list<CommandHold>('CommandHold', namespace)).filter(
+      (each) => (each.status?.phase ?? 'Waiting') === 'Waiting',
+    ),
+  );
+  const unsigned = (await client.list<AccessGrant>('AccessGrant', namespace)).filter((each) =>
+    each.status?.conditions?.some((condition) => condition.type === 'SignedOff' && condition.status === 'False'),
+  );
+  const shown = machineForm(context.output, [...grants, ...held]);
+  if (shown !== undefined) {
+    io.out(shown);
+    return EXIT.ok;
+  }
+  if (grants.length + held.length + unsigned.length === 0) {
+    io.out('Nothing waits for an approval.\n');
+    return EXIT.ok;
+  }
+  const now = context.now();
+  if (grants.length > 0) {
+    io.out(
+      table(
+        ['REQUEST', 'WHO', 'WHAT', 'FOR', 'REASON', 'NEEDS', 'AGE'],
+        grants.map((each) => [
+          each.metadata.name,
+          who(each),
+          `${each.metadata.namespace}/${each.spec.connectionRef.name}${each.status?.account ? ` as ${each.status.account}` : ''}`,
+          each.spec.duration ?? '',
+          each.spec.reason ?? '',
+          each.status?.waitingFor ?? '',
+          age(now - born(each)),
+        ]),
+      ),
+    );
+  }
+  if (held.length > 0) {
+    if (grants.length > 0) io.out('\n');
+    io.out(holdTable(held, now));
+  }
+  if (unsigned.length > 0) {
+    io.out(`\nTaken by break-glass and not signed off: ${unsigned.map((each) => each.metadata.name).join(', ')}\n`);
+  }
+  const first = grants[0] ?? held[0];
+  if (first !== undefined) io.out(`\nNext: ${nextCommand(context, `approve ${first.metadata.name}`)}\n`);
+  return EXIT.ok;
+}
+
+const holdTable = (items: readonly CommandHold[], now: number): string =>
+  table(
+    ['HOLD', 'WHO', 'WHERE', 'PHASE', 'STATEMENT', 'LEFT'],
+    items.map((each) => [
+      each.metadata.name,
+      each.spec.requester.username,
+      `${each.metadata.namespace}/${each.spec.connectionRef.name}`,
+      each.status?.phase ?? 'Waiting',
+      each.spec.command.length > 60 ? `${each.spec.command.slice(0, 60)}…` : each.spec.command,
+      (each.status?.phase ?? 'Waiting') === 'Waiting' ? age(Date.parse(each.spec.until) - now) : '-',
+    ]),
+  );
+
+export async function holds(context: Context): Promise<ExitCode> {
+  const items = byAge(await context.client.list<CommandHold>('CommandHold', context.namespace));
+  const shown = machineForm(context.output, items);
+  context.io.out(shown ?? (items.length === 0 ? 'No statement was held.\n' : holdTable(items, context.now())));
+  return EXIT.ok;
+}
+
+export async function status(context: Context, name: string | undefined, all: boolean): Promise<ExitCode> {
+  const { client, io, actor, namespace } = context;
+  if (name !== undefined) {
+    const target = await findTarget(context, name);
+    const now = context.now();
+    io.out(
+      machineObject(context.output, target) ??
+        (target.kind === 'CommandHold' ? describeHold(target, now) : describeGrant(target, now) + tellSignOff(target)),
+    );
+    return EXIT.ok;
+  }
+  const grants = byAge(
+    (await client.list<AccessGrant>('AccessGrant', namespace)).filter((each) => all || who(each) === actor.username),
+  );
+  const shown = machineForm(context.output, grants);
+  if (shown !== undefined) {
+    io.out(shown);
+    return EXIT.ok;
+  }
+  if (grants.length === 0) {
+    io.out(
+      `${all ? 'There are no grants' : `${actor.username} has no grants`}.\nNext: ${nextCommand(context, 'ls')}\n`,
+    );
+    return EXIT.ok;
+  }
+  const now = context.now();
+  const wide = context.output === 'wide';
+  io.out(
+    table(
+      [
+        'GRANT',
+        ...(all ? ['WHO'] : []),
+        'WHAT',
+        'ACCOUNT',
+        'PHASE',
+        'UNTIL',
+        ...(wide ? ['POLICY', 'MESSAGE'] : ['WAITS FOR']),
+        'AGE',
+      ],
+      grants.map((each) => [
+        each.metadata.name,
+        ...(all ? [who(each)] : []),
+        `${each.metadata.namespace}/${each.spec.connectionRef.name}`,
+        each.status?.account ?? '',
+        each.status?.phase ?? 'New',
+        clockTime(each.status?.expiresAt, now),
+        ...(wide
+          ? [each.status?.policy?.name ?? '', each.status?.message ?? '']
+          : [
+              each.status?.waitingFor ??
+                (each.status?.phase === 'Pending'
+                  ? `its start at ${clockTime(each.status.notBefore, now)}`
+                  : (each.status?.message ?? '')),
+            ]),
+        age(now - born(each)),
+      ]),
+    ),
+  );
+  return EXIT.ok;
+}
+
+function tellSignOff(grant: AccessGrant): string {
+  const condition = grant.status?.conditions?.find((each) => each.type === 'SignedOff');
+  return condition === undefined ? '' : `${line(condition.message)}\n`;
+}
+
+export async function ls(context: Context): Promise<ExitCode> {
+  const { client, io, actor, namespace } = context;
+  const connections = (await client.list<Connection>('Connection', namespace)).sort((a, b) =>
+    `${a.metadata.namespace}/${a.metadata.name}` < `${b.metadata.namespace}/${b.metadata.name}` ? -1 : 1,
+  );
+  const shown = machineForm(context.output, connections);
+  if (shown !== undefined) {
+    io.out(shown);
+    return EXIT.ok;
+  }
+  const locks = await client.list<AccessLock>('AccessLock', namespace);
+  const grants = await client.list<AccessGrant>('AccessGrant', namespace);
+  const now = context.now();
+  const rows: string[][] = [];
+  for (const each of connections) {
+    const home = each.metadata.namespace ?? '';
+    const answer = await client.eligibility({ actor, namespace: home, connection: each.metadata.name });
+    const mine = grants.find(
+      (grant) =>
+        who(grant) === actor.username &&
+        grant.metadata.namespace === home &&
+        grant.spec.connectionRef.name === each.metadata.name &&
+        (grant.status?.phase === 'Active' || grant.status?.phase === 'Pending'),
+    );
+    const ready = each.status?.conditions?.find((condition) => condition.type === 'Ready');
+    const endpoint = each.status?.endpoint;
+    rows.push([
+      home,
+      each.metadata.name,
+      each.spec.type,
+      endpoint ? `${endpoint.host}:${endpoint.port}` : '-',
+      ready?.status === 'True' ? 'Ready' : (ready?.reason ?? 'Unknown'),
+      answer.kind === 'Eligible'
+        ? `${answer.access} (${answer.policy})`
+        : answer.kind === 'NotEligible' && answer.message.includes('policies would give')
+          ? 'several: name --policy'
+          : 'none',
+      mine === undefined
+        ? '-'
+        : `${mine.metadata.name} ${mine.status?.phase}${mine.status?.phase === 'Active' ? ` until ${clockTime(mine.status.expiresAt, now)}` : ''}`,
+    ]);
+  }
+  io.out(
+    rows.length === 0
+      ? 'There is no Connection.\n'
+      : table(['NAMESPACE', 'NAME', 'TYPE', 'ENDPOINT', 'STATE', 'YOUR ACCESS', 'YOUR GRANT'], rows),
+  );
+  for (const lock of locks.filter((each) => each.spec.until === undefined || Date.parse(each.spec.until) > now)) {
+    io.out(
+      paint(io, 'red', `Locked: ${lock.metadata.namespace}/${lock.metadata.name}: ${line(lock.spec.reason)}`) + '\n',
+    );
+  }
+  return EXIT.ok;
+}
+
+export async function sessions(context: Context): Promise<ExitCode> {
+  const { client, io, namespace } = context;
+  const items = (await client.sessions()).filter(
+    (each) => namespace === undefined || each.connection.namespace === namespace,
+  );
+  if (context.output === 'name') {
+    io.out(items.map((each) => `session/${each.id}\n`).join(''));
+    return EXIT.ok;
+  }
+  const now = context.now();
+  io.out(
+    machineForm(context.output, items) ??
+      (items.length === 0
+        ? 'No session is open.\n'
+        : table(
+            ['SESSION', 'WHO', 'WHERE', 'ACCOUNT', 'GRANT', 'FROM', 'STATE', 'AGE'],
+            items.map((each) => [
+              each.id,
+              each.principal?.username ?? '-',
+              `${each.connection.namespace}/${each.connection.name}`,
+              each.account ?? '-',
+              each.grant?.name ?? '-',
+              `${each.client.address}:${each.client.port}`,
+              each.holds.length > 0 ? `held: ${each.holds.join(', ')}` : each.state,
+              age(now - each.startedAtMs),
+            ]),
+          )),
+  );
+  return EXIT.ok;
+}
