@@ -1,0 +1,107 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { brokenRules, CEL_CHECKS, IMMUTABLE, isImmutable, type SchemaNode } from './cel.ts';
+import { KIND_NAMES, KINDS } from './kinds.ts';
+import type { CelRule } from './schema.ts';
+
+function rulesOf(schema: SchemaNode): CelRule[] {
+  const children = [...Object.values(schema.properties ?? {}), ...(schema.items === undefined ? [] : [schema.items])];
+  return [...(schema['x-kubernetes-validations'] ?? []), ...children.flatMap(rulesOf)];
+}
+const all = KIND_NAMES.flatMap((kind) => [KINDS[kind].spec, KINDS[kind].status]).flatMap((schema) =>
+  rulesOf(schema as SchemaNode),
+);
+
+test('every CEL rule of a schema has its local counterpart, and every counterpart its rule', () => {
+  const texts = new Set(all.map(({ rule }) => rule).filter((rule) => rule !== IMMUTABLE));
+  assert.deepEqual([...texts].sort(), [...CEL_CHECKS.keys()].sort());
+  assert.ok(texts.size >= 10);
+});
+
+test('every CEL rule says what to write', () => {
+  for (const { rule, message } of all) assert.ok(message.length > 10, rule);
+});
+
+// What an API server would say of each, worked out by hand from the CEL text.
+const examples: [rule: string, good: unknown[], bad: unknown[]][] = [
+  [
+    "self.kind == 'Claim' ?",
+    [
+      { kind: 'User', name: 'a' },
+      { kind: 'Claim', provider: 'p', claims: {} },
+    ],
+    [{ kind: 'User' }, { kind: 'Claim', name: 'a' }, { kind: 'Claim', provider: 'p' }],
+  ],
+  ["self.type != 'PostgreSQL'", [{ type: 'PostgreSQL', postgresql: {} }, { type: 'SSH' }], [{ type: 'PostgreSQL' }]],
+  ['!(has(self.ca)', [{}, { ca: 'x' }, { caFile: 'x' }], [{ ca: 'x', caFile: 'y' }]],
+  [
+    'has(self.action) != has(self.preset)',
+    [{ action: 'Deny' }, { preset: 'ReadOnly' }],
+    [{}, { action: 'Deny', preset: 'ReadOnly' }],
+  ],
+  [
+    "!has(self.action) || self.action != 'Hold'",
+    [{ action: 'Hold', hold: {} }, { action: 'Deny' }, { preset: 'ReadOnly' }],
+    [{ action: 'Hold' }],
+  ],
+  [
+    'has(self.hold) ?',
+    [{}, { hold: {}, action: 'Hold' }, { hold: {}, preset: 'HoldSchemaAndPrivilegeChanges' }],
+    [{ hold: {} }, { hold: {}, action: 'Deny' }, { hold: {}, preset: 'ReadOnly' }],
+  ],
+  ['!has(self.preset) || !has(self.sql)', [{ preset: 'ReadOnly' }, { sql: {} }], [{ preset: 'ReadOnly', sql: {} }]],
+  [
+    '!has(self.exempt)',
+    [{ exempt: [], action: 'Deny' }, { exempt: [], preset: 'ReadOnly' }, { action: 'Allow' }],
+    [{ exempt: [], action: 'Allow' }],
+  ],
+  [
+    'has(self.columns) != has(self.detectors)',
+    [{ columns: [] }, { detectors: [] }],
+    [{}, { columns: [], detectors: [] }],
+  ],
+  [
+    '!has(self.rules)',
+    [
+      {},
+      { rules: [] },
+      { rules: [{ action: 'Deny' }, { action: 'Hold' }, { preset: 'HoldSchemaAndPrivilegeChanges' }] },
+    ],
+    [{ rules: [{ action: 'Deny' }, { action: 'Allow' }] }, { rules: [{ preset: 'ReadOnly' }] }, { rules: [{}] }],
+  ],
+  [
+    '[has(self.user)',
+    [{ user: 'a' }, { everything: true }, { group: 'g', everything: false }],
+    [{}, { everything: false }, { user: 'a', connection: 'c' }],
+  ],
+];
+
+test('each local counterpart judges as its CEL text does', () => {
+  assert.equal(examples.length, CEL_CHECKS.size);
+  for (const [start, good, bad] of examples) {
+    const found = [...CEL_CHECKS].filter(([rule]) => rule.startsWith(start));
+    assert.equal(found.length, 1, start);
+    for (const value of good) assert.equal(found[0]![1](value), true, `${start} ${JSON.stringify(value)}`);
+    for (const value of bad) assert.equal(found[0]![1](value), false, `${start} ${JSON.stringify(value)}`);
+  }
+});
+
+test('counterparts bear any value', () => {
+  for (const [rule, check] of CEL_CHECKS) {
+    for (const value of [null, undefined, 1, 'x', [], [null], { rules: [null] }, { rules: 3 }]) {
+      assert.equal(typeof check(value), 'boolean', rule);
+    }
+  }
+});
+
+test('a rule without a counterpart is no rule that passes', () => {
+  const schema: SchemaNode = { 'x-kubernetes-validations': [{ rule: 'self.size() > 3', message: 'more than three' }] };
+  assert.throws(() => brokenRules(schema, {}), /no local counterpart/);
+});
+
+test('what was asked for, decided or held can not change', () => {
+  assert.deepEqual(
+    KIND_NAMES.filter((kind) => isImmutable(KINDS[kind].spec as SchemaNode)),
+    ['AccessGrant', 'AccessApproval', 'CommandHold'],
+  );
+});
