@@ -178,7 +178,10 @@ export function openBundleStore(options: BundleStoreOptions): BundleStore {
       if (grants.has(uid)) continue;
       const end: GrantEnd = endedUnsigned.get(uid) ?? { phase: remaining(state, grant) <= 0 ? 'Expired' : 'Revoked' };
       remember(state.ended, uid, { grant, end });
-      state.deadlines.delete(uid);
+    }
+    // A grant that only moves between shards keeps the deadline it had.
+    for (const [uid, { atMonotonic }] of state.deadlines) {
+      if (!grants.has(uid) && atMonotonic <= clock.monotonic()) state.deadlines.delete(uid);
     }
     state.grants = grants;
   }

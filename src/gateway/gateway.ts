@@ -204,8 +204,24 @@ export function createGateway(options: GatewayOptions): Gateway {
     if (change.kind === 'Gone') listeners.drop(uid);
     else if (change.shard === 'policy') reach(uid);
     if (bundle === undefined) return;
-    for (const session of sessions.values()) if (session.connectionUid === uid) session.review();
+    // A grant may move from one shard to another: shards that come in one go are judged together.
+    if (change.kind === 'Changed' && change.shard.startsWith('grants-')) reviewSoon(uid);
+    else reviewSessions(uid);
     if (change.kind === 'Gone' || change.shard === 'releases') holds.review(uid, bundle.view);
+  }
+
+  function reviewSessions(uid: string): void {
+    for (const session of sessions.values()) if (session.connectionUid === uid) session.review();
+  }
+
+  const reviewing = new Set<string>();
+  function reviewSoon(uid: string): void {
+    if (reviewing.has(uid)) return;
+    reviewing.add(uid);
+    queueMicrotask(() => {
+      reviewing.delete(uid);
+      reviewSessions(uid);
+    });
   }
 
   /** Opens or moves the listener of a Connection whose policy shard is new. */

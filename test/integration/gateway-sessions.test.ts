@@ -173,6 +173,17 @@ test('INV-03: a grant that its shard no longer lists, or whose shard is gone, en
   assert.match(await second.next(), /^CUT Revoked/);
 });
 
+test('a grant that moves to another shard in one go takes its sessions with it', async (t) => {
+  const h = await startHarness(t);
+  const client = await h.login();
+  h.publish('grants-0', { grants: [] });
+  h.publish('grants-1', { grants: [grantFor(h.clock)] });
+  assert.equal(await client.ask('GET a'), 'VALUE -');
+  h.publish('grants-0', { grants: [grantFor(h.clock)] });
+  h.deliver({ kind: 'ShardGone', connectionUid: CONNECTION_UID, shard: 'grants-1' });
+  assert.equal(await client.ask('GET a'), 'VALUE -');
+});
+
 test('INV-03: kill and lock end a session with their reason; a lock keeps its people out until lifted', async (t) => {
   const h = await startHarness(t);
   const first = await h.login();
