@@ -1,6 +1,22 @@
 // What clients ask the catalog for when they connect or browse, written after the queries that their sources send.
 
 export const INTROSPECTION: Readonly<Record<string, readonly string[]>> = {
+  'psql 18': [
+    `SELECT n.nspname as "Schema", p.proname as "Name", pg_catalog.pg_get_function_result(p.oid) as "Result data type", pg_catalog.pg_get_function_arguments(p.oid) as "Argument data types",
+       CASE p.prokind WHEN 'a' THEN 'agg' WHEN 'w' THEN 'window' WHEN 'p' THEN 'proc' ELSE 'func' END as "Type", CASE WHEN p.proleakproof THEN 'yes' ELSE 'no' END as "Leakproof?"
+     FROM pg_catalog.pg_proc p LEFT JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
+     WHERE p.proname OPERATOR(pg_catalog.~) '^(f)$' COLLATE pg_catalog.default AND pg_catalog.pg_function_is_visible(p.oid) ORDER BY 1, 2, 4`,
+    `SELECT e.extname AS "Name", e.extversion AS "Version", ae.default_version AS "Default version", n.nspname AS "Schema", d.description AS "Description"
+     FROM pg_catalog.pg_extension e LEFT JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace LEFT JOIN pg_catalog.pg_description d ON d.objoid = e.oid AND d.classoid = 'pg_catalog.pg_extension'::pg_catalog.regclass
+     LEFT JOIN pg_catalog.pg_available_extensions() ae(name, default_version, comment) ON ae.name = e.extname ORDER BY 1`,
+    `SELECT c.conname, a.attname, c.connoinherit, c.conislocal, c.coninhcount <> 0, c.convalidated FROM pg_catalog.pg_constraint c JOIN pg_catalog.pg_attribute a ON (a.attrelid = c.conrelid AND a.attnum = c.conkey[1])
+     WHERE c.contype = 'n' AND c.conrelid = '16384'::pg_catalog.regclass ORDER BY a.attnum`,
+    `SELECT pubname, NULL, NULL FROM pg_catalog.pg_publication p JOIN pg_catalog.pg_publication_namespace pn ON p.oid = pn.pnpubid JOIN pg_catalog.pg_class pc ON pc.relnamespace = pn.pnnspid WHERE pc.oid ='1' and pg_catalog.pg_relation_is_publishable('1')
+     UNION SELECT pubname, pg_get_expr(pr.prqual, c.oid), (CASE WHEN pr.prattrs IS NOT NULL THEN (SELECT string_agg(attname, ', ') FROM pg_catalog.generate_series(0, pg_catalog.array_upper(pr.prattrs::pg_catalog.int2[], 1)) s, pg_catalog.pg_attribute WHERE attrelid = pr.prrelid AND attnum = prattrs[s]) ELSE NULL END)
+     FROM pg_catalog.pg_publication p JOIN pg_catalog.pg_publication_rel pr ON p.oid = pr.prpubid JOIN pg_catalog.pg_class c ON c.oid = pr.prrelid WHERE pr.prrelid = '1' ORDER BY 1`,
+    `SELECT system_user, pg_catalog.current_setting('is_superuser')`,
+    `SELECT name, setting FROM pg_catalog.pg_settings; SELECT pg_catalog.has_parameter_privilege('x', 'SET'), pg_catalog.pg_size_pretty(pg_catalog.pg_database_size('x'))`,
+  ],
   pgjdbc: [
     'SET extra_float_digits = 3',
     "SET application_name = 'PostgreSQL JDBC Driver'",
@@ -81,7 +97,7 @@ export const INTROSPECTION: Readonly<Record<string, readonly string[]>> = {
             generate_subscripts(pg_catalog.pg_constraint.conkey, $1::INTEGER) AS ord, pg_catalog.pg_description.description AS description
           FROM pg_catalog.pg_constraint LEFT OUTER JOIN pg_catalog.pg_description ON pg_catalog.pg_description.objoid = pg_catalog.pg_constraint.oid WHERE pg_catalog.pg_constraint.contype = 'p') AS con
         ON pg_catalog.pg_attribute.attnum = con.attnum AND pg_catalog.pg_attribute.attrelid = con.conrelid) AS attr GROUP BY attr.conrelid, attr.conname ORDER BY attr.conrelid, attr.conname`,
-    'BEGIN (implicit)'.slice(0, 5),
+    'BEGIN',
     'ROLLBACK',
   ],
   prisma: [

@@ -153,6 +153,7 @@ test('ReadOnly permits nothing of the corpus that is not a read or harmless', ()
     'Session application_name',
     'Session statement_timeout',
     'Session timezone',
+    'Session jit',
     'Session client_encoding',
     'Session transaction_read_only',
     'Session default_transaction_read_only',

@@ -17,6 +17,8 @@ const DEPTH = 1200;
 export interface Walk {
   found: Findings;
   depth: number;
+  /** What `name` is in the target list of `… from pg_settings where name = '…'`: how pg_dump sets what a server may not have. */
+  settingName?: string | undefined;
   /** Handles a statement inside a statement (CTEs, rules, schemas); returns its tag. */
   statement(walk: Walk, node: unknown, scope: Scope): string;
 }
@@ -193,7 +195,8 @@ function called(walk: Walk, schema: string | undefined, name: string, args: read
       return;
     case 'Setting': {
       found.mention(schema, name);
-      const setting = args.length === 3 ? constantText(args[0]) : undefined;
+      const pinned = nameParts(as(args[0], 'ColumnRef')?.fields).join('.') === 'name' ? walk.settingName : undefined;
+      const setting = args.length === 3 ? (pinned ?? constantText(args[0])) : undefined;
       found.setting((setting ?? '*').toLowerCase(), setting === undefined ? undefined : constantText(args[1]));
       return;
     }
@@ -383,7 +386,10 @@ export function select(walk: Walk, fields: Fields, outer: Scope, locked = false)
   } else {
     fromClause(walk, list(fields, 'fromClause'), scope);
     walkAll(walk, list(fields, 'valuesLists'), scope);
+    const outside = walk.settingName;
+    walk.settingName = settingName(fields);
     walkAll(walk, list(fields, 'targetList'), scope);
+    walk.settingName = outside;
     walkAll(walk, list(fields, 'distinctClause'), scope);
     walkNode(walk, fields.whereClause, scope);
     walkAll(walk, list(fields, 'groupClause'), scope);
@@ -401,6 +407,19 @@ export function select(walk: Walk, fields: Fields, outer: Scope, locked = false)
   }
   lockingClause(walk, fields, scope, locked);
   walk.depth--;
+}
+
+function settingName(fields: Fields): string | undefined {
+  const from = list(fields, 'fromClause');
+  const only = from.length === 1 ? as(from[0], 'RangeVar') : undefined;
+  if (only === undefined || text(only, 'relname') !== 'pg_settings' || only.alias !== undefined) return undefined;
+  const schema = text(only, 'schemaname');
+  if (schema !== undefined && schema !== 'pg_catalog') return undefined;
+  const where = as(fields.whereClause, 'A_Expr');
+  if (where === undefined || text(where, 'kind') !== 'AEXPR_OP' || nameParts(where.name).join() !== '=')
+    return undefined;
+  if (nameParts(as(where.lexpr, 'ColumnRef')?.fields).join('.') !== 'name') return undefined;
+  return constantText(where.rexpr);
 }
 
 /** FOR UPDATE and its kin need UPDATE privilege and keep others waiting: writes to what they lock. */
