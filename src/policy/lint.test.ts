@@ -1,0 +1,89 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { lintPolicy } from './lint.ts';
+import { type KeyRule, policy, shardOf } from './test-resources.ts';
+
+const dba = [{ kind: 'Group' as const, name: 'dba' }];
+const open: KeyRule = { name: 'all', action: 'Allow' };
+
+function warningsOf(parts: Parameters<typeof policy>[1]): string[] {
+  const made = policy('team', parts);
+  const compiled = shardOf({ policies: [made] }).policies[0];
+  return lintPolicy(made, compiled).map(({ path, message }) => `${path}: ${message}`);
+}
+
+test('a sound policy has no warnings', () => {
+  const rules: KeyRule[] = [
+    { name: 'base', preset: 'ReadWrite' },
+    { name: 'ddl', preset: 'HoldSchemaAndPrivilegeChanges', hold: { approvers: dba } },
+    { name: 'no-drop', action: 'Deny', keys: { verbs: ['DROP'] }, message: 'ask first' },
+  ];
+  assert.deepEqual(warningsOf({ rules, masking: [{ name: 'm', columns: ['*.a.b'] }], trustedFunctions: ['x.f'] }), []);
+});
+
+test('each warning says where', () => {
+  const cases: [Parameters<typeof policy>[1], RegExp][] = [
+    [
+      { rules: [open, { name: 'd', action: 'Deny', keys: { verbs: ['DROP'] } }] },
+      /^\/spec\/rules\/1: .*without a message/,
+    ],
+    [
+      { rules: [open, { name: 'h', action: 'Hold', hold: { approvers: [] } }] },
+      /^\/spec\/rules\/1\/hold\/approvers: .*nobody may consent/,
+    ],
+    [
+      { rules: [open], masking: [{ name: 'm', columns: ['a.b'] }] },
+      /^\/spec\/masking\/0\/columns\/0: "a\.b" names no schema and means \*\.a\.b/,
+    ],
+    [{ rules: [] }, /^\/spec\/rules: no rule allows anything/],
+    [{ rules: [{ name: 'x', action: 'Allow', keys: {} }] }, /^\/spec\/rules\/0\/keys: .*about every command/],
+    [{ rules: [open], subjects: [{ kind: 'Group', name: 'dev-*' }] }, /^\/spec\/subjects\/0\/name: .*no wildcards/],
+    [{ rules: [open], subjects: [{ kind: 'Claim', provider: 'ci' }] }, /^\/spec\/subjects\/0: a Claim subject/],
+    [{ rules: [open], trustedFunctions: ['x.f'] }, /^\/spec\/trustedFunctions: .*masks no column/],
+    [
+      { rules: [open], approval: { steps: [{ name: 's', approvers: [] }] } },
+      /^\/spec\/approval\/steps\/0\/approvers: .*nobody/,
+    ],
+    [
+      { rules: [open], approval: { steps: [{ name: 's', count: 2, approvers: [{ kind: 'User', name: 'a' }] }] } },
+      /needs 2 approvals and names 1/,
+    ],
+  ];
+  for (const [parts, expected] of cases) {
+    const found = warningsOf(parts);
+    assert.equal(found.length, 1, found.join('\n'));
+    assert.match(found[0] ?? '', expected);
+  }
+});
+
+test('rules that another makes pointless are told, and others are not', () => {
+  const deny = (name: string, keys?: KeyRule['keys']): KeyRule => ({
+    name,
+    action: 'Deny',
+    message: 'no',
+    ...(keys ? { keys } : {}),
+  });
+  const allow = (name: string, keys?: KeyRule['keys']): KeyRule => ({
+    name,
+    action: 'Allow',
+    ...(keys ? { keys } : {}),
+  });
+  const shadowed = (...rules: KeyRule[]) =>
+    warningsOf({ rules: [...rules, allow('kept', { keys: ['kept'] })] }).filter((each) => /rule "/.test(each));
+  assert.match(
+    shadowed(deny('d', { keys: ['a*'] }), allow('x', { keys: ['ab'] }))[0] ?? '',
+    /"x" can never allow anything: rule "d"/,
+  );
+  assert.match(shadowed(deny('d', { keys: ['*'] }), deny('e', { keys: ['a', 'b'] }))[0] ?? '', /"e" changes nothing/);
+  assert.match(shadowed(allow('x', { keys: ['a'] }), allow('y', { keys: ['a'] }))[0] ?? '', /"y" changes nothing/);
+  assert.deepEqual(shadowed(deny('d', { keys: ['a'] }), allow('x', { keys: ['a*'] })), []);
+  assert.deepEqual(shadowed(deny('d', { keys: ['a'], verbs: ['PUT'] }), allow('x', { keys: ['a'] })), []);
+  assert.deepEqual(shadowed({ ...deny('d', { keys: ['*'] }), exempt: dba }, allow('x', { keys: ['a'] })), []);
+  assert.deepEqual(
+    shadowed(
+      { name: 'h', action: 'Hold', keys: { keys: ['*'] }, hold: { approvers: dba } },
+      { name: 'i', action: 'Hold', keys: { keys: ['a'] }, hold: { approvers: dba } },
+    ),
+    [],
+  );
+});
