@@ -117,7 +117,7 @@ export function validateMetadata(kind: Kind, metadata: unknown): Problem[] {
 export function validateValue(schema: Type.TSchema, value: unknown, prefix = ''): Problem[] {
   const node = schema as SchemaNode;
   const validator = validatorOf(schema);
-  const problems: Problem[] = [];
+  let problems: Problem[] = [];
   if (!validator.Check(value)) {
     for (const error of validator.Errors(value)) {
       problems.push(...explain(node, value, error, prefix));
@@ -132,6 +132,7 @@ export function validateValue(schema: Type.TSchema, value: unknown, prefix = '')
       });
     }
   }
+  problems = problems.filter((problem) => !isMisspelt(problem, problems));
   for (const { path, rule } of brokenRules(node, value)) {
     // One complaint a place: a missing or misspelt field is told by the schema already.
     if (problems.some((problem) => problem.path === prefix + path || problem.path.startsWith(`${prefix}${path}/`)))
@@ -139,6 +140,18 @@ export function validateValue(schema: Type.TSchema, value: unknown, prefix = '')
     problems.push({ path: prefix + path, message: rule.message, hint: hintOfRule(node, path, rule.fieldPath) });
   }
   return problems.slice(0, MOST_PROBLEMS);
+}
+
+/** A field that is missing because it is written under another name: the wrong name says it all. */
+function isMisspelt(missing: Problem, problems: readonly Problem[]): boolean {
+  const field = /^missing field "(.*)"$/.exec(missing.message)?.[1];
+  return problems.some(
+    ({ unknownField, path, hint }) =>
+      field !== undefined &&
+      unknownField === true &&
+      path.slice(0, path.lastIndexOf('/')) === missing.path &&
+      hint === `did you mean "${field}"?`,
+  );
 }
 
 function hintOfRule(node: SchemaNode, path: string, fieldPath: string | undefined): string {

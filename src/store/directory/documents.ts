@@ -2,7 +2,18 @@
 // `---` stand inside a document, so a mistake in one never changes what another says.
 // Guarantees: bounded work for any input (aliases, nesting, length); messages hold no text of the file, since a file
 // may hold Secrets. Does not know what the documents mean.
-import { type Document, isCollection, isMap, isPair, isScalar, LineCounter, type Node, parseAllDocuments } from 'yaml';
+import {
+  type Document,
+  isCollection,
+  isMap,
+  isPair,
+  isScalar,
+  LineCounter,
+  type Node,
+  parseAllDocuments,
+  visit,
+  type YAMLError,
+} from 'yaml';
 import { segments } from '../../api/validate.ts';
 
 /** Largest file that is read, bytes. */
@@ -87,7 +98,7 @@ function parseChunk(chunk: Chunk): ParsedDocument[] {
   return parsed.flatMap((document): ParsedDocument[] => {
     const error = document.errors[0] ?? document.warnings[0];
     if (error !== undefined) {
-      const told = explainSyntax(error.code, chunk.text, error.pos[0]);
+      const told = unclosedQuote(document, error) ?? explainSyntax(error.code, chunk.text, error.pos[0]);
       return [
         {
           ...brokenAt(chunk, error.pos[0], told.message, told.hint),
@@ -102,6 +113,8 @@ function parseChunk(chunk: Chunk): ParsedDocument[] {
       // Aliases share their anchors' objects; a copy of its own keeps one field from changing another.
       value = JSON.parse(boundedJson(value));
     } catch {
+      const dangling = danglingAlias(document);
+      if (dangling !== undefined) return [brokenAt(chunk, dangling, ...SYNTAX['BAD_ALIAS']!)];
       return [brokenAt(chunk, 0, 'aliases (*name) or nesting make the document too large', 'write the values out')];
     }
     return [
@@ -176,6 +189,34 @@ function rangeOf(node: unknown): number | undefined {
   return typeof node === 'object' && node !== null ? ((node as Node).range?.[0] ?? undefined) : undefined;
 }
 
+function danglingAlias(document: Document.Parsed): number | undefined {
+  const anchors = new Set<string>();
+  let offset: number | undefined;
+  visit(document, {
+    Node(_key, node) {
+      if (isAlias(node)) {
+        if (!anchors.has(node.source)) offset ??= node.range?.[0];
+      } else if (node.anchor !== undefined) anchors.add(node.anchor);
+    },
+  });
+  return offset;
+}
+
+/** The library tells where a quote is missing, which may be the end of the file; people look for where it began. */
+function unclosedQuote(document: Document.Parsed, error: YAMLError): ReturnType<typeof explainSyntax> | undefined {
+  if (error.code !== 'MISSING_CHAR' || !/^Missing closing .quote$/.test(error.message)) return undefined;
+  let offset: number | undefined;
+  visit(document, {
+    Scalar(_key, node) {
+      const quoted = node.type === 'QUOTE_DOUBLE' || node.type === 'QUOTE_SINGLE';
+      if (quoted && node.range && node.range[0] <= error.pos[0] && node.range[2] >= error.pos[0])
+        offset = node.range[0];
+    },
+  });
+  if (offset === undefined) return undefined;
+  return { message: 'the quote that opens here is not closed', hint: 'close it, or remove it', offset };
+}
+
 /** The library's messages quote the source; these do not. */
 function explainSyntax(code: string, text: string, offset: number): { message: string; hint: string; offset: number } {
   const lineStart = text.lastIndexOf('\n', Math.max(0, offset - 1)) + 1;
@@ -200,7 +241,7 @@ const SYNTAX: Readonly<Record<string, readonly [string, string]>> = {
     'remove one; if two documents run together, put --- between them',
   ],
   BAD_INDENT: [
-    'the indentation does not fit the lines above',
+    'the indentation does not fit the lines above, or a bracket or quote in them is not closed',
     'indent fields of one object by the same number of spaces',
   ],
   BAD_ALIAS: ['the *alias names no &anchor', 'write the value out, or put it in quotes'],
