@@ -4,6 +4,7 @@
 // may hold Secrets. Does not know what the documents mean.
 import {
   type Document,
+  isAlias,
   isCollection,
   isMap,
   isPair,
@@ -47,7 +48,7 @@ export function parseDocuments(text: string): ParsedDocument[] {
       );
       break;
     }
-    documents.push(...parseChunk(chunk));
+    documents.push(...parseChunkSafely(chunk));
   }
   return documents;
 }
@@ -78,23 +79,27 @@ function chunks(text: string): Chunk[] {
   return found;
 }
 
-function parseChunk(chunk: Chunk): ParsedDocument[] {
-  const counter = new LineCounter();
-  let parsed: Document.Parsed[];
+/** Nesting can exhaust the stack in any of the library's walks; whatever throws, the document is broken. */
+function parseChunkSafely(chunk: Chunk): ParsedDocument[] {
   try {
-    const result = parseAllDocuments(chunk.text, {
-      lineCounter: counter,
-      prettyErrors: false, // pretty errors quote the source
-      uniqueKeys: true,
-      stringKeys: true,
-      schema: 'core',
-      version: '1.2',
-      logLevel: 'silent',
-    });
-    parsed = Array.isArray(result) ? result : [];
+    return parseChunk(chunk);
   } catch {
     return [brokenAt(chunk, 0, 'the document is nested too deeply', 'write it plainly')];
   }
+}
+
+function parseChunk(chunk: Chunk): ParsedDocument[] {
+  const counter = new LineCounter();
+  const result = parseAllDocuments(chunk.text, {
+    lineCounter: counter,
+    prettyErrors: false, // pretty errors quote the source
+    uniqueKeys: true,
+    stringKeys: true,
+    schema: 'core',
+    version: '1.2',
+    logLevel: 'silent',
+  });
+  const parsed: Document.Parsed[] = Array.isArray(result) ? result : [];
   return parsed.flatMap((document): ParsedDocument[] => {
     const error = document.errors[0] ?? document.warnings[0];
     if (error !== undefined) {
