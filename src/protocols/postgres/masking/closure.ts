@@ -6,7 +6,7 @@ import { parseSync } from 'libpg-query';
 import type { CompiledMask } from '../../../policy/bundle.ts';
 import { reachesStorage, SYSTEM_COLUMNS } from './builtin-reach.ts';
 import { badWords, bodyWords, firstIn, functionText, judgeFunctions } from './functions.ts';
-import { completePattern, matchesPattern } from './patterns.ts';
+import { completePattern, matchesPattern, nameKey } from './patterns.ts';
 import { type ColumnMask, judgeQuery, type QueryNames, qualifiedName, type RelationMasks } from './query.ts';
 import { type CatalogRelation, FIRST_USER_OID, type Snapshot } from './snapshot.ts';
 import { type Mentions, mentionsOf, type NameUse } from './tree.ts';
@@ -106,8 +106,9 @@ export function computeClosure(
   const relations = new Map<number, RelationMasks>();
   const byName = new Map<string, CatalogRelation[]>();
   for (const relation of snapshot.relations.values()) {
-    const same = byName.get(relation.name);
-    if (same === undefined) byName.set(relation.name, [relation]);
+    const key = nameKey(relation.name);
+    const same = byName.get(key);
+    if (same === undefined) byName.set(key, [relation]);
     else same.push(relation);
   }
   let changed = true;
@@ -170,8 +171,9 @@ export function computeClosure(
 
   const ownFunctions = new Map<string, number[]>();
   for (const fn of snapshot.functions.values()) {
-    const same = ownFunctions.get(fn.name);
-    if (same === undefined) ownFunctions.set(fn.name, [fn.oid]);
+    const key = nameKey(fn.name);
+    const same = ownFunctions.get(key);
+    if (same === undefined) ownFunctions.set(key, [fn.oid]);
     else same.push(fn.oid);
   }
   const ownOperators = new Map<string, number[]>();
@@ -180,19 +182,21 @@ export function computeClosure(
   }
   const ownTypes = new Map<string, number[]>();
   for (const type of snapshot.types.values()) {
-    if (type.relation === 0) ownTypes.set(type.name, [...(ownTypes.get(type.name) ?? []), type.oid]);
+    ownTypes.set(nameKey(type.name), [...(ownTypes.get(nameKey(type.name)) ?? []), type.oid]);
   }
 
   let bad = new Map<number, string>();
   const candidates = (schema: string | undefined, name: string): readonly CatalogRelation[] => {
-    const found = byName.get(name) ?? [];
+    const found = byName.get(nameKey(name)) ?? [];
     if (schema === undefined) return found;
-    return found.filter((r) => r.schema === schema || (schema === 'pg_temp' && r.schema.startsWith('pg_temp_')));
+    return found.filter(
+      (r) => nameKey(r.schema) === nameKey(schema) || (schema === 'pg_temp' && r.schema.startsWith('pg_temp_')),
+    );
   };
   const names: QueryNames = {
     candidates,
     masksOf: (oid) => relations.get(oid),
-    hasOwnFunction: (name) => ownFunctions.has(name),
+    hasOwnFunction: (name) => ownFunctions.has(nameKey(name)),
     hasOwnOperator: (name) => ownOperators.has(name),
   };
   const badFunction = (oid: number): Unjudged | undefined => {
@@ -215,6 +219,9 @@ export function computeClosure(
   const badCasts = (): Set<number> => {
     const types = new Set<number>();
     for (const cast of snapshot.casts) {
+      const fn = snapshot.functions.get(cast.function);
+      // A new base type needs a superuser and comes with C casts of its own; those of extensions are taken as they are.
+      if (fn?.language === 'c' && fn.extension !== undefined) continue;
       if (badFunction(cast.function) === undefined) continue;
       for (const type of [cast.source, cast.target]) if (type >= FIRST_USER_OID) types.add(type);
     }
@@ -249,8 +256,8 @@ export function computeClosure(
     return unjudged(parse.mentions);
   };
   const functionUse = (use: NameUse): Unjudged | undefined => {
-    const own = (ownFunctions.get(use.name) ?? []).filter(
-      (oid) => use.schema === undefined || snapshot.functions.get(oid)!.schema === use.schema,
+    const own = (ownFunctions.get(nameKey(use.name)) ?? []).filter(
+      (oid) => use.schema === undefined || nameKey(snapshot.functions.get(oid)!.schema) === nameKey(use.schema),
     );
     for (const oid of own) {
       const found = badFunction(oid);
@@ -278,14 +285,14 @@ export function computeClosure(
       }
     }
     for (const use of mentions.types) {
-      for (const oid of ownTypes.get(use.name) ?? ownTypes.get(use.name.replace(/^_/, '')) ?? []) {
+      for (const oid of ownTypes.get(nameKey(use.name)) ?? ownTypes.get(nameKey(use.name.replace(/^_/, ''))) ?? []) {
         const found = badType(oid);
         if (found !== undefined) return found;
       }
     }
     // `c.f` and `(c).f` call f(c) where c has no column f.
     for (const name of attributeNames(mentions)) {
-      if (!ownFunctions.has(name) && !(reachesStorage(name) && snapshot.builtins.has(name))) continue;
+      if (!ownFunctions.has(nameKey(name)) && !(reachesStorage(name) && snapshot.builtins.has(name))) continue;
       const isColumn = mentions.relations.some((use) =>
         candidates(use.schema, use.name).some((r) => [...r.columns.values()].some((column) => column.name === name)),
       );
@@ -303,12 +310,16 @@ export function computeClosure(
     spreadGenerated();
     const tainted = new Set<string>();
     for (const masks of relations.values()) {
-      if (masks.touches || masks.hazard !== undefined) tainted.add(masks.relation.name);
+      if (masks.touches || masks.hazard !== undefined) tainted.add(nameKey(masks.relation.name));
     }
+    for (const oid of castTypes) tainted.add(nameKey(snapshot.types.get(oid)!.name));
     const next = judgeFunctions(snapshot, trusted, tainted);
     if (next.size !== bad.size) changed = true;
     bad = next;
-    castTypes = badCasts();
+    const casts = badCasts();
+    if (casts.size !== castTypes.size) changed = true;
+    castTypes = casts;
+    spreadTypes();
     spreadViews();
     spreadPolicies();
   }
@@ -421,6 +432,19 @@ export function computeClosure(
       }
     }
   }
+  /** A value of such a type may be cast by whatever is done with it, also without a word of it in the statement. */
+  function spreadTypes(): void {
+    if (castTypes.size === 0) return;
+    for (const relation of snapshot.relations.values()) {
+      for (const column of relation.columns.values()) {
+        if (column.type < FIRST_USER_OID || relations.get(relation.oid)?.hazard !== undefined) continue;
+        const found = badType(column.type);
+        if (found === undefined) continue;
+        of(relation).hazard = found.what;
+        changed = true;
+      }
+    }
+  }
   /** Row-level policies run on every read. */
   function spreadPolicies(): void {
     for (const expression of snapshot.expressions) {
@@ -449,6 +473,7 @@ export function computeClosure(
       for (const { child, parent } of snapshot.inherits) if (parent === at) all.add(child);
       for (const { child, parent } of snapshot.cascades) if (parent === at) all.add(child);
       // An updatable view writes the relations below it.
+      if (snapshot.relations.get(at)?.kind !== 'v') continue;
       for (const read of snapshot.viewReads) if (read.view === at) all.add(read.relation);
     }
     return all;
@@ -472,18 +497,18 @@ export function computeClosure(
     }
     for (const rule of snapshot.rules) {
       if (rule.relation !== oid) continue;
-      const why = badWords(bodyWords(rule, rule.definition), taintedNames(oid)) ?? ruleCalls(rule);
+      const why = badWords(bodyWords(rule, rule.definition), taintedNames()) ?? ruleCalls(rule);
       if (why !== undefined) return { what: `a rule on ${qualifiedName(relation)}`, why, trust: undefined };
     }
     return undefined;
   };
   const ruleCalls = (rule: Snapshot['rules'][number]): string | undefined => {
-    const badNames = new Set([...bad.keys()].map((id) => snapshot.functions.get(id)!.name));
+    const badNames = new Set([...bad.keys()].map((id) => nameKey(snapshot.functions.get(id)!.name)));
     const called = firstIn(bodyWords(rule, rule.definition).names, badNames);
     return called === undefined ? undefined : `it uses ${called}, which is not cleared`;
   };
-  const taintedNames = (_oid: number): Set<string> =>
-    new Set([...relations.values()].filter((masks) => masks.touches).map((masks) => masks.relation.name));
+  const taintedNames = (): Set<string> =>
+    new Set([...relations.values()].filter((masks) => masks.touches).map((masks) => nameKey(masks.relation.name)));
   /** A trigger that reads the masked columns of its own row may carry them into others. */
   const copiesMasked = (oid: number, masks: RelationMasks | undefined): Unjudged | undefined => {
     const fn = snapshot.functions.get(oid);
@@ -494,7 +519,9 @@ export function computeClosure(
     const words = bodyWords(fn, functionText(fn));
     const name = `${fn.schema}.${fn.name}`;
     if (words.wholeRow) return { what: `trigger function ${name}`, why: 'it passes whole rows on', trust: name };
-    const column = columns.map((n) => masks.relation.columns.get(n)!.name).find((column) => words.names.has(column));
+    const column = columns
+      .map((n) => masks.relation.columns.get(n)!.name)
+      .find((column) => words.names.has(nameKey(column)));
     return column === undefined
       ? undefined
       : { what: `trigger function ${name}`, why: `it reads the masked column ${column}`, trust: name };

@@ -4,7 +4,7 @@
 // in whatever way it uses them.
 import { scanSync } from 'libpg-query';
 import { PURE_EXTENSIONS, reachesStorage, SYSTEM_COLUMNS } from './builtin-reach.ts';
-import { matchesPattern } from './patterns.ts';
+import { matchesPattern, nameKey } from './patterns.ts';
 import type { CatalogFunction, Snapshot } from './snapshot.ts';
 
 export interface BodyWords {
@@ -59,7 +59,7 @@ function readWords(text: string): BodyWords {
     if (isString) continue;
     if (/^u&/i.test(raw)) unreadable = 'it writes identifiers with Unicode escapes';
     if (first === 0x22) {
-      names.add(raw.slice(1, -1).replaceAll('""', '"'));
+      names.add(nameKey(raw.slice(1, -1).replaceAll('""', '"')));
       continue;
     }
     const word = raw.toLowerCase();
@@ -68,7 +68,7 @@ function readWords(text: string): BodyWords {
       operators.add(raw);
       continue;
     }
-    names.add(word);
+    names.add(nameKey(word));
     if (word === 'execute' || word === 'do') unreadable = 'it runs SQL that it builds as text';
     if (word === 'alter' || word === 'load') unreadable = 'it changes the schema';
     if (word === 'create') created = true;
@@ -109,7 +109,7 @@ export function judgeFunctions(
   const parts = new Map(snapshot.aggregates.map((aggregate) => [aggregate.oid, aggregate.parts]));
   for (;;) {
     const names = new Set<string>();
-    for (const oid of bad.keys()) names.add(snapshot.functions.get(oid)!.name);
+    for (const oid of bad.keys()) names.add(nameKey(snapshot.functions.get(oid)!.name));
     const operators = new Set(
       snapshot.operators.filter((o) => bad.has(o.function) || snapshot.reaching.has(o.function)).map((o) => o.name),
     );

@@ -34,3 +34,16 @@ export function completePattern(pattern: string, parts: number): string {
   const given = pattern.split('.').length;
   return given >= parts ? pattern : `${'*.'.repeat(parts - given)}${pattern}`;
 }
+
+/**
+ * The form in which names are compared: two spellings that some server, in whatever encoding, takes for one identifier
+ * have the same key. Servers cut names to 63 bytes, at places that depend on their encoding, and in single-byte
+ * encodings fold more letters than ASCII. Different names may share a key; then both are meant.
+ */
+export function nameKey(name: string): string {
+  if (name.length < 15 && PLAIN.test(name)) return name;
+  const folded = PLAIN.test(name) ? name : name.toLowerCase();
+  const bytes = Buffer.byteLength(folded);
+  return bytes < 60 ? folded : Buffer.from(folded).toString('latin1', 0, 56);
+}
+const PLAIN = /^[\x20-\x7e]*$/;

@@ -3,6 +3,7 @@
 // list or RETURNING (the server then reports its origin, and its values are masked), in IS NULL and in count(column);
 // anywhere else it is a guess at its value or a way out, and is refused. Pure; guarantees nothing about functions.
 import type { CompiledMask } from '../../../policy/bundle.ts';
+import { nameKey } from './patterns.ts';
 import { simplePredicates } from './predicates.ts';
 import type { CatalogRelation } from './snapshot.ts';
 import {
@@ -126,10 +127,11 @@ export function judgeQuery(
 }
 
 function labelOf(scope: Scope, name: string): Label {
-  let label = scope.labels.get(name);
+  const key = nameKey(name);
+  let label = scope.labels.get(key);
   if (label === undefined) {
     label = { sensitive: [], unseen: false };
-    scope.labels.set(name, label);
+    scope.labels.set(key, label);
   }
   return label;
 }
@@ -139,7 +141,7 @@ function addSensitive(scope: Scope, label: Label, masks: RelationMasks): void {
   label.sensitive.push(masks);
   for (const number of [...masks.masked.keys(), ...masks.opaque.keys()]) {
     const name = masks.relation.columns.get(number)?.name;
-    if (name !== undefined) scope.columns.set(name, { masks, number });
+    if (name !== undefined) scope.columns.set(nameKey(name), { masks, number });
   }
 }
 
@@ -182,7 +184,7 @@ function joinUnder(join: TreeNode, label: Label, scope: Scope): void {
   visit([join.larg, join.rarg], (node) => {
     const relation = rangeVar(node);
     if (relation === undefined) return;
-    const under = scope.labels.get(relation.label);
+    const under = scope.labels.get(nameKey(relation.label));
     label.sensitive.push(...(under?.sensitive ?? []));
     label.unseen ||= under?.unseen ?? false;
   });
@@ -197,7 +199,7 @@ function structuralProblem(statement: unknown, scope: Scope): ColumnProblem | un
   visit(statement, (node, kind) => {
     const relation = rangeVar(node);
     if (relation?.hasColumnAliases) {
-      const label = scope.labels.get(relation.label);
+      const label = scope.labels.get(nameKey(relation.label));
       if (label !== undefined && (label.sensitive.length > 0 || label.unseen)) {
         refuse(undefined, 'its table must not be given other column names in FROM');
       }
@@ -205,7 +207,7 @@ function structuralProblem(statement: unknown, scope: Scope): ColumnProblem | un
     if (kind === 'JoinExpr') {
       if (node.isNatural === true) refuse(undefined, 'NATURAL JOIN may compare it; name the columns with USING or ON');
       for (const name of namesOf(node.usingClause)) {
-        if (scope.columns.has(name) || scope.unseen.length > 0) refuse(name, 'it cannot be joined by');
+        if (scope.columns.has(nameKey(name)) || scope.unseen.length > 0) refuse(name, 'it cannot be joined by');
       }
       if (isNode(node.alias) && listOf(node.alias.colnames).length > 0) {
         refuse(undefined, 'its table must not be given other column names in FROM');
@@ -214,8 +216,8 @@ function structuralProblem(statement: unknown, scope: Scope): ColumnProblem | un
     if (isNode(node.infer) && typeof node.infer.conname === 'string') {
       refuse(undefined, 'ON CONFLICT ON CONSTRAINT may compare it; name the columns of the constraint');
     }
-    if (kind === 'IndexElem' && typeof node.name === 'string' && scope.columns.has(node.name)) {
-      const { masks, number } = scope.columns.get(node.name)!;
+    if (kind === 'IndexElem' && typeof node.name === 'string' && scope.columns.has(nameKey(node.name))) {
+      const { masks, number } = scope.columns.get(nameKey(node.name))!;
       if (masks.masked.get(number)?.predicates !== 'Any' && masks.masked.get(number)?.predicates !== 'Equality') {
         refuse(node.name, 'ON CONFLICT compares it');
       }
@@ -262,7 +264,7 @@ function allowBareOutputs(
     const alias = stringOf(target.name);
     if (alias !== undefined) {
       outputs.add(alias);
-      aliases.add(alias);
+      aliases.add(nameKey(alias));
     }
   }
   if (allowed.size === 0 || !select) return undefined;
@@ -270,7 +272,7 @@ function allowBareOutputs(
   let problem: ColumnProblem | undefined;
   visit([top.body.sortClause, top.body.groupClause], (node, kind) => {
     const use = columnRef(node);
-    if (use !== undefined && use.fields.length === 1 && aliases.has(use.fields[0]!)) {
+    if (use !== undefined && use.fields.length === 1 && aliases.has(nameKey(use.fields[0]!))) {
       problem ??= describe(scope, use.fields[0], 'it cannot be sorted or grouped by');
     }
     if (kind === 'A_Const' && isNode(node.ival)) {
@@ -329,7 +331,7 @@ function classOf(use: ColumnRefUse, scope: Scope): RefClass {
   const unseen = scope.unseen.length > 0;
   const last = use.fields[use.fields.length - 1];
   if (use.star) {
-    const label = last === undefined ? undefined : scope.labels.get(last);
+    const label = last === undefined ? undefined : scope.labels.get(nameKey(last));
     if (label !== undefined) {
       if (label.sensitive.length === 0 && !label.unseen) return { kind: 'Clear' };
       return { kind: 'Masked', columns: label.sensitive.flatMap(columnsOf) };
@@ -341,17 +343,19 @@ function classOf(use: ColumnRefUse, scope: Scope): RefClass {
   }
   if (last === undefined) return { kind: 'Clear' };
   if (use.fields.length === 1) {
-    const whole = scope.labels.get(last);
+    const whole = scope.labels.get(nameKey(last));
     if (whole !== undefined && (whole.sensitive.length > 0 || whole.unseen)) {
       return { kind: 'WholeRow', masks: whole.sensitive[0] };
     }
-    const column = scope.columns.get(last);
+    const column = scope.columns.get(nameKey(last));
     if (column !== undefined) return { kind: 'Masked', columns: named(scope, last) };
     return unseen && !SYSTEM_COLUMN_NAMES.has(last) ? { kind: 'Masked', columns: [] } : { kind: 'Clear' };
   }
-  const label = scope.labels.get(use.fields[use.fields.length - 2]!);
+  const label = scope.labels.get(nameKey(use.fields[use.fields.length - 2]!));
   if (label === undefined) {
-    return scope.columns.has(last) || unseen ? { kind: 'Masked', columns: named(scope, last) } : { kind: 'Clear' };
+    return scope.columns.has(nameKey(last)) || unseen
+      ? { kind: 'Masked', columns: named(scope, last) }
+      : { kind: 'Clear' };
   }
   if (label.unseen) return { kind: 'Masked', columns: named(scope, last) };
   for (const masks of label.sensitive) {
@@ -376,7 +380,10 @@ function named(scope: Scope, name: string): { masks: RelationMasks; number: numb
 }
 
 function columnNumber(relation: CatalogRelation, name: string): number | undefined {
-  for (const column of relation.columns.values()) if (column.name === name && !column.dropped) return column.number;
+  const key = nameKey(name);
+  for (const column of relation.columns.values()) {
+    if (!column.dropped && nameKey(column.name) === key) return column.number;
+  }
   return undefined;
 }
 
@@ -431,7 +438,7 @@ function problemFor(masks: RelationMasks, number: number, why: string): ColumnPr
 }
 
 function describe(scope: Scope, name: string | undefined, why: string): ColumnProblem {
-  const found = name === undefined ? undefined : scope.columns.get(name);
+  const found = name === undefined ? undefined : scope.columns.get(nameKey(name));
   const any = found ?? scope.columns.values().next().value;
   if (any === undefined) return { column: name ?? scope.unseen[0] ?? '*', mask: undefined, why };
   return problemFor(any.masks, any.number, why);

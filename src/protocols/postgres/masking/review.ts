@@ -52,6 +52,8 @@ export interface DetailedReview {
 
 const NOTHING: ReadonlySet<string> = new Set();
 const clear: DetailedReview = { review: { kind: 'Clear' }, outputs: NOTHING };
+/** For `events`: no code of the relation runs. */
+const READS_NOTHING = -1;
 const NOT_SENT = 'Nothing reached the database.';
 
 function refuse(by: RuleRef, message: string, hint: string, column?: string): DetailedReview {
@@ -119,6 +121,9 @@ function refuseSettings(tree: unknown, { by }: ReviewContext): DetailedReview | 
       const reset = typeof node.kind === 'string' && node.kind !== 'VAR_SET_VALUE';
       if (READING_SETTINGS.has(name) && !asBefore && !encoding && !reset) no(name);
     }
+    // The view has a rule that makes an UPDATE of it a set_config.
+    const target = kind === 'UpdateStmt' && isNode(node.relation) ? rangeVar(node.relation)?.name : undefined;
+    if (target === 'pg_settings') no('by UPDATE');
     if (Array.isArray(node.funcname) && namesOf(node.funcname).at(-1) === 'set_config') {
       const first = bodyOf(listOf(node.args)[0], 'A_Const');
       const name = isNode(first?.sval) ? String(first.sval.sval ?? '').toLowerCase() : undefined;
@@ -171,8 +176,15 @@ function judge(
       return masked([]);
     case 'VariableSetStmt':
       return clear;
+    case 'TruncateStmt':
+      return judgeRelationsOnly(mentions, context, TRIGGER_TRUNCATE);
+    // They run the code of indexes and views. Without a name they go over every table.
     case 'RefreshMatViewStmt':
-      return judgeRelationsOnly(mentions, context);
+    case 'ReindexStmt':
+    case 'VacuumStmt': {
+      const judged = judgeRelationsOnly(mentions, context);
+      return judged.review.kind === 'Clear' && mentions.relations.length === 0 ? masked([]) : judged;
+    }
     case 'AlterTableStmt':
       return judgeAlteration(body, mentions, context);
     case 'IndexStmt':
@@ -197,7 +209,7 @@ function judge(
       return inner.review.kind === 'Clear' ? masked([]) : inner;
     }
   }
-  if (HARMLESS.has(kind)) return judgeRelationsOnly(mentions, context);
+  if (HARMLESS.has(kind)) return judgeRelationsOnly(mentions, context, READS_NOTHING);
   if (!HARMLESS_ELSEWHERE.has(kind)) {
     return refuse(context.by, `statements of this kind (${kind}) are refused while columns are masked`, NOT_SENT);
   }
@@ -224,11 +236,20 @@ function sensitiveRelation(mentions: Mentions, { closure }: ReviewContext): Rela
 }
 
 /** For statements that name relations but read no values: errors may still quote rows. */
-function judgeRelationsOnly(mentions: Mentions, { closure }: ReviewContext): DetailedReview {
-  const touched = mentions.relations
-    .flatMap((use) => closure.candidates(use.schema, use.name))
-    .filter((relation) => closure.cascades(relation.oid));
-  return touched.length === 0 ? clear : masked(touched.map(qualifiedName));
+function judgeRelationsOnly(mentions: Mentions, context: ReviewContext, events = 0): DetailedReview {
+  const { closure, by } = context;
+  const touched: string[] = [];
+  for (const use of mentions.relations) {
+    for (const relation of closure.candidates(use.schema, use.name)) {
+      if (closure.cascades(relation.oid)) touched.push(qualifiedName(relation));
+      const hazard = closure.masksOf(relation.oid)?.hazard;
+      const runs = hazard === undefined ? undefined : { what: hazard, why: 'it runs with the table', trust: undefined };
+      const refused =
+        events < 0 ? undefined : refuseCode(runs ?? closure.writeHazard(relation.oid, events), { ...context, by });
+      if (refused !== undefined) return refused;
+    }
+  }
+  return touched.length === 0 ? clear : masked(touched);
 }
 
 function judgeInner(query: unknown, context: ReviewContext, outputs: boolean): DetailedReview {
@@ -256,7 +277,6 @@ const WRITE_EVENTS: Readonly<Record<string, number>> = {
   DeleteStmt: TRIGGER_DELETE,
   MergeStmt: TRIGGER_INSERT | TRIGGER_UPDATE | TRIGGER_DELETE,
   CopyStmt: TRIGGER_INSERT,
-  TruncateStmt: TRIGGER_TRUNCATE,
 };
 
 function judgeOne(tree: TreeNode, mentions: Mentions, context: ReviewContext, outputs: boolean): DetailedReview {
@@ -309,6 +329,13 @@ function refuseWrites(tree: unknown, context: ReviewContext, touched: Set<string
 }
 
 function judgeCopy(body: TreeNode, mentions: Mentions, context: ReviewContext): DetailedReview {
+  if (body.filename !== undefined || body.is_program === true) {
+    return refuse(
+      context.by,
+      'COPY with files and programs of the server is refused while columns are masked',
+      NOT_SENT,
+    );
+  }
   if (body.query !== undefined) return judgeInner(body.query, context, false);
   const target = isNode(body.relation) ? rangeVar(body.relation) : undefined;
   if (target === undefined) {

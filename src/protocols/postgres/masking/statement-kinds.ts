@@ -54,7 +54,6 @@ export const HARMLESS: ReadonlySet<string> = new Set([
   'AlterSeqStmt',
   'CheckPointStmt',
   'ClosePortalStmt',
-  'ClusterStmt',
   'CommentStmt',
   'CompositeTypeStmt',
   'CreateDomainStmt',
@@ -76,16 +75,14 @@ export const HARMLESS: ReadonlySet<string> = new Set([
   'LockStmt',
   'NotifyStmt',
   'ReassignOwnedStmt',
-  'ReindexStmt',
   'SecLabelStmt',
-  'TruncateStmt',
   'UnlistenStmt',
-  'VacuumStmt',
   'VariableShowStmt',
 ]);
 
 /** Harmless where they name no relation that leads to masked data. */
 export const HARMLESS_ELSEWHERE: ReadonlySet<string> = new Set([
+  'ClusterStmt', // puts rows in the order of a masked column
   'AlterCollationStmt',
   'AlterDatabaseSetStmt',
   'AlterDomainStmt',
@@ -135,7 +132,6 @@ export const NAMED_CODE: ReadonlySet<string> = new Set([
 /** Changes of a masked table that neither read nor move its values. */
 export const SAFE_ALTERATIONS: ReadonlySet<string> = new Set([
   'AT_AddColumn',
-  'AT_ClusterOn',
   'AT_DropColumn',
   'AT_DropConstraint',
   'AT_DropNotNull',
