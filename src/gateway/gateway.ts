@@ -93,7 +93,7 @@ export interface Readiness {
 export interface Gateway {
   /** Subscribes to the feed and opens listeners as Connections come. Resolves once every Connection that the feed told at once is listening or has failed to. */
   start(): Promise<void>;
-  /** Stops accepting, lets sessions finish for `drainMs`, cuts the rest (`Shutdown`). Resolves when none is left. */
+  /** Stops accepting, lets sessions finish for `drainMs`, cuts the rest (`Shutdown`). Resolves when none is left. A second call may be less patient. */
   stop(drainMs: number): Promise<void>;
   sessions(): SessionInfo[];
   /** Ends one session; false if there is none of that id. */
@@ -120,7 +120,7 @@ export function createGateway(options: GatewayOptions): Gateway {
   let store: BundleStore | undefined;
   let draining = false;
   let cancelSweep = (): void => {};
-  let onEmpty = (): void => {};
+  const onEmpty = new Set<() => void>();
 
   const world: SessionWorld = {
     options,
@@ -182,7 +182,7 @@ export function createGateway(options: GatewayOptions): Gateway {
       },
       onGone() {
         sessions.delete(id);
-        if (sessions.size === 0) onEmpty();
+        if (sessions.size === 0) for (const resolve of onEmpty) resolve();
       },
     });
     sessions.set(id, session);
@@ -279,7 +279,7 @@ export function createGateway(options: GatewayOptions): Gateway {
           session.cut({ code: 'Shutdown', message: 'the gateway is shutting down' });
       }
       const empty = new Promise<void>((resolve) => {
-        onEmpty = resolve;
+        onEmpty.add(resolve);
         if (sessions.size === 0) resolve();
       });
       const cancelDrain = clock.after(drainMs, () => {

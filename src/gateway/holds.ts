@@ -23,6 +23,8 @@ export interface HoldingSession {
   grant: BundleGrant;
   view: BundleView | undefined;
   record: SessionRecorder;
+  /** Its `end` is recorded. */
+  over: boolean;
 }
 
 export interface HoldDesk {
@@ -106,6 +108,7 @@ export function createHoldDesk(options: HoldDeskOptions): HoldDesk {
   }
 
   function append(session: HoldingSession, request: HoldRequest, body: Omit<HoldBody, 'commandHash'>): void {
+    if (session.over) return;
     session.record.append('hold', { ...body, commandHash: request.commandHash } satisfies HoldBody, request.channel);
   }
 
@@ -130,6 +133,7 @@ export function createHoldDesk(options: HoldDeskOptions): HoldDesk {
     const { by } = release;
     const outcome = use(release, session.connection.namespace).then(
       (): HoldOutcome => {
+        if (session.over) return { kind: 'Failed', message: 'the session is over' };
         append(session, request, { hold: release.hold, event: 'Approved', by, reason: 'approved earlier' });
         return { kind: 'Approved', by };
       },

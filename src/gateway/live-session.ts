@@ -211,6 +211,9 @@ export function openLiveSession(world: SessionWorld, seed: LiveSeed): LiveSessio
     get view() {
       return bundle.view;
     },
+    get over() {
+      return isOver;
+    },
     record,
   };
 
