@@ -92,7 +92,7 @@ test('every kind of broken YAML is told with file, line, column, field and what 
     [
       'no kind',
       replaced('kind: AccessPolicy\n', ''),
-      'a.yaml:1:13: kind: missing field "kind"; write one of Connection, AccessPolicy, ClusterAccessPolicy, AccessLock',
+      'a.yaml:1:1: kind: missing field "kind"; write one of Connection, AccessPolicy, ClusterAccessPolicy, AccessLock',
     ],
     [
       'stamp by hand',
