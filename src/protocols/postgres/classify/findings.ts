@@ -10,6 +10,11 @@ export class NotUnderstood extends Error {
   }
 }
 
+/** Identifiers hold no NUL and are never empty. */
+function keyOf(a: string | undefined, b: string | undefined, c: string | undefined): string {
+  return `${a ?? ''}\0${b ?? ''}\0${c ?? ''}`;
+}
+
 export class Findings {
   readonly relations = new Map<string, RelationUse>();
   readonly columns = new Map<string, ColumnUse>();
@@ -22,12 +27,12 @@ export class Findings {
   session: SessionEffect | undefined;
 
   effect(action: Action, ...object: string[]): void {
-    const key = JSON.stringify([action, ...object]);
+    const key = `${action}\0${object.join('\0')}`;
     if (!this.effects.has(key)) this.effects.set(key, { action, object });
   }
 
   relation(access: RelationUse['access'], schema: string | undefined, name: string): void {
-    const key = JSON.stringify([access, schema ?? null, name]);
+    const key = keyOf(access, schema, name);
     if (!this.relations.has(key)) {
       this.relations.set(key, schema === undefined ? { name, access } : { schema, name, access });
     }
@@ -35,7 +40,7 @@ export class Findings {
   }
 
   column(relation: { schema?: string; name: string } | undefined, column: string): void {
-    const key = JSON.stringify([relation?.schema ?? null, relation?.name ?? null, column]);
+    const key = keyOf(relation?.schema, relation?.name, column);
     if (this.columns.has(key)) return;
     if (relation === undefined) this.columns.set(key, { column });
     else if (relation.schema === undefined) this.columns.set(key, { relation: relation.name, column });
@@ -44,7 +49,7 @@ export class Findings {
 
   /** A mention alone: nothing is said of what the function does. */
   mention(schema: string | undefined, name: string): void {
-    const key = JSON.stringify([schema ?? null, name]);
+    const key = keyOf(schema, name, undefined);
     if (!this.functions.has(key)) this.functions.set(key, schema === undefined ? { name } : { schema, name });
   }
 
