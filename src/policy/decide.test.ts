@@ -186,3 +186,12 @@ test('names from clients are harmless in messages', () => {
   assert.equal(decision.kind, 'Deny');
   assert.match(decision.message, /a\\u\{1b\}\[31m\\u\{202e\}/);
 });
+
+test('a command seen before is decided as at first, and anew under another policy', () => {
+  const commands = Array.from({ length: 300 }, (_, index) => command(`GET k${index}`));
+  const open1 = sessionOf({ policies: [policy('team', { rules: [reads] })] });
+  for (const cmd of [...commands, ...commands]) assert.equal(decide(open1, cmd).kind, 'Allow');
+  assert.equal(decide(open1, commands[299]!), decide(open1, commands[299]!));
+  const shut = sessionOf({ policies: [policy('team', { rules: [noDrop] })] });
+  for (const cmd of commands) assert.equal(decide(shut, cmd).kind, 'Deny');
+});

@@ -1,4 +1,4 @@
-// The decision. Pure and total: every command gets Allow, Deny or Hold, and which policy and rule said so.
+// The decision. Pure (but for a memo) and total: every command gets Allow, Deny or Hold, and which policy and rule said so.
 // Deny beats Hold beats Allow. A command is allowed only when each of its effects is permitted by some Allow; a Hold
 // never permits, it only delays what is allowed. Rules under `enforcement: Warn` are collected and stop nothing; they
 // also permit nothing that no Allow permits.
@@ -9,8 +9,29 @@ import { commandTitle, distinct, effectText, listText } from './wording.ts';
 
 const NONE: readonly never[] = [];
 
-/** Judges one command. Never throws: a matcher that does is taken to restrict and not to permit. */
+/** Decisions remembered for one session's policy; more would only keep memory. */
+const MOST_REMEMBERED = 128;
+const remembered = new WeakMap<SessionPolicy, { decisions: WeakMap<Command, Decision>; count: number }>();
+
+/**
+ * Judges one command. Never throws: a matcher that does is taken to restrict and not to permit. The same command object
+ * under the same policy object is judged once; neither may be changed after it was made.
+ */
 export function decide(policy: SessionPolicy, command: Command): Decision {
+  let memo = remembered.get(policy);
+  const known = memo?.decisions.get(command);
+  if (known !== undefined) return known;
+  const decision = judge(policy, command);
+  if (memo === undefined || memo.count >= MOST_REMEMBERED) {
+    memo = { decisions: new WeakMap(), count: 0 };
+    remembered.set(policy, memo);
+  }
+  memo.decisions.set(command, decision);
+  memo.count++;
+  return decision;
+}
+
+function judge(policy: SessionPolicy, command: Command): Decision {
   if (policy.broken.length > 0) return denyBroken(policy, command);
   if (command.effects.length === 0) return denyNotUnderstood(policy, command, 'it has no known effect');
 
@@ -65,6 +86,8 @@ export function decideAll(policy: SessionPolicy, commands: readonly Command[]): 
 
 /** One decision for several: the first Deny, else all holds (once a rule), else Allow. Warnings of all are kept. */
 export function combine(decisions: readonly Decision[]): Decision {
+  const [only] = decisions;
+  if (decisions.length === 1 && only !== undefined) return only;
   const warnings = uniqueRefs(decisions.flatMap((decision) => decision.warnings));
   const denial = decisions.find((decision) => decision.kind === 'Deny');
   if (denial !== undefined) return { ...denial, warnings };
