@@ -13,6 +13,7 @@ import {
   type EligibilityQuery,
   type FileProblemView,
   type LocalInfo,
+  type ReadNote,
   SOCKET_NAME,
 } from './local/api-types.ts';
 
@@ -28,6 +29,8 @@ export interface Client {
   remove(actor: Principal, kind: KindName, namespace: string, name: string): Promise<boolean>;
   sessions(): Promise<SessionInfo[]>;
   kill(actor: Principal, id: string): Promise<boolean>;
+  /** Records that records were read. */
+  note(actor: Principal, note: ReadNote): Promise<void>;
   problems(): Promise<FileProblemView[]>;
   catalog(namespace: string, name: string, account: string | undefined): Promise<unknown>;
 }
@@ -97,6 +100,7 @@ export function createClient(state: string, prefix: string): Client {
       ((await call('POST', '/v1/delete', { actor, kind, namespace, name })) as { deleted: boolean }).deleted,
     sessions: async () => ((await call('GET', '/v1/sessions')) as { sessions: SessionInfo[] }).sessions,
     kill: async (actor, id) => ((await call('POST', '/v1/kill', { actor, id })) as { killed: boolean }).killed,
+    note: async (actor, note) => void (await call('POST', '/v1/note', { actor, ...note })),
     problems: async () => ((await call('GET', '/v1/problems')) as { problems: FileProblemView[] }).problems,
     catalog: (namespace, name, account) =>
       call('GET', `/v1/catalog?${query({ namespace, name, account })}`, undefined, 60_000),

@@ -51,11 +51,12 @@ export function homeFolder(env: Io['env']): string {
   return path.join(env['XDG_DATA_HOME'] || path.join(os.homedir(), '.local/share'), 'sallyport');
 }
 
-export function openContext(io: Io, options: CommonOptions): Context {
+/** `anyForm`: the verb has forms of output of its own and checks them itself. */
+export function openContext(io: Io, options: CommonOptions, anyForm = false): Context {
   const { env } = io;
   const prefix = commandPrefix(env);
   const output = options.output ?? 'table';
-  if (!FORMS.includes(output)) {
+  if (!anyForm && !FORMS.includes(output)) {
     throw new CliError(EXIT.misconfigured, `-o ${output} is no form of output`, `Write one of ${FORMS.join(', ')}.`);
   }
   const username = options.as ?? env['SALLYPORT_AS'] ?? os.userInfo().username;

@@ -2,7 +2,7 @@
 // parser or a server in them are loaded by the verbs that need them, so that the others start at once.
 import { Command, CommanderError, Option } from 'commander';
 import { completionScript } from './completion.ts';
-import { type CommonOptions, type Context, commandPrefix, openContext } from './context.ts';
+import { type CommonOptions, type Context, commandPrefix, findConnection, openContext } from './context.ts';
 import { CliError, EXIT, type ExitCode, type Io } from './io.ts';
 import { version } from './version.ts';
 
@@ -10,7 +10,9 @@ export interface Outcome {
   code: ExitCode;
 }
 
-type Action = (context: Context, args: string[], options: Record<string, never>) => Promise<ExitCode>;
+type Action = (context: Context, args: string[], options: GivenOptions) => Promise<ExitCode>;
+// Commander knows options by name only; each verb's own type says which it has declared.
+type GivenOptions = Record<string, never>;
 
 export function buildProgram(io: Io, outcome: Outcome): Command {
   const prefix = commandPrefix(io.env);
@@ -35,14 +37,14 @@ export function buildProgram(io: Io, outcome: Outcome): Command {
     )
     .option('-n, --namespace <namespace>', 'namespace; default: SALLYPORT_NAMESPACE, else any')
     .option('-A, --all-namespaces', 'every namespace, even if SALLYPORT_NAMESPACE is set')
-    .addOption(new Option('-o, --output <form>', 'table, wide, json, yaml or name').default('table'));
+    .option('-o, --output <form>', 'table (default), wide, json, yaml or name');
 
   const run =
     (action: Action) =>
     async (...given: unknown[]): Promise<void> => {
       const command = given.at(-1) as Command;
       const options = command.optsWithGlobals<Record<string, never> & CommonOptions & { allNamespaces?: boolean }>();
-      const context = openContext(io, options);
+      const context = openContext(io, options, command.parent?.name() === 'policy');
       outcome.code = await action(
         options.allNamespaces ? { ...context, namespace: undefined } : context,
         command.args,
@@ -62,8 +64,8 @@ export function buildProgram(io: Io, outcome: Outcome): Command {
   engineerVerbs(verb, run);
   approverVerbs(verb, run);
   securityVerbs(verb, run);
-  auditVerbs(verb, run, program);
-  authorVerbs(verb, run, program, io);
+  auditVerbs(verb, run);
+  authorVerbs(verb, run);
   verb('local <directory>', 'run Sallyport over a directory of YAML', 'Running', [
     'local ./access',
     'local ./access --state ./state --metrics-port 9464',
@@ -77,11 +79,13 @@ export function buildProgram(io: Io, outcome: Outcome): Command {
     )
     .action(
       run(async (context, [directory], options) => {
-        const [{ local }, { createPostgresProtocol }, { exportCatalog }] = await Promise.all([
+        const [{ local }, { loadClassifier }, { createPostgresProtocol }, { exportCatalog }] = await Promise.all([
           import('./verbs/local.ts'),
+          import('../protocols/postgres/classify/classify.ts'),
           import('../protocols/postgres/protocol.ts'),
           import('./local/catalog.ts'),
         ]);
+        await loadClassifier(); // before any client comes: until then nothing would be understood
         const protocols = [createPostgresProtocol({ commandPrefix: context.prefix })];
         return local(context.io, directory!, options, protocols, exportCatalog);
       }),
@@ -227,8 +231,163 @@ function securityVerbs(verb: Verb, run: Run): void {
   );
 }
 
-function auditVerbs(_verb: Verb, _run: Run, _program: Command): void {}
-function authorVerbs(_verb: Verb, _run: Run, _program: Command, _io: Io): void {}
+function auditVerbs(verb: Verb, run: Run): void {
+  const group = 'Audit';
+  const records = verb('records', 'sessions on record', group);
+  records
+    .command('ls')
+    .description('sessions, who and when')
+    .option('--since <time>', 'from then on: 24h, 30d, 2026-01-31')
+    .option('--user <name>', 'of this person')
+    .option('--connection <name>', 'on this Connection')
+    .action(
+      run(async (context, _args, options: { since?: string; user?: string; connection?: string }) => {
+        const [{ recordsLs }, { recordsDeps }] = await Promise.all([
+          import('./records/ls.ts'),
+          import('./verbs/records.ts'),
+        ]);
+        return recordsLs(
+          { ...picked(options, ['since', 'user', 'connection']), output: context.output },
+          context.io,
+          recordsDeps(context),
+        );
+      }),
+    );
+  records
+    .command('show <session>')
+    .description('every record of a session, raw')
+    .action(
+      run(async (context, [session]) => {
+        const [{ recordsShow }, { recordsDeps }] = await Promise.all([
+          import('./records/show.ts'),
+          import('./verbs/records.ts'),
+        ]);
+        return recordsShow({ session: session!, output: context.output }, context.io, recordsDeps(context));
+      }),
+    );
+  verb('replay <session>', 'what happened in a session, statement by statement', group, ['replay s-5w2mc']).action(
+    run(async (context, [session]) => {
+      const [{ replaySession }, { recordsDeps }] = await Promise.all([
+        import('./records/replay.ts'),
+        import('./verbs/records.ts'),
+      ]);
+      return replaySession({ session: session!, output: context.output }, context.io, recordsDeps(context));
+    }),
+  );
+  verb('verify [folder...]', 'prove that no record was changed, dropped or cut off', group, [
+    'verify',
+    'verify /mnt/archive/records --root KEY',
+  ])
+    .option('--root <key...>', 'root key, raw or a PEM file; default: the one of the state folder')
+    .option('--expect-head <entry:hash>', 'a head that an earlier run printed: nothing after it may be missing')
+    .action(
+      run(async (context, folders, options: { root?: string[]; expectHead?: string }) => {
+        const [{ verify }, { recordsDeps }] = await Promise.all([
+          import('./records/verify.ts'),
+          import('./verbs/records.ts'),
+        ]);
+        return verify(
+          { folders, ...picked(options, ['root', 'expectHead']), output: context.output },
+          context.io,
+          recordsDeps(context),
+        );
+      }),
+    );
+  const audit = verb('audit', 'questions to the records', group);
+  audit
+    .command('columns <pattern>')
+    .description('who saw a column, when, masked or clear: orders-db/public.cards.number')
+    .option('--since <time>', 'from then on: 24h, 30d, 2026-01-31')
+    .option('--user <name>', 'by this person')
+    .action(
+      run(async (context, [pattern], options: { since?: string; user?: string }) => {
+        const [{ auditColumns }, { recordsDeps }] = await Promise.all([
+          import('./records/columns.ts'),
+          import('./verbs/records.ts'),
+        ]);
+        return auditColumns(
+          { pattern: pattern!, ...picked(options, ['since', 'user']), output: context.output },
+          context.io,
+          recordsDeps(context),
+        );
+      }),
+    );
+}
+
+/** Only what was given, and nothing else of the options. */
+function picked<T extends object, K extends keyof T>(options: T, names: readonly K[]): Partial<Pick<T, K>> {
+  const found: Partial<Pick<T, K>> = {};
+  for (const name of names) if (options[name] !== undefined) found[name] = options[name];
+  return found;
+}
+
+function authorVerbs(verb: Verb, run: Run): void {
+  const group = 'Writing policies';
+  verb('why <subject>', 'explain a denial by its id, or a statement for you now', group, [
+    'why d-51c0',
+    'why --connection orders-db "drop table orders" --as alice@corp.example --groups orders-team',
+  ])
+    .option('--connection <name>', 'where, for a statement')
+    .option('--account <name>', 'account of the Connection')
+    .option('--policy <name>', 'policy to run under, where several fit')
+    .action(
+      run(async (context, [subject], options) =>
+        (await import('./verbs/records.ts')).explainWhy(context, subject!, options),
+      ),
+    );
+  const policy = verb('policy', 'test and check policies without a server', group);
+  policy
+    .command('test <directory>')
+    .description('run the policy tests (kind PolicyTest) of a directory; exit code 1 when one fails')
+    .option('--policies <directory>', 'where the policies are, if not beside the tests')
+    .option('--junit <file>', 'write JUnit XML there as well')
+    .addHelpText(
+      'after',
+      '\nExamples:\n  sallyport policy test ./access\n  sallyport policy test ./access -o junit > report.xml\n',
+    )
+    .action(
+      run(async ({ io }, [dir], options: { policies?: string; junit?: string; output?: string }) =>
+        (await import('./policy/test.ts')).policyTest(
+          { dir: dir!, policies: options.policies, output: options.output, junitFile: options.junit },
+          io,
+        ),
+      ),
+    );
+  policy
+    .command('lint <directory>')
+    .description('every problem and doubt of a directory, with file and line')
+    .option('--strict', 'warnings fail too')
+    .action(
+      run(async ({ io }, [dir], options: { strict?: boolean; output?: string }) =>
+        (await import('./policy/lint.ts')).policyLint(
+          { dir: dir!, output: options.output, strict: options.strict },
+          io,
+        ),
+      ),
+    );
+  verb('preset [name]', 'print the rules a preset stands for', group, ['preset ReadOnly']).action(
+    run(async ({ io }, [name]) => {
+      const [{ preset }, { postgresRules }] = await Promise.all([
+        import('./policy/preset.ts'),
+        import('../protocols/postgres/rules.ts'),
+      ]);
+      return preset({ name }, io, postgresRules);
+    }),
+  );
+  const catalog = verb('catalog', 'schemas of Connections, for policy tests', group);
+  catalog
+    .command('export <connection>')
+    .description('print the schema of a Connection’s database as JSON: names and types, no data')
+    .option('--account <name>', 'account to look with; default: the first')
+    .action(
+      run(async (context, [name], options: { account?: string }) => {
+        const { metadata } = await findConnection(context, name!);
+        const found = await context.client.catalog(metadata.namespace ?? 'default', metadata.name, options.account);
+        context.io.out(`${JSON.stringify(found, null, 2)}\n`);
+        return EXIT.ok;
+      }),
+    );
+}
 
 /** What a failure means for the person and for scripts. */
 export function tellFailure(io: Io, error: unknown): ExitCode {

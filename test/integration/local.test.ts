@@ -102,7 +102,7 @@ interface Grant {
 }
 const grantOf = (name: string): Promise<Grant> => local.json<Grant>(['status', name]);
 
-async function until<T>(what: string, look: () => Promise<T | undefined>, ms = 15_000): Promise<T> {
+async function until<T>(what: string, look: () => Promise<T | undefined>, ms = 30_000): Promise<T> {
   const deadline = Date.now() + ms;
   for (;;) {
     const found = await look();
@@ -192,7 +192,7 @@ test('INV-09: a denial names policy and rule, and the client’s exit code comes
 });
 
 test('INV-03: expiry cuts the running statement with a native error', async () => {
-  const name = await granted(alice, '--for', '4s');
+  const name = await granted(alice, '--for', '12s');
   const { done } = await sleeper(alice, '--grant', name);
   const result = await done;
   assert.equal(result.code, 2, shown(result));
@@ -238,7 +238,7 @@ test('INV-03: revoke, kill and lock cut a live session', async () => {
 });
 
 test('an extension carries a live session over its parent’s end', async () => {
-  const parent = await granted(alice, '--for', '6s');
+  const parent = await granted(alice, '--for', '12s');
   const live = await sleeper(alice, '--grant', parent);
   const asked = expectCode(
     await local.cli(['request', 'orders-db', '--extend', parent, '--for', '1h', '--reason', 'not done'], alice),

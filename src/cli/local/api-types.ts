@@ -54,3 +54,10 @@ export interface FileProblemView {
   message: string;
   hint?: string;
 }
+
+/** That somebody read records. */
+export interface ReadNote {
+  act: string;
+  object: { kind: string; name: string };
+  details?: Readonly<Record<string, unknown>>;
+}

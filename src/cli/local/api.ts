@@ -19,6 +19,7 @@ import type {
   EligibilityQuery,
   FileProblemView,
   LocalInfo,
+  ReadNote,
 } from './api-types.ts';
 
 const BODY_LIMIT = 1024 * 1024;
@@ -61,6 +62,7 @@ export async function serveLocalApi(socketPath: string, services: LocalServices)
           error: {
             message: error instanceof Error ? error.message : String(error),
             ...(known && error.hint ? { hint: error.hint } : {}),
+            ...(known && error.status === 403 ? { exitCode: 77 } : {}),
           },
         });
       },
@@ -173,13 +175,22 @@ async function answer(services: LocalServices, request: http.IncomingMessage): P
       };
       const object = await services.store.get(key);
       if (object === undefined) return { deleted: false };
+      // Recorded before it takes effect; a refusal is recorded as well.
       await services.records.write({
         act: 'lock.delete',
         actor: { username: actor.username },
         object: objectOf(object),
       });
       const result = await services.store.delete({ kind: 'Person', principal: actor }, key, object.metadata.uid);
-      if (result.kind === 'Forbidden' || result.kind === 'Conflict') throw new ApiError(403, result.message);
+      if (result.kind === 'Forbidden' || result.kind === 'Conflict') {
+        await services.records.write({
+          act: 'lock.delete.refused',
+          actor: { username: actor.username },
+          object: objectOf(object),
+          details: { message: result.message },
+        });
+        throw new ApiError(403, result.message);
+      }
       return { deleted: result.kind === 'Ok' };
     }
     case 'GET /v1/sessions':
@@ -196,6 +207,19 @@ async function answer(services: LocalServices, request: http.IncomingMessage): P
       });
       return { killed: services.gateway.kill(id, actor.username) };
     }
+    case 'POST /v1/note': {
+      const body = await readBody(request);
+      const actor = actorIn(body);
+      const { act, object, details } = body as unknown as ReadNote;
+      if (!/^[A-Za-z]{1,40}$/.test(String(act))) throw new ApiError(400, 'The request names no act.');
+      await services.records.write({
+        act: `records.${act}`,
+        actor: { username: actor.username },
+        object: { kind: String(object?.kind).slice(0, 64), name: String(object?.name).slice(0, 512) },
+        ...(details !== undefined && JSON.stringify(details).length < 4096 ? { details } : {}),
+      });
+      return {};
+    }
     case 'GET /v1/problems':
       return { problems: services.problems() };
     case 'GET /v1/catalog': {
@@ -204,7 +228,11 @@ async function answer(services: LocalServices, request: http.IncomingMessage): P
       const connection = services.operator.cache.get<Connection>({ kind: 'Connection', namespace, name });
       if (connection === undefined)
         throw new ApiError(404, `There is no Connection ${name} in namespace ${namespace}.`);
-      return services.catalog(connection, parameter('account'), AbortSignal.timeout(REQUEST_MS));
+      return services
+        .catalog(connection, parameter('account'), AbortSignal.timeout(REQUEST_MS))
+        .catch((error: unknown) => {
+          throw new ApiError(502, error instanceof Error ? error.message : String(error));
+        });
     }
     default:
       throw new ApiError(

@@ -1,6 +1,7 @@
 // Local mode: the whole of Sallyport in one process over a directory of YAML. Composes the store, the operator, the
 // gateway and the record log, and takes them down in the order in which they lean on each other. Nothing here decides.
 // A kill at any moment loses nothing that was answered; sessions end with the process.
+import { createPublicKey } from 'node:crypto';
 import fs from 'node:fs';
 import path from 'node:path';
 import type { Connection } from '../../api/connection.ts';
@@ -18,19 +19,21 @@ import { createDialGuard } from '../../gateway/dial-guard.ts';
 import { createGateway, type Gateway } from '../../gateway/gateway.ts';
 import type { GatewayMetrics } from '../../gateway/observer.ts';
 import { type TrustedKey, trustedKeyOf } from '../../policy/bundle-signing.ts';
+import type { CredentialSource } from '../../protocols/credential.ts';
 import type { Dial, ProbeResult, Protocol } from '../../protocols/protocol.ts';
 import { openRecordLog, type ProcessRecordLog } from '../../recording/log/record-log.ts';
-import { openRecordSigner } from '../../recording/signer.ts';
+import { openRecordSigner, rawPublicKey } from '../../recording/signer.ts';
 import type { FileProblem } from '../../store/directory/file-problem.ts';
 import { type DirectoryStore, openDirectoryStore } from '../../store/directory/store.ts';
 import { systemClock } from '../../system/clock.ts';
-import { systemFiles } from '../../system/files.ts';
+import { systemFiles, writeFileAtomically } from '../../system/files.ts';
 import { systemRandom } from '../../system/random.ts';
 import { CliError, EXIT } from '../io.ts';
 import { type LocalApi, type LocalServices, serveLocalApi } from './api.ts';
 import { type FileProblemView, LONGEST_SOCKET_PATH, SOCKET_NAME } from './api-types.ts';
 import { createControlPlane } from './control-plane.ts';
 import { createFeed } from './feed.ts';
+import { OPERATOR_PUBLIC_KEY, RECORDS } from './folders.ts';
 import { openPortBook } from './ports.ts';
 import { connectionTable, problemLines } from './view.ts';
 
@@ -45,8 +48,8 @@ export interface DaemonOptions {
   version: string;
   protocols: readonly Protocol[];
   log: Log;
-  metrics: GatewayMetrics | undefined;
-  catalog: LocalServices['catalog'] | undefined;
+  metrics: (GatewayMetrics & { recordsWritable(writable: boolean): void }) | undefined;
+  catalog: ((...given: [...Parameters<LocalServices['catalog']>, CredentialSource]) => Promise<unknown>) | undefined;
   /** Told when what there is to show changed. */
   onView(view: string): void;
 }
@@ -56,6 +59,8 @@ export interface Daemon {
   operator: Operator;
   records: ProcessRecordLog;
   view(): string;
+  /** Raw public key of the operator, base64url: what records are verified against. */
+  rootKey: string;
   /** Stops accepting, lets sessions go on for `drainMs`, seals the records. */
   stop(drainMs: number): Promise<void>;
 }
@@ -75,6 +80,13 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
     fs.mkdirSync(pki, { recursive: true, mode: 0o700 });
     const key = loadOperatorKey(files, path.join(pki, 'operator.pem'));
     const sealer = createSealer(key);
+    const publicKey = createPublicKey(key.privateKey);
+    writeFileAtomically(
+      files,
+      path.join(state, OPERATOR_PUBLIC_KEY),
+      Buffer.from(publicKey.export({ type: 'spki', format: 'pem' })),
+      0o644,
+    );
     const trusted: TrustedKey[] = [trustedKeyOf(key)];
     // The store's lock on the state folder comes first: two processes must never share any of what follows.
     const store = openDirectoryStore({
@@ -91,13 +103,15 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
     undo.push(() => serverTls.stop());
     const signer = openRecordSigner({ controllerKey: key, nowMs: clock.now() });
     const records = await openRecordLog({
-      folder: path.join(state, 'records'),
+      folder: path.join(state, RECORDS),
       files,
       clock,
       random,
       signer,
       trusted,
       onHealth: (health) => {
+        if (health.kind === 'Writable' || health.kind === 'Unwritable')
+          options.metrics?.recordsWritable(health.kind === 'Writable');
         if (health.kind === 'Unwritable')
           log('error', 'records can not be written: commands are refused', { error: health.message });
         else if (health.kind === 'SealFailing')
@@ -174,14 +188,18 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
       }, 300);
     };
     undo.push(() => clearTimeout(timer));
+    const rememberPorts = (): void => {
+      for (const connection of operator.cache.list<Connection>('Connection')) {
+        const { uid, namespace = 'default', name } = connection.metadata;
+        const open = gateway.endpoints().get(uid);
+        if (open !== undefined && connection.spec.exposure?.port === undefined)
+          ports.remember({ namespace, name }, open.port);
+      }
+    };
+    rememberPorts();
     undo.push(
       gateway.onEndpoints(() => {
-        for (const connection of operator.cache.list<Connection>('Connection')) {
-          const { uid, namespace = 'default', name } = connection.metadata;
-          const open = gateway.endpoints().get(uid);
-          if (open !== undefined && connection.spec.exposure?.port === undefined)
-            ports.remember({ namespace, name }, open.port);
-        }
+        rememberPorts();
         operator.resync();
         show();
       }),
@@ -206,7 +224,10 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
       gateway,
       records: control,
       problems: () => store.problems().map(problemView),
-      catalog: options.catalog ?? (async () => Promise.reject(new Error('No protocol here can export a catalog.'))),
+      catalog: async (connection, account, signal) => {
+        if (options.catalog === undefined) throw new Error('No protocol here can export a catalog.');
+        return options.catalog(connection, account, signal, store.credentials);
+      },
     });
     undo.push(() => api.close());
     await control.write({
@@ -220,6 +241,7 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
       operator,
       records,
       view,
+      rootKey: rawPublicKey(publicKey),
       async stop(drainMs) {
         await control
           .write({ act: 'process.stop', actor: { username: 'sallyport' }, details: { pid: process.pid } })
@@ -273,7 +295,7 @@ async function settle(operator: Operator): Promise<void> {
     await new Promise((resolve) => setTimeout(resolve, 10));
 }
 
-/** Ends of grants, straight from the store. Expiry is left to the gateway's own clock: an extension may carry on. */
+/** Ends of grants, straight from the store. Expiry is left to the gateway's own clock: an extension may take over. */
 function watchEnds(
   store: DirectoryStore,
   ended: (event: { grantUid: string; phase: 'Denied' | 'Revoked' | 'Deleted'; by?: string }) => void,

@@ -3,8 +3,7 @@ import path from 'node:path';
 import type { Protocol } from '../../protocols/protocol.ts';
 import { commandPrefix, stateFolder } from '../context.ts';
 import { CliError, EXIT, type ExitCode, type Io, paint } from '../io.ts';
-import type { LocalServices } from '../local/api.ts';
-import { startDaemon } from '../local/daemon.ts';
+import { type DaemonOptions, startDaemon } from '../local/daemon.ts';
 import { openTelemetry } from '../local/telemetry.ts';
 import { version } from '../version.ts';
 
@@ -23,13 +22,17 @@ export async function local(
   directory: string,
   options: LocalOptions,
   protocols: readonly Protocol[],
-  catalog: LocalServices['catalog'] | undefined,
+  catalog: DaemonOptions['catalog'],
 ): Promise<ExitCode> {
   const prefix = commandPrefix(io.env);
   const state = stateFolder(options.state, io.env);
   const drainMs = options.drain === undefined ? DRAIN_MS : Number(options.drain) * 1000;
   if (!(drainMs >= 0)) throw new CliError(EXIT.misconfigured, `--drain ${options.drain} is no number of seconds`);
-  const telemetry = await openTelemetry({ metricsPort: options.metricsPort, logLevel: options.logLevel });
+  const telemetry = await openTelemetry({
+    metricsPort: options.metricsPort,
+    logLevel: options.logLevel,
+    version: version(),
+  });
   const folder = path.resolve(directory);
   let banner = true;
   const daemon = await startDaemon({
@@ -59,6 +62,7 @@ export async function local(
       '\n',
   );
   if (telemetry.address) io.out(`Metrics and health: http://${telemetry.address}/metrics\n`);
+  io.out(`Records are verified against root key ${daemon.rootKey}; keep a copy elsewhere.\n`);
   io.out(`\n${daemon.view()}`);
   io.out(
     `\nIn another terminal${options.state === undefined ? '' : ` (export SALLYPORT_STATE=${state})`}:\n  ${prefix} ls\n  ${prefix} request CONNECTION --for 1h --reason TEXT\n`,

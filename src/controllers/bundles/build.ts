@@ -30,38 +30,17 @@ export function bundleGrants(
 ): PublishedGrants {
   const published: BundleGrant[] = [];
   const withheld = new Map<string, string>();
-  const extensions = new Map<string, AccessGrant>();
-  const inForce = new Map<string, { startMs: number; endMs: number; phase: string }>();
+  const inForce = new Map<string, { startMs: number; endMs: number }>();
   for (const grant of grants) {
     const status = sealedStatus(grant, sealer);
     if (status?.expiresAt === undefined || status.notBefore === undefined) continue;
-    inForce.set(grant.metadata.uid, {
-      startMs: Date.parse(status.notBefore),
-      endMs: Date.parse(status.expiresAt),
-      phase: status.phase,
-    });
-    const live = status.phase === 'Active' || status.phase === 'Pending';
-    if (live && grant.spec.extends !== undefined) extensions.set(grant.spec.extends.uid, grant);
+    if (status.phase !== 'Active' && status.phase !== 'Pending') continue;
+    inForce.set(grant.metadata.uid, { startMs: Date.parse(status.notBefore), endMs: Date.parse(status.expiresAt) });
   }
-  /** An extension moves live sessions on: the parent's entry lasts to the end of the chain, without a gap. */
-  const endOf = (uid: string): number => {
-    let end = inForce.get(uid)!.endMs;
-    let at = uid;
-    for (let depth = 0; depth < 64; depth += 1) {
-      const next = extensions.get(at)?.metadata.uid;
-      const life = next === undefined ? undefined : inForce.get(next);
-      if (next === undefined || life === undefined || life.startMs > end) break;
-      end = Math.max(end, life.endMs);
-      at = next;
-    }
-    return end;
-  };
   for (const grant of grants) {
     const { uid, name, creationTimestamp } = grant.metadata;
     const life = inForce.get(uid);
-    if (life === undefined || life.phase === 'Revoked' || life.phase === 'Denied') continue;
-    const expiresAtMs = endOf(uid);
-    if (expiresAtMs <= nowMs) continue;
+    if (life === undefined || life.endMs <= nowMs) continue;
     const status = grant.status!;
     const stamp = sealer.checkStamp(grant.spec.requester, grant.spec, creationTimestamp);
     if (stamp.kind === 'Bad' || status.policy === undefined || status.account === undefined) continue;
@@ -83,7 +62,9 @@ export function bundleGrants(
       ...(grant.spec.clientKey ? { clientKey: grant.spec.clientKey } : {}),
       commandHashes: grant.spec.commandHashes ?? [],
       notBeforeMs: life.startMs,
-      expiresAtMs,
+      expiresAtMs: life.endMs,
+      // The gateway moves live sessions on to it when the parent's time is over.
+      ...(grant.spec.extends !== undefined ? { extends: grant.spec.extends.uid } : {}),
       ticketUntilExpiry: sessionLimits(shard, policyName).ticketUntilExpiry,
     });
   }

@@ -1,0 +1,58 @@
+// `records show` gives a session's records as they are, one JSON object a line.
+import type { RecordEnvelope } from '../../recording/envelope.ts';
+import { isStreamName } from '../../recording/layout.ts';
+import { readSession } from '../../recording/reader.ts';
+import { harmlessLine } from '../../recording/text.ts';
+import { EXIT, type ExitCode, type Io } from '../io.ts';
+import { type Form, machine, openRecords, problemTeller, type RecordsDeps } from './source.ts';
+
+export interface RecordArgs {
+  session: string;
+  output?: Form;
+}
+
+/** Raw records. Exit code 1 if there is no such session, or some of it could not be relied on. */
+export function recordsShow(args: RecordArgs, io: Io, deps: RecordsDeps): Promise<ExitCode> {
+  const form = args.output === 'yaml' ? 'yaml' : 'json';
+  return eachRecord('ShowRecord', args, io, deps, (record) => io.out(machine(form, record)!));
+}
+
+/** Gives each record of a session in order and tells on stderr what is not right with it. */
+export async function eachRecord(
+  act: string,
+  { session }: RecordArgs,
+  io: Io,
+  deps: RecordsDeps,
+  show: (record: RecordEnvelope) => void,
+): Promise<ExitCode> {
+  const name = harmlessLine(session);
+  if (!isStreamName(session)) {
+    io.err(`${name} is no session.\n`);
+    return EXIT.failed;
+  }
+  await deps.noteRead?.({ act, object: { kind: 'Session', name: session } });
+  using view = openRecords(deps);
+  const problems = problemTeller(io.err);
+  let expected = 0;
+  let ended = false;
+  for (const item of readSession(view, session)) {
+    if (io.signal.aborted) return EXIT.failed;
+    if (item.kind === 'Problem') {
+      // A piece of another session is not this one's matter.
+      if (item.piece.includes(`/${session}.`) || item.piece.startsWith('live/')) problems.tell(item);
+      continue;
+    }
+    if (item.record.seq !== expected)
+      problems.tell({ piece: item.piece, message: `records ${expected} to ${item.record.seq - 1} are missing` });
+    expected = item.record.seq + 1;
+    ended = item.record.kind === 'end';
+    show(item.record);
+  }
+  if (expected === 0) {
+    io.err(`No record of session ${name}.\n`);
+    return EXIT.failed;
+  }
+  if (!ended && session !== 'control')
+    io.err(`Session ${name} has no end yet: it lives, or its gateway was killed and not started again.\n`);
+  return problems.count > 0 ? EXIT.failed : EXIT.ok;
+}
