@@ -21,6 +21,8 @@ export interface Entry<T> {
   kind: EntryKind;
   /** What the caller wants back with the reply. */
   value: T;
+  /** Query or Execute: the end of its COPY data was sent. Sync: it was sent behind such an end. */
+  copyEnded: boolean;
 }
 
 export type Attribution<T> =
@@ -39,6 +41,9 @@ export class Ledger<T> {
   #head = 0;
   #skipping = false;
   #copyIn = false;
+  #copies = 0;
+  /** The newest Query or Execute has had the end of its COPY data. */
+  #copyEnded = false;
   #described = false;
 
   /** Replies still to come. */
@@ -55,9 +60,27 @@ export class Ledger<T> {
     return this.#skipping;
   }
 
-  /** Whether the server reads COPY data now. */
+  /** Whether the server reads COPY data now and was not sent the end of it. */
   get copyIn(): boolean {
     return this.#copyIn;
+  }
+
+  /** How many times the server asked for COPY data. */
+  get copies(): number {
+    return this.#copies;
+  }
+
+  /** CopyDone or CopyFail is being sent. */
+  noteCopyEnd(): void {
+    this.#copyIn = false;
+    for (let at = this.#entries.length - 1; at >= this.#head; at -= 1) {
+      const entry = this.#entries[at]!;
+      if (entry.kind === 'Query' || entry.kind === 'Execute') {
+        entry.copyEnded = true;
+        this.#copyEnded = true;
+        return;
+      }
+    }
   }
 
   get head(): Entry<T> | undefined {
@@ -70,7 +93,8 @@ export class Ledger<T> {
       if (kind !== 'Sync') return false;
       this.#skipping = false;
     }
-    this.#entries.push({ kind, value });
+    if (kind === 'Query' || kind === 'Execute') this.#copyEnded = false;
+    this.#entries.push({ kind, value, copyEnded: kind === 'Sync' && this.#copyEnded });
     return true;
   }
 
@@ -110,7 +134,8 @@ export class Ledger<T> {
         return this.#descriptionEnd(entry);
       case BACKEND.CopyInResponse:
         if (kind !== 'Query' && kind !== 'Execute') return UNEXPECTED;
-        this.#copyIn = true;
+        this.#copies += 1;
+        this.#copyIn = !entry.copyEnded;
         this.#swallowSyncs();
         return part(entry);
       case BACKEND.CopyOutResponse:
@@ -155,10 +180,10 @@ export class Ledger<T> {
     return { kind: 'Reply', entry, done: true, dropped };
   }
 
-  // A server that reads COPY data ignores Sync (copyfromparse.c): those already sent behind the COPY get no answer.
+  // A server that reads COPY data ignores Sync (copyfromparse.c): those sent between the COPY and its end get no answer.
   #swallowSyncs(): void {
     let at = this.#head + 1;
-    while (at < this.#entries.length && this.#entries[at]!.kind === 'Sync') at += 1;
+    while (at < this.#entries.length && this.#entries[at]!.kind === 'Sync' && !this.#entries[at]!.copyEnded) at += 1;
     this.#entries.splice(this.#head + 1, at - this.#head - 1);
   }
 

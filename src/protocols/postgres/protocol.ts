@@ -5,11 +5,13 @@
 // authenticated is `ended` exactly once; nothing is dialled before that.
 import type { Duplex } from 'node:stream';
 import type { AuthenticatedSession, Cut, ProbeResult, ProbeTarget, Protocol, SessionContext } from '../protocol.ts';
-import { classify } from './classify/classify.ts';
+import { createClassificationCache } from './classify/cache.ts';
+import { loadClassifier } from './classify/classify.ts';
 import { postgresDefinition } from './definition.ts';
 import { CONNECTION_FAILURE, cutError, type NativeError, NOT_SUPPORTED } from './errors.ts';
 import { admit, refuse } from './handshake/frontend-auth.ts';
 import type { Startup } from './handshake/startup.ts';
+import { openMaskingCatalog } from './masking/catalog.ts';
 import type { MaskingCatalog } from './masking/masking.ts';
 import { mustUnderstand, type Services } from './session/core.ts';
 import { type RunningSession, runSession } from './session/session.ts';
@@ -45,30 +47,31 @@ interface Shared {
 
 export function createPostgresProtocol(options: PostgresOptions = {}): Protocol {
   const shared: Shared = {
-    services: {
-      classify: options.classify ?? classify,
-      scrub: (text) => text,
-      rebuildError: (fields) => ({
-        S: fields.S ?? 'ERROR',
-        V: fields.V ?? 'ERROR',
-        C: fields.C ?? 'XX000',
-        M: fields.C ?? 'XX000',
-      }),
-      prefix: options.commandPrefix ?? 'sallyport',
-    },
+    services: { classify: options.classify ?? cachedClassifier(), prefix: options.commandPrefix ?? 'sallyport' },
     keys: new ScramKeyCache(),
-    sides: createSidePool({
-      openCatalog:
-        options.openCatalog ??
-        (() => {
-          throw new Error('no catalog');
-        }),
-    }),
+    sides: createSidePool({ openCatalog: options.openCatalog ?? openMaskingCatalog }),
   };
   return {
     ...postgresDefinition,
     accept: (socket, context) => accept(socket, context, shared),
     probe: (target) => probe(target, shared.keys),
+  };
+}
+
+/** Longer texts never come here: the session's own limit is lower or the same. */
+const MOST_STATEMENT_BYTES = 64 * 1024 * 1024;
+
+function cachedClassifier(): Services['classify'] {
+  const cache = createClassificationCache({ statementBytes: MOST_STATEMENT_BYTES });
+  const decoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
+  return (text) => {
+    let decoded: string;
+    try {
+      decoded = decoder.decode(text);
+    } catch {
+      return { kind: 'NotUnderstood', reason: 'it is not valid UTF-8' };
+    }
+    return cache.classify(decoded);
   };
 }
 
@@ -111,6 +114,7 @@ async function serve(granted: Granted, context: SessionContext, shared: Shared):
   let side: Side | undefined;
   let unregister: (() => void) | undefined;
   try {
+    await loadClassifier();
     const target = context.connection.spec.postgresql;
     if (target === undefined)
       throw new UpstreamError({

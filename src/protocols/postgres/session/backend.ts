@@ -4,7 +4,9 @@ import type { SessionPolicy } from '../../../policy/session-policy.ts';
 import type { ResultBody } from '../../../recording/envelope.ts';
 import { errorFields, type NativeError, NOT_SUPPORTED, PROTOCOL_VIOLATION, refusalError } from '../errors.ts';
 import type { Entry } from '../ledger.ts';
-import { MaskingError, type RowPlan } from '../masking/masking.ts';
+import { maskDetectedText } from '../masking/detectors.ts';
+import { rebuildError } from '../masking/errors.ts';
+import { MaskingError, type RowPlan, type SessionMasking } from '../masking/masking.ts';
 import { intolerableParameter } from '../upstream/parameters.ts';
 import { type FrameHandler, Framer, type Treatment } from '../wire/framer.ts';
 import {
@@ -255,8 +257,8 @@ export class Backend implements FrameHandler {
     if (plan?.kind === 'Mask') {
       const row = buffer.subarray(start, end);
       const masked = plan.masker.mask(row);
-      if (masked === row) this.outbox.span(buffer, start, end);
-      else this.outbox.add(masked);
+      // Masked in place: what is left of the row still starts where it did.
+      this.outbox.span(buffer, start, start + masked.length);
       if (run.sample.length < this.#core.context.limits.recordedRows) this.#sample(run, masked, 0, masked.length);
       return;
     }
@@ -267,7 +269,7 @@ export class Backend implements FrameHandler {
   #sample(run: Run, buffer: Buffer, start: number, end: number): void {
     if (end - start > LONGEST_SAMPLED_ROW) return;
     const fields = run.fields;
-    const scrub = run.verdict.masking?.scrub.bind(run.verdict.masking) ?? this.#core.services.scrub;
+    const scrub = run.verdict.masking?.scrub.bind(run.verdict.masking) ?? maskDetectedText;
     run.sample.push(
       decodeDataRow(buffer, start + 5, end).map((value, i) => {
         const field = fields?.[i];
@@ -282,9 +284,9 @@ export class Backend implements FrameHandler {
     const fields = decodeRowDescription(buffer, start + 5, end);
     run.fields = fields;
     run.plan = undefined;
-    const { masking, review } = run.verdict;
-    if (masking === undefined || review === undefined) return;
-    const plan = masking.plan(review, fields);
+    const { masking } = run.verdict;
+    if (masking === undefined) return;
+    const plan = planFor(run, masking);
     if (plan.kind === 'Unknown') return this.#lookUp(run);
     this.#applyPlan(run, plan);
   }
@@ -302,8 +304,7 @@ export class Backend implements FrameHandler {
         () => {
           const masking = resolveMasking(core, policy);
           run.verdict = { ...run.verdict, masking };
-          const plan = masking.plan(run.verdict.review ?? { kind: 'Clear' }, run.fields ?? []);
-          this.#applyPlan(run, plan);
+          this.#applyPlan(run, planFor(run, masking));
         },
         () => this.#applyPlan(run, { kind: 'Unknown', tableOid: 0 }),
       )
@@ -375,9 +376,9 @@ export class Backend implements FrameHandler {
   #shownFields(run: Run | undefined, fields: Record<string, string>): Record<string, string> | undefined {
     const policy = this.#core.session.policy();
     if (policy.masks.length === 0) return undefined;
-    if (run === undefined || run.verdict.review?.kind !== 'Clear') return this.#core.services.rebuildError(fields);
+    if (run === undefined || run.verdict.review?.kind !== 'Clear') return rebuilt(fields);
     const { masking } = run.verdict;
-    if (masking === undefined) return this.#core.services.rebuildError(fields);
+    if (masking === undefined) return rebuilt(fields);
     let changed = false;
     const shown: Record<string, string> = {};
     for (const [name, value] of Object.entries(fields)) {
@@ -485,7 +486,7 @@ export class Backend implements FrameHandler {
   }
 
   #scrub(run: Run, text: string): string {
-    return run.verdict.masking?.scrub(text) ?? this.#core.services.scrub(text);
+    return run.verdict.masking?.scrub(text) ?? maskDetectedText(text);
   }
 
   #tooLong(what: string): void {
@@ -509,6 +510,32 @@ function runOf(entry: Entry<Item> | undefined): Run | undefined {
 
 function itemRun(item: Item): Run | undefined {
   return item.kind === 'Run' ? item.run : item.kind === 'Describe' ? item.swallow : undefined;
+}
+
+/** The plan of the result that is being described: by the review of the statement that makes it. */
+function planFor(run: Run, masking: SessionMasking): RowPlan {
+  const { statements, alternatives } = run.verdict;
+  const current = alternatives ? undefined : statements?.[run.completed];
+  const readings = current === undefined ? (statements ?? []) : [current];
+  const plans = readings.map((statement) => masking.plan(masking.review(statement), run.fields ?? []));
+  const only = plans[0];
+  if (plans.length === 1 && only !== undefined) return only;
+  if (plans.length > 0 && plans.every((plan) => plan.kind === 'Pass')) return plans[0]!;
+  return (
+    plans.find((plan) => plan.kind === 'Refused') ??
+    plans.find((plan) => plan.kind === 'Unknown') ?? {
+      kind: 'Refused',
+      column: undefined,
+      by: undefined,
+      message: 'Sallyport refused the result: it can not be told which statement it belongs to',
+      hint: 'Wait for the answer to Parse before using the name again.',
+    }
+  );
+}
+
+function rebuilt(fields: Record<string, string>): Record<string, string> {
+  const kept = rebuildError(Object.entries(fields).map(([code, value]) => ({ code, value })));
+  return Object.fromEntries(kept.map(({ code, value }) => [code, value]));
 }
 
 function isEnd(type: number): boolean {

@@ -3,6 +3,7 @@ import type { Decision } from '../../../policy/decision.ts';
 import type { CommandBody } from '../../../recording/envelope.ts';
 import type { Refusal } from '../errors.ts';
 import type { RedactedCommand, SessionMasking } from '../masking/masking.ts';
+import { hideDetected, hideLiterals } from '../masking/redact.ts';
 import type { ClassifiedStatement } from '../statement.ts';
 import type { Core } from './core.ts';
 
@@ -21,11 +22,9 @@ export function redacted(core: Core, command: Described): RedactedCommand {
     const single = command.statements?.length === 1 ? command.statements[0] : undefined;
     return command.masking.redact(single, command.text, command.parameters);
   }
-  return {
-    text: core.services.scrub(command.text),
-    parameters: command.parameters.map((value) => (value === null ? null : core.services.scrub(value))),
-    hiddenLiterals: 0,
-  };
+  // A refusal is recorded without what its review knew: then all literals are hidden, not none.
+  if (core.session.policy().masks.length > 0) return hideLiterals(command.text, command.parameters);
+  return hideDetected(command.text, command.parameters);
 }
 
 function base(core: Core, id: number, command: Described): Omit<CommandBody, 'decision'> {

@@ -12,10 +12,6 @@ import type { Item, PassedVerdict, Portal, Prepared, Run } from './types.ts';
 export interface Services {
   /** Text in UTF-8. Never throws. */
   classify(text: Buffer): Classification;
-  /** Hides what detectors recognise, for records of sessions without masks. */
-  scrub(text: string): string;
-  /** What of an error or notice about masked data may pass. */
-  rebuildError(fields: Readonly<Record<string, string>>): Record<string, string>;
   /** How the person calls us in hints: `sallyport`, `kubectl access`. */
   prefix: string;
 }
@@ -52,7 +48,6 @@ export interface Core {
 
 export interface ResolvedMasking {
   generation: number;
-  catalogVersion: number;
   value: SessionMasking;
 }
 

@@ -21,7 +21,7 @@ import {
 import { allowedBody, type Described, refusedBody } from './commands.ts';
 import { type Core, mustUnderstand, newRun } from './core.ts';
 import { type Held, holdCommand } from './hold.ts';
-import { judgePrepared, judgeText, type Verdict } from './judge.ts';
+import { judgePrepared, judgeText, restsOnCurrentCatalog, type Verdict } from './judge.ts';
 import { type Batch, newBatch, type Outgoing } from './outgoing.ts';
 import type { AppliedEffect, Item, PassedVerdict, Portal, Prepared } from './types.ts';
 import { valueText } from './values.ts';
@@ -65,6 +65,7 @@ export class Frontend implements FrameHandler {
   #barrier = false;
   #refreshCatalog = false;
   #syncInCopy = false;
+  #endedCopy = 0;
   #suspended = false;
   #ended = false;
   #withdraw: (() => void) | undefined;
@@ -157,7 +158,7 @@ export class Frontend implements FrameHandler {
 
   dropped(type: number): void {
     if (type === FRONTEND.CopyData || this.#ended) return;
-    if (this.#core.ledger.copyIn) return this.#outOfOrder(type);
+    if (this.#inCopy()) return this.#outOfOrder(type);
     if (this.#dropping) return;
     const described = nothingKnown('');
     if (type === FRONTEND.FunctionCall) {
@@ -217,7 +218,7 @@ export class Frontend implements FrameHandler {
   #message(type: number, buffer: Buffer, start: number, end: number, comeback: Comeback | undefined): Wait | undefined {
     const core = this.#core;
     const body = start + 5;
-    if (core.ledger.copyIn) {
+    if (this.#inCopy()) {
       switch (type) {
         case FRONTEND.Sync:
           this.#syncInCopy = true;
@@ -227,7 +228,8 @@ export class Frontend implements FrameHandler {
         case FRONTEND.CopyDone:
         case FRONTEND.CopyFail:
           this.#syncInCopy = false;
-          this.#push(buffer, start, end, undefined, undefined, 'Pass');
+          this.#endedCopy = core.ledger.copies;
+          this.#push(buffer, start, end, undefined, undefined, 'CopyEnd');
           return undefined;
         case FRONTEND.Terminate:
           break;
@@ -248,7 +250,7 @@ export class Frontend implements FrameHandler {
         return undefined;
       case FRONTEND.CopyDone:
       case FRONTEND.CopyFail:
-        if (this.#takesCopyData()) this.#push(buffer, start, end, undefined, undefined, 'Pass');
+        if (this.#takesCopyData()) this.#push(buffer, start, end, undefined, undefined, 'CopyEnd');
         return undefined;
       default:
         break;
@@ -413,7 +415,9 @@ export class Frontend implements FrameHandler {
       this.#refuse('Extended', described, comeback.refusal, comeback.hold);
       return undefined;
     }
-    const current = portals.length > 0 && portals.every((one) => one.generation === policy.generation);
+    const current =
+      portals.length > 0 &&
+      portals.every((one) => one.generation === policy.generation && restsOnCurrentCatalog(core, one.verdict, policy));
     if (portal !== undefined && current && gate === undefined && comeback === undefined) {
       this.#run(
         buffer,
@@ -593,8 +597,14 @@ export class Frontend implements FrameHandler {
     });
   }
 
+  /** The server reads COPY data, and its end is not on the way. */
+  #inCopy(): boolean {
+    const { ledger } = this.#core;
+    return ledger.copyIn && ledger.copies !== this.#endedCopy;
+  }
+
   #takesCopyData(): boolean {
-    if (this.#core.ledger.copyIn) return true;
+    if (this.#inCopy()) return true;
     return (
       !this.#lastDenied &&
       !this.#dropping &&

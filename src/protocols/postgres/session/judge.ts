@@ -119,6 +119,7 @@ function transparent(policy: SessionPolicy): Verdict {
       review: undefined,
       barrier: false,
       defines: false,
+      alternatives: false,
     },
     effects: NOTHING,
   };
@@ -237,6 +238,7 @@ function judgeStatements(
     review: masked?.review,
     barrier,
     defines,
+    alternatives: !fromText,
   };
   const applied = fromText || effects.length > 0 ? effects : NOTHING;
   for (const item of applied)
@@ -320,19 +322,23 @@ function reviewAll(
 /** The session's masks against the catalog as it is now. */
 export function resolveMasking(core: Core, policy: SessionPolicy): SessionMasking {
   const known = core.masking;
+  const fresh = core.catalog().resolve(policy.masks, policy.trustedFunctions);
+  // The one at hand remembers its reviews: kept as long as it says the same.
   if (
     known !== undefined &&
     known.generation === policy.generation &&
-    known.value.catalogVersion === known.catalogVersion
+    known.value.catalogVersion === fresh.catalogVersion
   ) {
-    const fresh = core.catalog().resolve(policy.masks, policy.trustedFunctions);
-    if (fresh.catalogVersion === known.catalogVersion) return known.value;
-    core.masking = { generation: policy.generation, catalogVersion: fresh.catalogVersion, value: fresh };
-    return fresh;
+    return known.value;
   }
-  const value = core.catalog().resolve(policy.masks, policy.trustedFunctions);
-  core.masking = { generation: policy.generation, catalogVersion: value.catalogVersion, value };
-  return value;
+  core.masking = { generation: policy.generation, value: fresh };
+  return fresh;
+}
+
+/** Whether a verdict given earlier still rests on the catalog as it is. */
+export function restsOnCurrentCatalog(core: Core, verdict: PassedVerdict, policy: SessionPolicy): boolean {
+  if (verdict.masking === undefined) return policy.masks.length === 0;
+  return !core.catalog().stale && resolveMasking(core, policy) === verdict.masking;
 }
 
 /** Settings without which SQL could not be read; refused under any rule. */

@@ -11,7 +11,7 @@ export interface Outgoing {
   expect: EntryKind | undefined;
   item: Item | undefined;
   /** How it is to be refused when its record could not be written. */
-  refuseAs: 'Query' | 'Extended' | 'Pass' | 'Sync';
+  refuseAs: 'Query' | 'Extended' | 'Pass' | 'Sync' | 'CopyEnd';
 }
 
 export interface Batch {

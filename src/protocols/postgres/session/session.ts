@@ -106,6 +106,7 @@ export function runSession(parts: SessionParts): RunningSession {
       if (one.item !== undefined) backend.skipped(one.item);
       return;
     }
+    if (one.refuseAs === 'CopyEnd') ledger.noteCopyEnd();
     if (one.refuseAs === 'Sync') refusing = false;
     else if (failed && (one.refuseAs === 'Query' || one.refuseAs === 'Extended')) {
       if (one.item !== undefined) backend.skippedNames(one.item);

@@ -42,6 +42,8 @@ export interface PassedVerdict {
   barrier: boolean;
   /** It may change the schema. */
   defines: boolean;
+  /** `statements` are readings of one name, of which one runs; else they run one after the other. */
+  alternatives: boolean;
 }
 
 /** One execution, from its being sent to its result. */
