@@ -143,6 +143,7 @@ function emails(bytes: Bytes, start: number, end: number, report: Report): void 
     if (bytes[at] !== 0x40) continue;
     let from = at;
     while (from > start && isLocal(bytes[from - 1])) from -= 1;
+    while (from < at && bytes[from] === 0x27) from += 1; // the quote before it is not its own
     let to = at + 1;
     let dotted = false;
     while (to < end && isDomain(bytes[to])) {

@@ -41,9 +41,11 @@ export function completePattern(pattern: string, parts: number): string {
  * encodings fold more letters than ASCII. Different names may share a key; then both are meant.
  */
 export function nameKey(name: string): string {
-  if (name.length < 15 && PLAIN.test(name)) return name;
-  const folded = PLAIN.test(name) ? name : name.toLowerCase();
-  const bytes = Buffer.byteLength(folded);
-  return bytes < 60 ? folded : Buffer.from(folded).toString('latin1', 0, 56);
+  const plain = PLAIN.test(name);
+  if (plain && name.length < 60) return name;
+  const bytes = Buffer.from(name);
+  // Cut first: folding may change the length.
+  const kept = bytes.length < 60 ? name : bytes.toString('utf8', 0, 56);
+  return plain ? kept : kept.toLowerCase();
 }
 const PLAIN = /^[\x20-\x7e]*$/;
