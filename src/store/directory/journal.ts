@@ -2,8 +2,8 @@
 //
 // Guarantees: an entry whose `append` returned is read again after any crash; a crash between leaves every earlier entry
 // and nothing half; each line's hash covers all lines before it, so that a damaged, missing or reordered one is told
-// from a write that a crash cut short. Damage is an error and never a shorter history: that could bring a revoked
-// grant back. Does not protect against somebody who may write the folder: what must be proven is sealed by its maker.
+// from a write that a crash cut short. Damage before the last entry is an error and never a shorter history:
+// that could bring a revoked grant back. Does not protect against somebody who may write the folder: what must be proven is sealed by its maker.
 //
 //   store.snapshot       `sallyport-state 1 GENERATION SHA256\n` and the entries as JSON lines
 //   store.journal.N      a line `HASH JSON\n` for each entry after snapshot N; HASH is the first 32 hex digits of
