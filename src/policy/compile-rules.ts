@@ -5,6 +5,7 @@ import type { Subject } from '../api/schema.ts';
 import type { CompiledMask, CompiledRule } from './bundle.ts';
 import { bounded, checkUnique, DEFAULT_HOLD_TIMEOUT_MS, withNamespace } from './compile-checks.ts';
 import type { ProtocolRules } from './session-policy.ts';
+import { safeText } from './wording.ts';
 
 export interface RuleContext {
   policy: string;
@@ -60,7 +61,7 @@ function compileRule(rule: Rule, enforce: boolean, protocol: ProtocolRules, cont
       enforce,
       ...(matcher === undefined ? {} : { matcher }),
       exempt: exemptOf(rule.exempt, where, context),
-      ...(rule.message === undefined ? {} : { message: rule.message }),
+      ...(rule.message === undefined ? {} : { message: harmlessMessage(rule.message) }),
       ...(hold === undefined ? {} : { hold }),
     },
   ];
@@ -98,7 +99,7 @@ function expandPreset(
   const hold = actions.has('Hold') ? compileHold(rule, where, context) : undefined;
   const exempt = exemptOf(rule.exempt, where, context);
   return template.map((entry) => {
-    const message = rule.message ?? entry.message;
+    const message = rule.message === undefined ? entry.message : harmlessMessage(rule.message);
     const matcher = entry.matcher === undefined ? undefined : { member: protocol.member, value: entry.matcher };
     if (matcher !== undefined) checkMatcher(matcher.value, `${where} (preset ${preset})`, protocol, problems);
     return {
@@ -122,17 +123,30 @@ function compileHold(rule: Rule, where: string, context: RuleContext): CompiledR
   const timeoutMs = bounded(`${where}: hold.timeout`, hold.timeout, 1_000, LONGEST_HOLD_MS, context.problems);
   return {
     count: hold.count ?? 1,
-    approvers: hold.approvers.map((subject) => withNamespace(subject, context.namespace)),
+    approvers: namedSubjects(hold.approvers, `${where}: hold.approvers`, context),
     timeoutMs: timeoutMs ?? DEFAULT_HOLD_TIMEOUT_MS,
   };
 }
 
 function exemptOf(exempt: readonly Subject[] | undefined, where: string, context: RuleContext): Subject[] {
-  return (exempt ?? []).map((subject) => {
+  return namedSubjects(exempt ?? [], `${where}: exempt`, context);
+}
+
+function namedSubjects(subjects: readonly Subject[], field: string, context: RuleContext): Subject[] {
+  return subjects.map((subject) => {
     if (subject.kind === 'ServiceAccount' && subject.namespace === undefined && context.namespace === undefined)
-      context.problems.push(`${where}: exempt names a ServiceAccount without its namespace; write namespace`);
+      context.problems.push(`${field} names a ServiceAccount without its namespace; write namespace`);
     return withNamespace(subject, context.namespace);
   });
+}
+
+/** Lines stay lines; nothing else in it can move a cursor, end a protocol's string or change what is read after it. */
+function harmlessMessage(message: string): string {
+  return message
+    .trim()
+    .split(/\r?\n/)
+    .map((line) => safeText(line, 512))
+    .join('\n');
 }
 
 function matcherMembers(rule: Rule): string[] {

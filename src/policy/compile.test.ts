@@ -297,3 +297,19 @@ test('column patterns are completed, and quoted dots are no separators', () => {
   assert.equal(completeColumnPattern('"a.b'), undefined);
   assert.equal(completeColumnPattern('.a'), undefined);
 });
+
+test('a message keeps its lines and nothing else that is not text', () => {
+  const message = 'first\u0000\u001b[2J\n second\u202e\n';
+  const rules: KeyRule[] = [
+    { name: 'd', action: 'Deny', message },
+    { name: 'p', preset: 'ReadOnly', message },
+  ];
+  const [compiled] = shardOf({ policies: [policy('team', { rules })] }).policies;
+  for (const rule of compiled?.rules ?? []) assert.equal(rule.message, 'first\\u{0}\\u{1b}[2J\n second\\u{202e}');
+});
+
+test('approvers of a guardrail’s Hold are named in full', () => {
+  const rule: KeyRule = { name: 'x', action: 'Hold', hold: { approvers: [{ kind: 'ServiceAccount', name: 'bot' }] } };
+  const [compiled] = shardOf({ clusterPolicies: [clusterPolicy('guard', { rules: [rule] })] }).policies;
+  assert.match(compiled?.problem ?? 'accepted', /hold\.approvers names a ServiceAccount without its namespace/);
+});
