@@ -20,6 +20,8 @@ export interface ReadOptions {
   since?: string;
   /** Only this stream. */
   stream?: string;
+  /** Only records whose JSON holds this text; what does not is not even parsed. */
+  containing?: string;
 }
 
 /**
@@ -28,6 +30,7 @@ export interface ReadOptions {
  */
 export function* readRecords(view: StoreView, options: ReadOptions = {}): Generator<ReadItem> {
   const { since, stream } = options;
+  const needle = options.containing;
   const wanted = (record: RecordEnvelope): boolean => since === undefined || record.ts >= since;
   // A segment lies under the date of its first record, and may go on into the next days.
   const from = since === undefined ? '' : new Date(Date.parse(since) - 2 * 86_400_000).toISOString().slice(0, 10);
@@ -51,7 +54,7 @@ export function* readRecords(view: StoreView, options: ReadOptions = {}): Genera
         continue;
       }
       if (liveStreams.has(named.stream)) sealedTo.set(named.stream, read.last);
-      for (const record of recordsOf(read.lines)) {
+      for (const record of needle === undefined ? recordsOf(read.lines) : recordsWith(read.lines, needle)) {
         if (record === undefined) yield { kind: 'Problem', piece, message: 'a line is no record' };
         else if (wanted(record)) yield { kind: 'Record', record, piece, sealed: true };
       }
@@ -60,7 +63,16 @@ export function* readRecords(view: StoreView, options: ReadOptions = {}): Genera
   for (const item of readLive(view)) {
     if (item.kind === 'Problem') yield item;
     else if (stream !== undefined && item.record.stream !== stream) continue;
+    else if (needle !== undefined && !JSON.stringify(item.record).includes(needle)) continue;
     else if (item.record.seq > (sealedTo.get(item.record.stream) ?? -1) && wanted(item.record)) yield item;
+  }
+}
+
+function* recordsWith(lines: Buffer, needle: string): Generator<RecordEnvelope | undefined> {
+  for (let at = lines.indexOf(needle); at >= 0; ) {
+    const end = lines.indexOf(0x0a, at);
+    yield parseRecord(lines.toString('utf8', lines.lastIndexOf(0x0a, at) + 1, end));
+    at = lines.indexOf(needle, end);
   }
 }
 

@@ -47,6 +47,7 @@ export interface Recovery {
   sessions: readonly RecoveredSession[];
   damage: readonly Damage[];
   heads: HeadsWriter;
+  keys: Keyring;
   /** Number for the next live file. */
   nextFile: number;
   /** How far the control stream is sealed. */
@@ -155,6 +156,7 @@ export async function recover(options: RecoverOptions): Promise<Recovery> {
     sessions,
     damage,
     heads,
+    keys,
     nextFile: Math.max(live, ...liveFiles) + 1,
     control: { nextSeq: control?.nextSeq ?? 0, index: control?.index ?? 0, prevHash: control?.prevHash ?? ZERO_HASH },
   };

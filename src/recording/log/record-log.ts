@@ -12,6 +12,7 @@ import type { ControlBody, RecordKind } from '../envelope.ts';
 import { CONTROL_STREAM, HEADS_FILE, isStreamName, LIVE_FOLDER, MARK_FILE, segmentName } from '../layout.ts';
 import { RecordingError, type RecordingErrorCode, type RecordLog, type SessionRecorder } from '../recorder.ts';
 import { type Damage, type RecoveredSession, recover } from '../recover.ts';
+import { type PrunedDay, pruneDays } from '../retention.ts';
 import { syncFolder } from '../seal/heads.ts';
 import { createSealer, type Sealable } from '../seal/sealer.ts';
 import { encodeSignedLine } from '../signed-line.ts';
@@ -86,6 +87,11 @@ export interface ProcessRecordLog extends RecordLog {
   /** Seals whatever is written now. Resolves when that has been tried once for every stream. */
   sealNow(): Promise<void>;
   stats(): RecordStats;
+  /**
+   * Deletes the days of sealed records that ended before this time (milliseconds since 1970), leaving tombstones.
+   * Recorded as an act of `actor`. Today and yesterday are never deleted.
+   */
+  prune(olderThanMs: number, actor: ControlBody['actor']): Promise<readonly PrunedDay[]>;
   /** What the last process left behind. */
   readonly recovered: { sessions: readonly RecoveredSession[]; damage: readonly Damage[] };
   /** Ends and seals every stream. Idempotent. Rejects if something could not be sealed: it is kept for the next start. */
@@ -676,6 +682,11 @@ export async function openRecordLog(options: RecordLogOptions): Promise<ProcessR
         });
         sealOld(true);
         await pumping;
+      },
+      async prune(olderThanMs, actor) {
+        const olderThan = new Date(Math.min(olderThanMs, clock.now() - 86_400_000)).toISOString().slice(0, 10);
+        await recordAct({ act: 'PruneRecords', actor, details: { before: olderThan } });
+        return pruneDays({ files, folder, headsPath, heads, keys: recovery.keys }, olderThan, actor.username);
       },
       stats: () => ({
         ...counts,
