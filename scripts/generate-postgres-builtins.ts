@@ -34,7 +34,7 @@ const HARMLESS = new Set(
 function reaches(name: string): boolean {
   return (
     /_to_xml/.test(name) || // table_to_xml, schema_to_xml, database_to_xml read relations named in text
-    /^(RI_FKey_|binary_upgrade_|pg_event_trigger_|pg_ls_|lo_|dsnowball_)/.test(name) ||
+    /_validator$|^(RI_FKey_|binary_upgrade_|pg_event_trigger_|pg_ls_|lo_|dsnowball_)/.test(name) ||
     ['pg_config', 'pg_get_replication_slots', 'pg_split_walfile_name'].includes(name) ||
     ['currtid', 'currtid2', 'querytree', 'pg_hba_file_rules', 'pg_ident_file_mappings'].includes(name)
   );
@@ -47,6 +47,7 @@ interface FunctionRow {
 }
 
 const functions = new Map<string, boolean>();
+const rowFunctions = new Set<string>();
 const informationFunctions = new Set<string>();
 const types = new Set<string>();
 const informationTypes = new Set<string>();
@@ -70,6 +71,13 @@ for (const major of [15, 18] as const) {
       const harmless = HARMLESS.has(row.name) || (row.calm && !reaches(row.name));
       functions.set(row.name, (functions.get(row.name) ?? true) && harmless);
     }
+    const rows = await server.query(
+      `select distinct p.proname as name from pg_catalog.pg_proc p
+       where p.pronamespace = 'pg_catalog'::regnamespace and p.pronargs > 0 and p.pronargs - p.pronargdefaults <= 1
+         and p.proargtypes[0] in ('record'::regtype, '"any"'::regtype, 'anyelement'::regtype, 'anynonarray'::regtype,
+           'anycompatible'::regtype, 'anycompatiblenonarray'::regtype)`,
+    );
+    for (const row of rows.rows as { name: string }[]) rowFunctions.add(row.name);
     const names = await server.query(
       `select n.nspname as schema, t.typname as name, 'type' as kind from pg_catalog.pg_type t
          join pg_catalog.pg_namespace n on n.oid = t.typnamespace where n.nspname in ('pg_catalog', 'information_schema')
@@ -114,6 +122,7 @@ fs.writeFileSync(
       'Functions of pg_catalog with effects, or with reach beyond their arguments.',
       guarded,
     ),
+    constant('ROW_FUNCTIONS', 'Functions of pg_catalog that take one row: `row.function` calls them.', rowFunctions),
     constant('BUILTIN_TYPES', 'Types of pg_catalog.', types),
     constant('SYSTEM_RELATIONS', 'Relations of pg_catalog.', relations),
     constant('INFORMATION_FUNCTIONS', 'Functions of information_schema.', informationFunctions),

@@ -655,6 +655,7 @@ const rows: [kind: string, tag: string, sql: string, effects: string][] = [
     'Define system.archive_command, Grant system.archive_command',
   ],
   ['DropStmt', 'DROP TABLE', 'drop table app.orders, stock', 'Define app.orders, Define *.stock'],
+  ['DropStmt', 'DROP ACCESS METHOD', 'drop access method m', 'Define access method.m'],
   ['DropStmt', 'DROP VIEW', 'drop view v cascade', 'Define *.v, Define *.*'],
   ['DropStmt', 'DROP INDEX', 'drop index concurrently app.i', 'Define app.i'],
   ['DropStmt', 'DROP SEQUENCE', 'drop sequence s', 'Define *.s'],

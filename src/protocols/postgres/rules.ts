@@ -122,7 +122,12 @@ function restricts(patterns: Patterns, command: Command, facts: SqlFacts): boole
   const meets = (schema: Part, table: Part) =>
     touched.some((use) => mayBe(schema, relationSchema(use.schema, use.name)) && mayBe(table, use.name));
   if (tables && !tables.some(([schema, table]) => meets(schema, table))) return false;
-  if (columns && !columns.some((pattern) => facts.columns.some((use) => mayMention(pattern, use, meets)))) return false;
+  if (
+    columns &&
+    !columns.some((pattern) => meets(pattern[0], pattern[1]) && facts.columns.some((use) => mayMention(pattern, use)))
+  ) {
+    return false;
+  }
   if (
     functions &&
     !facts.functions.some((use) =>
@@ -134,12 +139,8 @@ function restricts(patterns: Patterns, command: Command, facts: SqlFacts): boole
   return true;
 }
 
-function mayMention(
-  [schema, table, column]: readonly [Part, Part, Part],
-  use: ColumnUse,
-  meets: (schema: Part, table: Part) => boolean,
-): boolean {
-  if (!mayBe(column, use.column) || !meets(schema, table)) return false;
+function mayMention([schema, table, column]: readonly [Part, Part, Part], use: ColumnUse): boolean {
+  if (!mayBe(column, use.column)) return false;
   if (use.relation === undefined) return true;
   return mayBe(schema, relationSchema(use.schema, use.relation)) && mayBe(table, use.relation);
 }

@@ -53,10 +53,20 @@ test('INV-02: text that cannot be what the server reads is not understood', () =
   assert.match(reason('selec 1'), /syntax error/);
   assert.match(reason('select 1; selec 2'), /syntax error/);
   assert.match(reason("select 'open"), /unterminated/);
+  assert.match(reason('begin;'.repeat(10_001)), /more than 10000 statements/);
   assert.match(reason('select 1', { statementBytes: 4 }), /longer than 4 bytes/);
   assert.match(reason(Buffer.from('select 1'), { statementBytes: 4 }), /longer than 4 bytes/);
   assert.match(reason(`select '${'é'.repeat(600_000)}'`), /longer than 1048576 bytes/);
 });
+
+/** A spare takes over at once; after two in a row the next is made within milliseconds. */
+async function parserBack(): Promise<void> {
+  const deadline = Date.now() + 10_000;
+  while (classify('select 1 from a').kind === 'NotUnderstood') {
+    assert.ok(Date.now() < deadline, 'the parser did not come back');
+    await new Promise((resolve) => setTimeout(resolve, 5));
+  }
+}
 
 test('INV-11: nesting that exhausts a stack costs one statement, and the parser goes on', async () => {
   const deep = [
@@ -72,12 +82,7 @@ test('INV-11: nesting that exhausts a stack costs one statement, and the parser 
   ];
   for (const sql of deep) {
     classify(sql);
-    // A spare takes over at once; after two in a row the next is made within milliseconds.
-    const deadline = Date.now() + 10_000;
-    while (classify('select 1 from a').kind === 'NotUnderstood') {
-      assert.ok(Date.now() < deadline, 'the parser did not come back');
-      await new Promise((resolve) => setTimeout(resolve, 5));
-    }
+    await parserBack();
     assert.equal(facts('select 1 from a').relations[0]!.name, 'a');
   }
   assert.match(reason(`select 1${'+1'.repeat(200_000)}`), /nested too deeply|starting again/);
@@ -219,4 +224,35 @@ test('COPY says where to and from', () => {
   assert.equal(facts("copy a to program 'x'").copy?.place, 'Program');
   assert.equal(facts("copy a to 'x'").copy?.place, 'File');
   assert.deepEqual(facts('copy (select 1) to stdout').inner, ['SELECT']);
+});
+
+test('INV-11: a statement of the largest size takes bounded time, whatever it is made of', async () => {
+  const size = 1024 * 1024 - 200;
+  const fill = (piece: (index: number) => string, separator: string) => {
+    const pieces: string[] = [];
+    for (let length = 0, i = 0; ; i++) {
+      const next = piece(i);
+      length += next.length + separator.length;
+      if (length > size / 2) return pieces.join(separator);
+      pieces.push(next);
+    }
+  };
+  for (const sql of [
+    `select ${fill(() => 'a', ',')} from ${fill(() => 't', ',')}`,
+    `select ${fill((i) => `a${i}`, ',')} from ${fill((i) => `t${i}`, ',')}`,
+    `select ${fill(() => 't', ',')} from ${fill(() => 't', ',')}`,
+    `select ${fill((i) => `f${i}()`, ',')}`,
+    `delete from a where ${fill((i) => `x${i} is null`, ' or ')}`,
+    `with ${fill((i) => `c${i} as (select 1)`, ',')} select 1`,
+    `truncate ${fill((i) => `t${i}`, ',')}`,
+    `select 1${fill(() => ' from a natural join b', ' union select 1')}`,
+    fill((i) => `set a.b${i}=1`, ';'),
+    fill(() => 'begin', ';'),
+  ]) {
+    const started = performance.now();
+    classify(sql);
+    assert.ok(performance.now() - started < 10_000, `${sql.slice(0, 60)}: ${performance.now() - started} ms`);
+    if (process.env.SHOW)
+      console.log(sql.slice(0, 40), (performance.now() - started).toFixed(0), 'ms', classify(sql).kind);
+  }
 });

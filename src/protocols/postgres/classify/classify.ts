@@ -19,6 +19,9 @@ export function loadClassifier(): Promise<void> {
   return loadParser();
 }
 
+/** Statements of one text that are judged at most. */
+const STATEMENTS = 10_000;
+
 const decoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
 
 /** `text`: one message's SQL, of any number of statements. A Buffer is read as UTF-8. */
@@ -42,6 +45,7 @@ export function classify(input: string | Uint8Array, limits: { statementBytes?: 
   if (text.includes('\0')) return refuse('it holds a NUL');
   const outcome = parse(text, bytes);
   if (outcome.kind === 'Failed') return refuse(outcome.reason);
+  if (outcome.statements.length > STATEMENTS) return refuse(`it is more than ${STATEMENTS} statements`);
   try {
     const ascii = bytes === text.length;
     const utf8 = ascii ? undefined : Buffer.from(text);
@@ -68,7 +72,7 @@ function refuse(reason: string): Classification {
 
 function classifyOne(raw: Fields, text: string, start: number, end: number): ClassifiedStatement {
   const found = new Findings();
-  const walk: Walk = { found, depth: 0, statement };
+  const walk: Walk = { found, depth: 0, looks: 0, statement };
   const tag = statement(walk, raw.stmt, childScope(undefined));
   if (found.effects.size === 0)
     found.effect(tag === 'SELECT' || tag === 'EXPLAIN' || found.inner.length > 0 ? 'Read' : 'Execute');

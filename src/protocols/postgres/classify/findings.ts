@@ -15,6 +15,13 @@ function keyOf(a: string | undefined, b: string | undefined, c: string | undefin
   return `${a ?? ''}\0${b ?? ''}\0${c ?? ''}`;
 }
 
+/** Distinct names that one statement may mention; what is done with them later is up to quadratic in them. */
+const MOST = { relations: 1000, columns: 20_000, functions: 2000, effects: 5000, settings: 1000 };
+
+function bounded(size: number, what: keyof typeof MOST): void {
+  if (size > MOST[what]) throw new NotUnderstood(`it has more than ${MOST[what]} ${what}`);
+}
+
 export class Findings {
   readonly relations = new Map<string, RelationUse>();
   readonly columns = new Map<string, ColumnUse>();
@@ -29,6 +36,7 @@ export class Findings {
   effect(action: Action, ...object: string[]): void {
     const key = `${action}\0${object.join('\0')}`;
     if (!this.effects.has(key)) this.effects.set(key, { action, object });
+    bounded(this.effects.size, 'effects');
   }
 
   relation(access: RelationUse['access'], schema: string | undefined, name: string): void {
@@ -36,12 +44,14 @@ export class Findings {
     if (!this.relations.has(key)) {
       this.relations.set(key, schema === undefined ? { name, access } : { schema, name, access });
     }
+    bounded(this.relations.size, 'relations');
     this.effect(access, schema ?? '*', name);
   }
 
   column(relation: { schema?: string; name: string } | undefined, column: string): void {
     const key = keyOf(relation?.schema, relation?.name, column);
     if (this.columns.has(key)) return;
+    bounded(this.columns.size, 'columns');
     if (relation === undefined) this.columns.set(key, { column });
     else if (relation.schema === undefined) this.columns.set(key, { relation: relation.name, column });
     else this.columns.set(key, { schema: relation.schema, relation: relation.name, column });
@@ -51,6 +61,7 @@ export class Findings {
   mention(schema: string | undefined, name: string): void {
     const key = keyOf(schema, name, undefined);
     if (!this.functions.has(key)) this.functions.set(key, schema === undefined ? { name } : { schema, name });
+    bounded(this.functions.size, 'functions');
   }
 
   /** A function that does something. */
@@ -61,6 +72,7 @@ export class Findings {
 
   setting(name: string, value: string | undefined): void {
     this.settings.push({ name, value });
+    bounded(this.settings.length, 'settings');
     this.effect('Session', name);
     // Another role is another set of privileges. An unknown setting may be that one.
     if (name === 'role' || name === 'session_authorization' || name === '*') this.effect('Grant', 'role', value ?? '*');

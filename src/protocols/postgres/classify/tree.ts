@@ -101,10 +101,19 @@ function rangeVarParts(fields: Fields): string[] {
   return schema === undefined ? [name] : [schema, name];
 }
 
-/** A constant as text: what SET and set_config are given. undefined if it is not a constant. */
+/** Casts to these leave a constant as it is, unless they give a length. */
+const AS_IT_IS = new Set(['text', 'varchar', 'regclass']);
+
+/** A constant as text: what SET and set_config are given. undefined if it is not a constant, or a cast may change it. */
 export function constantText(value: unknown): string | undefined {
   const cast = as(value, 'TypeCast');
-  if (cast) return constantText(cast.arg);
+  if (cast) {
+    const type = struct(cast, 'typeName');
+    const [name, ...more] = nameParts(type).reverse();
+    const builtin = more.length === 0 || (more.length === 1 && more[0] === 'pg_catalog');
+    if (!builtin || !AS_IT_IS.has(name ?? '') || list(type, 'typmods').length > 0) return undefined;
+    return constantText(cast.arg);
+  }
   const constant = as(value, 'A_Const');
   if (!constant) return undefined;
   if (flag(constant, 'isnull')) return undefined;

@@ -42,16 +42,16 @@ function reflexive(expression: Fields): boolean {
 
 /** `x IS NULL OR x IS NOT NULL`. */
 function nullOrNot(args: readonly unknown[]): boolean {
-  const tests: Fields[] = [];
+  const seen = new Map<string, string | undefined>();
   for (const arg of args) {
     const test = as(arg, 'NullTest');
-    if (test) tests.push(test);
+    if (test === undefined) continue;
+    const of = JSON.stringify(test.arg, (key, value: unknown) => (key === 'location' ? undefined : value));
+    const kind = text(test, 'nulltesttype');
+    if (seen.has(of) && seen.get(of) !== kind) return true;
+    seen.set(of, kind);
   }
-  return tests.some(
-    (test) =>
-      text(test, 'nulltesttype') === 'IS_NULL' &&
-      tests.some((other) => text(other, 'nulltesttype') === 'IS_NOT_NULL' && same(test.arg, other.arg)),
-  );
+  return false;
 }
 
 function namesColumn(value: unknown): boolean {

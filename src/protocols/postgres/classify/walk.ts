@@ -18,6 +18,8 @@ const DEPTH = 1200;
 export interface Walk {
   found: Findings;
   depth: number;
+  /** FROM items looked at so far, to resolve names. */
+  looks: number;
   /** What `name` is in the target list of `… from pg_settings where name = '…'`: how pg_dump sets what a server may not have. */
   settingName?: string | undefined;
   /** Handles a statement inside a statement (CTEs, rules, schemas); returns its tag. */
