@@ -108,7 +108,7 @@ test('who read a column: by name, by what the server said, perhaps, refused, unk
       's-alice 3 Possible Masked 4,s-alice 4 Possible Clear 4',
     );
     const denial = findDenial(view, 'd-51c0');
-    assert.equal(denial?.record.seq, 12);
+    assert.equal(denial?.record.seq, 11);
     assert.equal(denial.start?.body.principal.username, 'alice');
     assert.equal(findDenial(view, 'd-0000'), undefined);
     // Sealed and live must answer alike.
