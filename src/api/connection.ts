@@ -151,7 +151,10 @@ export const ConnectionSpec = closed(
       closed(
         {
           storeRef: Type.Optional(
-            described(LocalRef, 'RecordingStore that keeps the records. Default: the default one.'),
+            described(
+              LocalRef,
+              'In a cluster: the RecordingStore that keeps the records. Default: the default one. Local mode: the state folder.',
+            ),
           ),
           durability: Type.Optional(
             enumOf(

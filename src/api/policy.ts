@@ -213,12 +213,12 @@ export const AccessPolicySpec = closed({
         'Grant: each use needs an AccessGrant with its approvals. Standing: `connect` makes one that needs none. Default Grant.',
     }),
   ),
-  maxDuration: Type.Optional(described(Duration, 'Longest grant that may be asked for. Default 8h.')),
+  maxDuration: Type.Optional(described(Duration, 'Longest grant that may be asked for; at most 30 days. Default 8h.')),
   approval: Type.Optional(
     closed(
       {
         timeout: Type.Optional(
-          described(Duration, 'A request without all its approvals after so long expires. Default 24h.'),
+          described(Duration, 'A request without all its approvals after so long expires. Default 1h.'),
         ),
         steps: Type.Array(ApprovalStep, {
           minItems: 1,
@@ -253,7 +253,10 @@ export const AccessPolicySpec = closed({
           ),
         ),
       },
-      { description: 'Recertification: how often somebody confirms that this access is still needed.' },
+      {
+        description:
+          'In a cluster: how often somebody confirms that this access is still needed. Local mode holds no reviews.',
+      },
     ),
   ),
   delegators: Type.Optional(
@@ -264,7 +267,7 @@ export const AccessPolicySpec = closed({
       }),
       {
         maxItems: 16,
-        description: 'Robots that may commit grants for others, until `notAfter`.',
+        description: 'In a cluster: robots that may commit grants for others, until `notAfter`. Local mode knows none.',
       },
     ),
   ),
