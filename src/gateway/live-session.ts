@@ -55,6 +55,7 @@ export function openLiveSession(world: SessionWorld, seed: LiveSeed): LiveSessio
   let lock: { of: OverlayShard | undefined; value: LockEntry | undefined } = { of: undefined, value: undefined };
   let cutListener: ((cut: Cut) => void) | undefined;
   let isOver = false;
+  let endRecorded = false;
   let counted = false;
   let metered = false;
   let cancelTimer = (): void => {};
@@ -197,6 +198,7 @@ export function openLiveSession(world: SessionWorld, seed: LiveSeed): LiveSessio
     const text = cutting?.message ?? message;
     if (text !== undefined) body.message = text;
     if (counted) record.append('end', body); // else not even its start was written
+    endRecorded = true;
     record.close();
     admission.release();
     if (metered) metrics.sessionEnded(seed.label, cutting?.code ?? 'Closed');
@@ -212,7 +214,7 @@ export function openLiveSession(world: SessionWorld, seed: LiveSeed): LiveSessio
       return bundle.view;
     },
     get over() {
-      return isOver;
+      return endRecorded;
     },
     record,
   };

@@ -1,7 +1,9 @@
 // Commands that wait for consent.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import type { Protocol } from '../../src/protocols/protocol.ts';
 import { grantFor, type Harness, RULES, rule, startHarness, until } from '../support/gateway-harness.ts';
+import { lineCommand, lineProtocol } from '../support/line-protocol.ts';
 
 async function held(h: Harness, line = 'PUT held/a 1') {
   const client = await h.login();
@@ -209,6 +211,38 @@ test('a decision that is faster than the answer of the control plane is heard', 
   h.releases(h.release(h.holds.opened[0]!));
   assert.equal(await client.next(), 'OK');
   assert.deepEqual(h.holds.closed, [{ name, event: 'Used' }]);
+});
+
+test('a protocol that forgets its hold leaves none behind: the end of the session ends the wait', async (t) => {
+  const forgetful: Protocol = {
+    ...lineProtocol,
+    accept: (socket, context) =>
+      new Promise((resolve) => {
+        socket.once('close', () => resolve());
+        socket.once('data', (chunk: Buffer) => {
+          void context.authenticate({ kind: 'Password', secret: chunk.toString().trim().slice(7) }).then((answer) => {
+            assert.equal(answer.kind, 'Granted');
+            if (answer.kind !== 'Granted') return;
+            const command = lineCommand('PUT held/a 1');
+            const decision = answer.session.decide(command);
+            assert.equal(decision.kind, 'Hold');
+            if (decision.kind !== 'Hold') return;
+            const shown = { text: command.text, hiddenLiterals: 0 };
+            answer.session.hold({ command, decision, shown, commandHash: 'a'.repeat(64) });
+            socket.write(`${context.id}\n`);
+          });
+        });
+      }),
+  };
+  const h = await startHarness(t, { protocols: [forgetful] });
+  const client = await h.connect();
+  const id = await client.ask(`TICKET ${h.ticket(grantFor(h.clock))}`);
+  await until(() => h.holds.opened.length === 1, 'opened');
+  client.socket.destroy();
+  await until(() => h.holds.closed.length === 1, 'closed');
+  assert.equal(h.holds.closed[0]?.event, 'Withdrawn');
+  await until(() => h.records.of(id, 'end').length === 1, 'ended');
+  assert.deepEqual(events(h, id), ['Opened', 'ClientGone']);
 });
 
 test('INV-11: how many commands wait is bounded', async (t) => {

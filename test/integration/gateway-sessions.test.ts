@@ -71,7 +71,10 @@ test('INV-01: a record that can not be written stops its command; the session su
   const h = await startHarness(t);
   const client = await h.login();
   h.records.fail('NoSpace');
-  assert.match(await client.ask('PUT a 1'), /^DENIED RecordsUnwritable/);
+  assert.match(
+    await client.ask('PUT a 1'),
+    /^DENIED RecordsUnwritable Sallyport runs no command that it can not record/,
+  );
   h.records.fail(undefined);
   assert.equal(await client.ask('GET a'), 'VALUE -');
   assert.deepEqual(h.target.received, ['LOGIN svc', 'GET a']);
