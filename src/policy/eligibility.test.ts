@@ -79,6 +79,8 @@ test('INV-12: a policy of another namespace is never eligible', () => {
   const foreign = policy('team', {}, 'shop');
   assert.equal(refusal([foreign]).reason, 'NoPolicy');
   assert.equal(refusal([foreign], { policyRef: 'team' }).reason, 'NoPolicy');
+  // Nor is it told that there is one.
+  assert.match(refusal([foreign], { policyRef: 'team' }).hint, /^There is no AccessPolicy team in namespace payments/);
   // Even where the shard holds one of the same name.
   const shard = shardOf({ policies: [policy('team', { subjects: [{ kind: 'Group', name: 'dba' }] })] });
   assert.equal(eligiblePolicy({ shard, policies: [foreign], request: { principal: alice } }).kind, 'NotEligible');
