@@ -29,7 +29,7 @@ spec:
 ${rules}
 ${more}`;
 const RULED = `  - {name: everything, action: Allow, sql: {effects: [Read, Write, Define, Grant, Execute, Session]}}
-  - {name: no-secrets, action: Deny, sql: {tables: ["secret.*"]}}`;
+  - {name: no-secrets, action: Deny, sql: {statements: ["DROP DATABASE", "ALTER SYSTEM"]}}`;
 
 let server: PostgresServer;
 let local: Local;
