@@ -116,7 +116,8 @@ test('columns are told of the relations that they may belong to', () => {
   assert.deepEqual(columns('select (select o.id) from orders o'), ['orders.id']);
   assert.deepEqual(columns('insert into a (x) select y from b'), ['a.x', 'b.y']);
   assert.deepEqual(columns('insert into a values (1)'), ['a.*']);
-  assert.deepEqual(columns('insert into a (x) values (1) on conflict (x) do update set y = excluded.z'), [
+  assert.deepEqual(columns('insert into a (x) values (1) on conflict (w) do update set y = excluded.z'), [
+    'a.w',
     'a.x',
     'a.y',
     'a.z',

@@ -28,6 +28,10 @@ export const insert: Handler = (walk, fields, outer) => {
   if (conflict) {
     const resolving = childScope(after);
     resolving.items.push({ ...target, name: 'excluded', target: false });
+    for (const element of list(struct(conflict, 'infer'), 'indexElems')) {
+      const column = text(as(element, 'IndexElem'), 'name');
+      if (column !== undefined) for (const use of target.relations) walk.found.column(use, column);
+    }
     walkNode(walk, conflict.infer, after);
     assignments(walk, list(conflict, 'targetList'), target, resolving);
     walkNode(walk, conflict.whereClause, resolving);
