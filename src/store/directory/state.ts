@@ -55,27 +55,30 @@ export function createState(journal: Journal<Entry>, entries: readonly Entry[]):
     commit(changes) {
       const made: Entry[] = [];
       const events: { version: number; event: WatchEvent }[] = [];
+      // Every version has its event, without a gap: watchers find theirs by counting.
       let next = version;
+      const now = new Map<string, Resource | undefined>();
+      const current = (key: string): Resource | undefined => (now.has(key) ? now.get(key) : objects.get(key)?.object);
       for (const change of changes) {
-        next++;
         if (change.op === 'Delete') {
-          const gone = objects.get(change.key);
+          const gone = current(change.key);
+          if (gone === undefined) continue;
+          next++;
+          const object = deepFreeze({ ...gone, metadata: { ...gone.metadata, resourceVersion: String(next) } });
           made.push({ op: 'Delete', key: change.key, version: next });
-          if (gone !== undefined) {
-            const metadata = { ...gone.object.metadata, resourceVersion: String(next) };
-            events.push({
-              version: next,
-              event: { type: 'Deleted', object: deepFreeze({ ...gone.object, metadata }) },
-            });
-          }
+          events.push({ version: next, event: { type: 'Deleted', object } });
+          now.set(change.key, undefined);
           continue;
         }
+        next++;
         const object = deepFreeze({
           ...change.object,
           metadata: { ...change.object.metadata, resourceVersion: String(next) },
         });
+        const key = keyOf(object);
         made.push({ op: 'Put', object, ...(change.file === undefined ? {} : { file: change.file }) });
-        events.push({ version: next, event: { type: objects.has(keyOf(object)) ? 'Modified' : 'Added', object } });
+        events.push({ version: next, event: { type: current(key) === undefined ? 'Added' : 'Modified', object } });
+        now.set(key, object);
       }
       if (made.length === 0) return [];
       journal.append(made);
