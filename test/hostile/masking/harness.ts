@@ -43,6 +43,7 @@ export class Wire {
 
   static async open(port: number, user: string, database: string): Promise<Wire> {
     const socket = net.connect(port, '127.0.0.1');
+    socket.setNoDelay(true);
     const wire = new Wire(socket);
     const body = Buffer.from(`user\0${user}\0database\0${database}\0client_encoding\0UTF8\0\0`);
     const head = Buffer.alloc(8);

@@ -6,7 +6,7 @@ import { parseSync } from 'libpg-query';
 import type { CompiledMask } from '../../../policy/bundle.ts';
 import { reachesStorage, SYSTEM_COLUMNS } from './builtin-reach.ts';
 import { badWords, bodyWords, firstIn, functionText, judgeFunctions } from './functions.ts';
-import { completePattern, matchesPattern, nameKey } from './patterns.ts';
+import { completePattern, matchesFolded, matchesPattern, nameKey } from './patterns.ts';
 import { type ColumnMask, judgeQuery, type QueryNames, qualifiedName, type RelationMasks } from './query.ts';
 import { type CatalogRelation, FIRST_USER_OID, type Snapshot } from './snapshot.ts';
 import { type Mentions, mentionsOf, type NameUse } from './tree.ts';
@@ -52,13 +52,18 @@ export function matchColumns(snapshot: Snapshot, masks: readonly CompiledMask[],
       if (relation === undefined) pinned.delete(oid);
       else for (const number of columns) if (relation.columns.get(number)?.dropped !== false) columns.delete(number);
     }
-    const patterns = mask.columns.map((pattern) => completePattern(pattern, 3));
+    const patterns = mask.columns.map((pattern) => {
+      const folded = completePattern(pattern, 3).toLowerCase();
+      // Most columns of a large schema are told apart by how they end.
+      return { folded, ending: folded.slice(folded.lastIndexOf('*') + 1) };
+    });
     for (const relation of snapshot.relations.values()) {
       if (!LEADS_TO_DATA.has(relation.kind) || relation.oid < FIRST_USER_OID) continue;
+      const prefix = `${relation.schema}.${relation.name}.`.toLowerCase();
       for (const column of relation.columns.values()) {
         if (column.dropped) continue;
-        const name = `${relation.schema}.${relation.name}.${column.name}`;
-        if (!patterns.some((pattern) => matchesPattern(pattern, name))) continue;
+        const name = prefix + column.name.toLowerCase();
+        if (!patterns.some(({ folded, ending }) => name.endsWith(ending) && matchesFolded(folded, name))) continue;
         const columns = pinned.get(relation.oid) ?? new Set<number>();
         columns.add(column.number);
         pinned.set(relation.oid, columns);
@@ -302,6 +307,12 @@ export function computeClosure(
     return undefined;
   };
 
+  const readsOf = new Map<number, Set<number>>();
+  for (const read of snapshot.viewReads) {
+    const same = readsOf.get(read.view);
+    if (same === undefined) readsOf.set(read.view, new Set([read.relation]));
+    else same.add(read.relation);
+  }
   let castTypes = new Set<number>();
   while (changed) {
     changed = false;
@@ -396,9 +407,7 @@ export function computeClosure(
       if (relation === undefined) continue;
       const parse = parseOnce(view, view.definition);
       const judgement = parse === 'Unreadable' ? undefined : judgeQuery(parse.tree, names, parse.mentions);
-      const reads = snapshot.viewReads
-        .filter((read) => read.view === oid)
-        .flatMap((read) => relations.get(read.relation) ?? []);
+      const reads = [...(readsOf.get(oid) ?? [])].flatMap((read) => relations.get(read) ?? []);
       const below = [...reads, ...(judgement?.relations.flatMap((use) => use.masks ?? []) ?? [])];
       if (below.some((masks) => masks.touches)) setTouches(relation);
       const code = parse === 'Unreadable' ? undefined : unjudged(parse.mentions);
@@ -474,7 +483,7 @@ export function computeClosure(
       for (const { child, parent } of snapshot.cascades) if (parent === at) all.add(child);
       // An updatable view writes the relations below it.
       if (snapshot.relations.get(at)?.kind !== 'v') continue;
-      for (const read of snapshot.viewReads) if (read.view === at) all.add(read.relation);
+      for (const read of readsOf.get(at) ?? []) all.add(read);
     }
     return all;
   };

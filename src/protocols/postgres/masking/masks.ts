@@ -58,7 +58,8 @@ function last4(bytes: Uint8Array, start: number, end: number): number {
 
 /** `a***@example.com`: the first character and the domain. What has no `@` is redacted whole. */
 function email(bytes: Uint8Array, start: number, end: number): number {
-  const at = bytes.subarray(start, end).lastIndexOf(AT);
+  let at = end - start - 1;
+  while (at >= 0 && bytes[start + at] !== AT) at -= 1;
   if (at <= 0) return redact(bytes, start, end);
   let first = 1;
   while (first < at && !startsCharacter(bytes[start + first]!)) first += 1;

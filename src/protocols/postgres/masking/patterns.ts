@@ -3,8 +3,11 @@
 
 /** Linear-time wildcard match (no regular expression, so no backtracking to exploit). Both sides are folded. */
 export function matchesPattern(pattern: string, text: string): boolean {
-  const p = pattern.toLowerCase();
-  const t = text.toLowerCase();
+  return matchesFolded(pattern.toLowerCase(), text.toLowerCase());
+}
+
+/** The same for a pattern and a text in lower case already. */
+export function matchesFolded(p: string, t: string): boolean {
   let i = 0;
   let j = 0;
   let star = -1;

@@ -23,15 +23,15 @@ export function rowMasker(columns: readonly ColumnTreatment[]): RowMasker {
     mask(row) {
       const length = row.length;
       if (length < HEADER || row[0] !== 0x44) throw new MaskingError('a row message is malformed');
-      if (row.readUInt32BE(1) !== length - 1) throw new MaskingError('a row message has a wrong length');
-      if (row.readUInt16BE(5) !== columns.length) {
+      if (int32(row, 1) !== length - 1) throw new MaskingError('a row message has a wrong length');
+      if (((row[5]! << 8) | row[6]!) !== columns.length) {
         throw new MaskingError(`a row has ${row.readUInt16BE(5)} columns, ${columns.length} were described`);
       }
       let read = HEADER;
       let write = HEADER;
       for (let i = 0; i < columns.length; i++) {
         if (read + 4 > length) throw new MaskingError('a row message ends inside a value');
-        const size = row.readInt32BE(read);
+        const size = int32(row, read);
         const end = read + 4 + Math.max(0, size);
         if (size < -1 || end > length) throw new MaskingError('a value of a row is longer than its message');
         const column = columns[i]!;
@@ -47,21 +47,33 @@ export function rowMasker(columns: readonly ColumnTreatment[]): RowMasker {
       }
       if (read !== length) throw new MaskingError('a row message has bytes after its last value');
       if (write === length) return row;
-      row.writeUInt32BE(write - 1, 1);
+      writeInt32(row, 1, write - 1);
       return row.subarray(0, write);
     },
   };
 }
 
+/** Signed, big-endian. Callers have checked the bounds: this runs for every value. */
+function int32(bytes: Buffer, at: number): number {
+  return (bytes[at]! << 24) | (bytes[at + 1]! << 16) | (bytes[at + 2]! << 8) | bytes[at + 3]!;
+}
+
+function writeInt32(bytes: Buffer, at: number, value: number): void {
+  bytes[at] = value >>> 24;
+  bytes[at + 1] = value >>> 16;
+  bytes[at + 2] = value >>> 8;
+  bytes[at + 3] = value;
+}
+
 /** Writes the masked value with its length at `write` (at or before `read`) and returns where it ends. */
 function maskValue(kind: MaskKind, row: Buffer, read: number, end: number, write: number): number {
   if (kind === 'Null') {
-    row.writeInt32BE(-1, write);
+    writeInt32(row, write, -1);
     return write + 4;
   }
   const size = maskInPlace(kind, row, read + 4, end) - (read + 4);
   if (write !== read) row.copyWithin(write + 4, read + 4, read + 4 + size);
-  row.writeInt32BE(size, write);
+  writeInt32(row, write, size);
   return write + 4 + size;
 }
 
