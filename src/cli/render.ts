@@ -38,7 +38,7 @@ export function table(header: readonly string[], rows: readonly (readonly string
     .join('');
 }
 
-const width = (text: string): number => [...text].length;
+const width = (text: string): number => Array.from(text).length;
 
 /** `Who    alice` lines; undefined values are left out. */
 export function facts(entries: readonly (readonly [string, string | undefined])[]): string {

@@ -2,8 +2,10 @@
 // the epoch and what it published apart, so it can be killed at any instant.
 import type { Connection } from '../api/connection.ts';
 import { parseDuration } from '../api/duration.ts';
-import type { AccessGrant } from '../api/grant.ts';
+import type { AccessApproval, AccessGrant, AccessGrantStatus } from '../api/grant.ts';
+import type { CommandHold } from '../api/hold.ts';
 import type { AccessPolicy, ClusterAccessPolicy } from '../api/policy.ts';
+import type { Resource } from '../api/resource.ts';
 import type { PolicyShard } from '../policy/bundle.ts';
 import type { SigningKey } from '../policy/bundle-signing.ts';
 import { type BrokenResource, compilePolicies } from '../policy/compile.ts';
@@ -11,6 +13,7 @@ import { type Eligibility, eligiblePolicy } from '../policy/eligibility.ts';
 import type { Principal } from '../policy/principal.ts';
 import type { ProbeResult } from '../protocols/protocol.ts';
 import type { KindName } from '../store/resource-store.ts';
+import { misfit } from './bundles/build.ts';
 import { bundlesTouchedBy, createBundleController, HEARTBEAT_MS } from './bundles/controller.ts';
 import { createConnectionReconciler } from './connections/controller.ts';
 import { createGrantReconciler, grantsTouchedBy } from './grants/controller.ts';
@@ -19,7 +22,16 @@ import { createHoldReconciler, holdsTouchedBy } from './holds/controller.ts';
 import { createLockReconciler } from './locks/controller.ts';
 import { createPolicyReconciler, policiesTouchedBy } from './policies/controller.ts';
 import type { ControllerContext, ShardPublisher } from './ports.ts';
-import { type Cache, type CacheEvent, createQueue, keyOf, openCache, type Queue } from './runtime.ts';
+import {
+  type Cache,
+  type CacheEvent,
+  createQueue,
+  type Indexers,
+  keyOf,
+  openCache,
+  type Queue,
+  type Reconcile,
+} from './runtime.ts';
 
 const KINDS: readonly KindName[] = [
   'Connection',
@@ -31,6 +43,31 @@ const KINDS: readonly KindName[] = [
   'CommandHold',
 ];
 const RESYNC_MS = 600_000;
+
+const connectionOf = (object: Resource): string[] => {
+  const { spec, metadata } = object as AccessGrant | CommandHold;
+  return [keyOf(metadata.namespace, spec.connectionRef.name)];
+};
+const INDEXERS: Indexers = {
+  AccessGrant: {
+    connection: connectionOf,
+    parent: (object) => {
+      const ref = (object as AccessGrant).spec.extends;
+      return ref === undefined ? [] : [ref.uid];
+    },
+    clientKey: (object) => {
+      const { clientKey } = (object as AccessGrant).spec;
+      return clientKey === undefined ? [] : [clientKey];
+    },
+  },
+  CommandHold: { connection: connectionOf },
+  AccessApproval: {
+    target: (object) => {
+      const { spec, metadata } = object as AccessApproval;
+      return [`${spec.targetRef.kind} ${keyOf(metadata.namespace, spec.targetRef.name)}`];
+    },
+  },
+};
 
 export interface OperatorOptions extends Omit<ControllerContext, 'cache'> {
   key: SigningKey;
@@ -64,17 +101,19 @@ export interface Operator {
 /** Resolves once everything is listed and the first round of every queue has begun. */
 export async function startOperator(options: OperatorOptions): Promise<Operator> {
   const { store, clock, log, definitions } = options;
-  const queues: { touched(event: CacheEvent): string[]; queue: Queue }[] = [];
-  const early: CacheEvent[] = [];
+  const queues: { kinds: readonly KindName[]; touched(event: CacheEvent): string[]; queue: Queue }[] = [];
   let started = false;
-  const dispatch = (event: CacheEvent): void => {
-    for (const { touched, queue } of queues) for (const key of touched(event)) queue.add(key);
-  };
-  const cache = await openCache(store, KINDS, (event) => (started ? dispatch(event) : void early.push(event)), log);
-  const context: ControllerContext = { ...options, cache };
-
   // Compiling is asked for by several controllers for one change; one answer serves them while nothing changed.
   let compiled = new Map<string, PolicyShard | undefined>();
+  const dispatch = (event: CacheEvent): void => {
+    // What was compiled from the old files is void before anybody hears of the new ones.
+    if (event.kind === 'Connection' || event.kind === 'AccessPolicy' || event.kind === 'ClusterAccessPolicy')
+      compiled = new Map();
+    for (const { touched, queue } of queues) for (const key of touched(event)) queue.add(key);
+  };
+  const cache = await openCache(store, KINDS, (event) => started && dispatch(event), log, INDEXERS);
+  const context: ControllerContext = { ...options, cache };
+
   const compile = (connection: Connection): PolicyShard | undefined => {
     const { uid, generation } = connection.metadata;
     const memo = `${uid} ${generation}`;
@@ -127,35 +166,56 @@ export async function startOperator(options: OperatorOptions): Promise<Operator>
       : { kind: 'Refused', message: `${answer.message}. ${answer.hint.replaceAll('\n', ' ')}` };
   };
 
+  const withheld = (grant: AccessGrant, status: AccessGrantStatus): string | undefined => {
+    const { namespace } = grant.metadata;
+    const connection = cache.get<Connection>({
+      kind: 'Connection',
+      ...(namespace ? { namespace } : {}),
+      name: grant.spec.connectionRef.name,
+    });
+    const shard = connection && compile(connection);
+    if (shard === undefined) return `Connection ${grant.spec.connectionRef.name} is gone`;
+    const { requester } = grant.spec;
+    if (status.policy === undefined || status.account === undefined || requester === undefined) return undefined;
+    const name = `${status.policy.namespace ?? namespace ?? ''}/${status.policy.name}`;
+    const { username, uid, groups = [], aliases = [] } = requester;
+    return misfit(shard, name, status.policy.uid, status.account, {
+      username,
+      ...(uid ? { uid } : {}),
+      groups,
+      aliases,
+    });
+  };
+
   const bundles = createBundleController({ ...context, ...options, cache, compile });
   const queue = (
     name: string,
+    kinds: readonly KindName[],
     touched: (event: CacheEvent) => string[],
-    reconcile: Parameters<typeof createQueue>[0]['reconcile'],
+    reconcile: Reconcile,
   ): void => {
-    queues.push({ touched, queue: createQueue({ name, reconcile, clock, log }) });
+    queues.push({ kinds, touched, queue: createQueue({ name, reconcile, clock, log }) });
   };
   const only = (kind: KindName) => (event: CacheEvent) =>
     event.kind === kind ? [keyOf(event.object.metadata.namespace, event.object.metadata.name)] : [];
-  // Before anything else hears of an event: what was compiled from the old files is void.
-  queues.push({
-    touched: ({ kind }) => {
-      if (kind === 'Connection' || kind === 'AccessPolicy' || kind === 'ClusterAccessPolicy') compiled = new Map();
-      return [];
-    },
-    queue: createQueue({ name: 'none', reconcile: async () => undefined, clock, log }),
-  });
   queue(
     'grants',
+    ['AccessGrant'],
     (event) => grantsTouchedBy(event, cache),
-    createGrantReconciler({ ...context, choose, prefix: options.prefix }),
+    createGrantReconciler({ ...context, choose, withheld, prefix: options.prefix }),
   );
-  queue('holds', holdsTouchedBy, createHoldReconciler(context));
-  queue('bundles', (event) => bundlesTouchedBy(event, cache), bundles.reconcile);
-  queue('locks', only('AccessLock'), createLockReconciler(context));
-  queue('policies', (event) => policiesTouchedBy(event, cache), createPolicyReconciler({ ...context, compile }));
+  queue('holds', ['CommandHold'], holdsTouchedBy, createHoldReconciler(context));
+  queue('bundles', ['Connection'], (event) => bundlesTouchedBy(event, cache), bundles.reconcile);
+  queue('locks', ['AccessLock'], only('AccessLock'), createLockReconciler(context));
+  queue(
+    'policies',
+    ['AccessPolicy', 'ClusterAccessPolicy'],
+    (event) => policiesTouchedBy(event, cache),
+    createPolicyReconciler({ ...context, compile }),
+  );
   queue(
     'connections',
+    ['Connection'],
     (event) =>
       event.kind === 'Connection' || event.kind === 'AccessPolicy' || event.kind === 'ClusterAccessPolicy'
         ? bundlesTouchedBy(event, cache)
@@ -182,14 +242,16 @@ export async function startOperator(options: OperatorOptions): Promise<Operator>
     }),
   );
 
-  started = true;
-  for (const event of early) dispatch(event);
   const resync = (): void => {
     compiled = new Map();
-    for (const kind of KINDS) {
-      for (const object of cache.list(kind)) dispatch({ kind, type: 'Modified', object, previous: undefined });
+    for (const { kinds, queue: each } of queues) {
+      for (const kind of kinds) {
+        for (const { metadata } of cache.list(kind)) each.add(keyOf(metadata.namespace, metadata.name));
+      }
     }
   };
+  started = true;
+  resync();
   let cancelBeat: () => void = () => undefined;
   let cancelResync: () => void = () => undefined;
   const armBeat = (): void => {

@@ -24,6 +24,8 @@ export interface CacheEvent {
 export interface Cache {
   get<R extends Resource>(key: ObjectKey): R | undefined;
   list<R extends Resource>(kind: KindName, namespace?: string): R[];
+  /** Objects whose index `name` (see `openCache`) has this value; without looking at all the others. */
+  indexed<R extends Resource>(kind: KindName, name: string, value: string): R[];
   /** Remembers what the caller just wrote, so that it does not act twice before the watch tells. */
   remember(object: Resource): void;
 }
@@ -39,14 +41,37 @@ export function splitKey(key: string): { namespace: string | undefined; name: st
   return { namespace: slash === 0 ? undefined : key.slice(0, slash), name: key.slice(slash + 1) };
 }
 
+/** Ways to find objects: index name to the values an object is found by. */
+export type Indexers = Partial<Record<KindName, Readonly<Record<string, (object: Resource) => readonly string[]>>>>;
+
 /** Lists and watches `kinds`; resolves once everything is listed. `onChange` then hears of every object once. */
 export async function openCache(
   store: ResourceStore,
   kinds: readonly KindName[],
   onChange: (event: CacheEvent) => void,
   log: Log,
+  indexers: Indexers = {},
 ): Promise<RunningCache> {
   const held = new Map<KindName, Map<string, Resource>>(kinds.map((kind) => [kind, new Map()]));
+  const indices = new Map<string, Map<string, Resource>>();
+  const hold = (kind: KindName, key: string, object: Resource | undefined): void => {
+    const objects = held.get(kind)!;
+    const previous = objects.get(key);
+    for (const [name, valuesOf] of Object.entries(indexers[kind] ?? {})) {
+      for (const value of previous === undefined ? [] : valuesOf(previous)) {
+        const entry = indices.get(`${kind} ${name} ${value}`);
+        entry?.delete(key);
+        if (entry?.size === 0) indices.delete(`${kind} ${name} ${value}`);
+      }
+      for (const value of object === undefined ? [] : valuesOf(object)) {
+        const path = `${kind} ${name} ${value}`;
+        const entry = indices.get(path) ?? new Map<string, Resource>();
+        indices.set(path, entry.set(key, object!));
+      }
+    }
+    if (object === undefined) objects.delete(key);
+    else objects.set(key, object);
+  };
   const stops = new Map<KindName, () => void>();
   let stopped = false;
 
@@ -54,8 +79,7 @@ export async function openCache(
     const objects = held.get(kind)!;
     const key = keyOf(event.object.metadata.namespace, event.object.metadata.name);
     const previous = objects.get(key);
-    if (event.type === 'Deleted') objects.delete(key);
-    else objects.set(key, event.object);
+    hold(kind, key, event.type === 'Deleted' ? undefined : event.object);
     onChange({ kind, type: event.type, object: event.object, previous });
   };
 
@@ -63,7 +87,7 @@ export async function openCache(
     const { items, resourceVersion } = await store.list(kind);
     if (stopped) return;
     const fresh = new Set(items.map((item) => keyOf(item.metadata.namespace, item.metadata.name)));
-    for (const [key, object] of [...held.get(kind)!]) {
+    for (const [key, object] of Array.from(held.get(kind)!)) {
       if (!fresh.has(key)) apply(kind, { type: 'Deleted', object });
     }
     for (const object of items) apply(kind, { type: 'Modified', object });
@@ -91,11 +115,13 @@ export async function openCache(
       const all = [...(held.get(kind)?.values() ?? [])];
       return (namespace === undefined ? all : all.filter((item) => item.metadata.namespace === namespace)) as R[];
     },
+    indexed: <R extends Resource>(kind: KindName, name: string, value: string) =>
+      [...(indices.get(`${kind} ${name} ${value}`)?.values() ?? [])] as R[],
     remember(object) {
       const key = keyOf(object.metadata.namespace, object.metadata.name);
-      const objects = held.get(object.kind as KindName);
+      const kind = object.kind as KindName;
       // Deleted meanwhile: a write that came back late must not resurrect it here.
-      if (objects?.get(key)?.metadata.uid === object.metadata.uid) objects.set(key, object);
+      if (held.get(kind)?.get(key)?.metadata.uid === object.metadata.uid) hold(kind, key, object);
     },
     stop() {
       stopped = true;

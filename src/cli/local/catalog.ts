@@ -85,7 +85,7 @@ export async function exportCatalog(
         entry = { schema: schema ?? '', name: relation ?? '', kind: KINDS[kind ?? ''] ?? 'Table', columns: [] };
         relations.set(key, entry);
       }
-      if (column != null) entry.columns.push({ name: column, type: type ?? '' });
+      if (column !== null && column !== undefined) entry.columns.push({ name: column, type: type ?? '' });
     }
     const functions = (await side.query(FUNCTIONS)).map(([schema, own, language]) => ({
       schema: schema ?? '',

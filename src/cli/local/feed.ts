@@ -12,12 +12,12 @@ export function createFeed(): LocalFeed {
   const shards = new Map<string, ShardEnvelope>();
   const listeners = new Set<(event: FeedEvent) => void>();
   const tell = (event: FeedEvent): void => {
-    for (const listener of [...listeners]) listener(event);
+    for (const listener of Array.from(listeners)) listener(event);
   };
   return {
     subscribe(listener) {
       listeners.add(listener);
-      for (const envelope of [...shards.values()]) listener({ kind: 'Shard', envelope });
+      for (const envelope of Array.from(shards.values())) listener({ kind: 'Shard', envelope });
       return () => void listeners.delete(listener);
     },
     publish(envelope) {

@@ -1,4 +1,5 @@
 // request: asks for access. Makes the key that will prove who it is, creates the AccessGrant, says what happens next.
+import { readdirSync, statSync, unlinkSync } from 'node:fs';
 import path from 'node:path';
 import type { Connection } from '../../api/connection.ts';
 import { parseDuration } from '../../api/duration.ts';
@@ -62,6 +63,7 @@ export async function createGrant(
   // The key is on disk before the grant that names it exists: a grant without its key would be of no use.
   const key = generateClientKey();
   saveClientKey(keyFile(context.home, key.publicKey), key);
+  forgetOldKeys(path.join(context.home, 'keys'), context.now());
   const spec: AccessGrantSpec = {
     connectionRef: { name: connection.metadata.name },
     ...(account !== undefined ? { account } : {}),
@@ -93,6 +95,20 @@ export async function createGrant(
     case 'NotFound':
     case 'AlreadyExists':
       throw new CliError(EXIT.failed, 'The request could not be stored', 'Try again.');
+  }
+}
+
+/** No grant lasts longer than 30 days; older keys open nothing any more. */
+const KEY_LIFE_MS = 62 * 86_400_000;
+
+function forgetOldKeys(folder: string, nowMs: number): void {
+  for (const name of readdirSync(folder)) {
+    const file = path.join(folder, name);
+    try {
+      if (name.endsWith('.pem') && nowMs - statSync(file).mtimeMs > KEY_LIFE_MS) unlinkSync(file);
+    } catch {
+      // Somebody else was tidying up.
+    }
   }
 }
 

@@ -72,7 +72,8 @@ export function bundleGrants(
   return { grants: published, withheld };
 }
 
-function misfit(
+/** Why a grant may not be published although it is in force; undefined: it may. */
+export function misfit(
   shard: PolicyShard,
   name: string,
   uid: string,

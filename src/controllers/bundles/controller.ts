@@ -83,19 +83,16 @@ export function createBundleController(options: BundleControllerOptions): Bundle
     if (first) published.set(key, { uid, shards: new Map() });
     const { shards } = published.get(key)!;
     const nowMs = clock.now();
-    const about = <R extends { spec: { connectionRef: { name: string } } }>(items: R[]): R[] =>
-      items.filter((item) => item.spec.connectionRef.name === name);
-
-    const { grants } = bundleGrants(shard, about(cache.list<AccessGrant>('AccessGrant', namespace)), sealer, nowMs);
+    const { grants } = bundleGrants(shard, cache.indexed<AccessGrant>('AccessGrant', 'connection', key), sealer, nowMs);
     const split = grantShards(grants);
-    const releases = bundleReleases(about(cache.list<CommandHold>('CommandHold', namespace)), sealer, nowMs);
+    const releases = bundleReleases(cache.indexed<CommandHold>('CommandHold', 'connection', key), sealer, nowMs);
     const locks = bundleLocks(connection.metadata, cache.list<AccessLock>('AccessLock', namespace), nowMs);
     // What takes away goes out before what gives, the policy before the grants that lean on it.
     publish(uid, shards, 'overlay', { locks, voidTickets: [] });
     publish(uid, shards, 'policy', shard);
     for (const [shardName, part] of split) publish(uid, shards, shardName, { grants: part });
     publish(uid, shards, 'releases', { releases });
-    for (const stale of [...shards.keys()]) {
+    for (const stale of Array.from(shards.keys())) {
       if (!stale.startsWith('grants-') || split.has(stale as `grants-${number}`)) continue;
       publisher.withdraw(uid, stale);
       shards.delete(stale);

@@ -15,6 +15,8 @@ import { type Choice, decideGrant, sealedStatus } from './decide.ts';
 import { isTerminal } from './fold.ts';
 
 export interface GrantControllerOptions extends ControllerContext {
+  /** Why a grant in force is not published all the same; undefined: it is. */
+  withheld(grant: AccessGrant, status: AccessGrantStatus): string | undefined;
   /** Which policy a grant runs under (policy/eligibility.ts), over what the cache holds now. */
   choose(grant: AccessGrant, principal: Principal, pinned: string | undefined): Choice;
   prefix: string;
@@ -28,10 +30,15 @@ export function grantsTouchedBy(event: CacheEvent, cache: ControllerContext['cac
   switch (event.kind) {
     case 'AccessGrant': {
       const { name } = event.object.metadata;
-      const children = cache
-        .list<AccessGrant>('AccessGrant', namespace)
-        .filter((grant) => grant.spec.extends?.name === name);
-      return [keyOf(namespace, name), ...keys(children)];
+      const { uid } = event.object.metadata;
+      const { clientKey } = (event.object as AccessGrant).spec;
+      // A key that turns up again concerns those who had it; one that never does concerns nobody.
+      const sharers = clientKey === undefined ? [] : cache.indexed<AccessGrant>('AccessGrant', 'clientKey', clientKey);
+      return [
+        keyOf(namespace, name),
+        ...keys(cache.indexed<AccessGrant>('AccessGrant', 'parent', uid)),
+        ...keys(sharers.filter(undecided)),
+      ];
     }
     case 'AccessApproval': {
       const { targetRef } = (event.object as AccessApproval).spec;
@@ -55,9 +62,7 @@ export function createGrantReconciler(options: GrantControllerOptions): Reconcil
     const { namespace, name } = splitKey(key);
     const grant = cache.get<AccessGrant>({ kind: 'AccessGrant', ...(namespace ? { namespace } : {}), name });
     if (grant === undefined) return undefined;
-    const approvals = cache
-      .list<AccessApproval>('AccessApproval', namespace)
-      .filter((each) => each.spec.targetRef.kind === 'AccessGrant' && each.spec.targetRef.name === name);
+    const approvals = cache.indexed<AccessApproval>('AccessApproval', 'target', `AccessGrant ${key}`);
     const before = sealedStatus(grant, sealer);
     const decision = decideGrant(
       {
@@ -78,14 +83,15 @@ export function createGrantReconciler(options: GrantControllerOptions): Reconcil
           grant.spec.extends === undefined
             ? []
             : cache
-                .list<AccessGrant>('AccessGrant', namespace)
-                .filter((other) => other !== grant && other.spec.extends?.uid === grant.spec.extends?.uid),
+                .indexed<AccessGrant>('AccessGrant', 'parent', grant.spec.extends.uid)
+                .filter((other) => other.metadata.uid !== grant.metadata.uid),
         sameKey:
           grant.spec.clientKey === undefined
             ? []
             : cache
-                .list<AccessGrant>('AccessGrant')
-                .filter((other) => other !== grant && other.spec.clientKey === grant.spec.clientKey),
+                .indexed<AccessGrant>('AccessGrant', 'clientKey', grant.spec.clientKey)
+                .filter((other) => other.metadata.uid !== grant.metadata.uid),
+        ...(before === undefined ? {} : withheldBecause(options, grant, before)),
         nowMs: clock.now(),
         prefix: options.prefix,
       },
@@ -110,8 +116,9 @@ export async function tellApproval(
   verdict: { counted: boolean; reason: string; message: string },
 ): Promise<void> {
   const known = approval.status?.conditions?.find((each) => each.type === 'Counted');
-  // The first verdict stays: what counted does not stop counting because the target ended since.
-  if (known !== undefined) return;
+  // What counted does not stop counting because the target ended since; what did not may count yet, once a policy
+  // that was unreadable can be read.
+  if (known !== undefined && (known.status === 'True' || !verdict.counted)) return;
   const { spec, metadata } = approval;
   await context.records.write({
     act: `approval.${spec.decision.toLowerCase()}`,
@@ -150,6 +157,15 @@ export const actorOf = (stamp: { username: string; uid?: string } | undefined): 
   stamp === undefined
     ? { username: 'unknown' }
     : { username: stamp.username, ...(stamp.uid ? { uid: stamp.uid } : {}) };
+
+function withheldBecause(
+  options: GrantControllerOptions,
+  grant: AccessGrant,
+  status: AccessGrantStatus,
+): { withheld?: string } {
+  const why = status.phase === 'Active' ? options.withheld(grant, status) : undefined;
+  return why === undefined ? {} : { withheld: why };
+}
 
 const OPERATOR = { username: 'sallyport' };
 

@@ -36,6 +36,8 @@ export interface GrantFacts {
   siblings: readonly AccessGrant[];
   /** Other grants, of any Connection, with the same client key. */
   sameKey: readonly AccessGrant[];
+  /** Why it is in force and yet gives no access: its policy no longer means its requester. */
+  withheld?: string;
   nowMs: number;
   /** `sallyport` or `kubectl access`. */
   prefix: string;
@@ -128,7 +130,11 @@ export function decideGrant(facts: GrantFacts, sealer: Sealer): GrantDecision {
   if (before?.expiresAt === undefined) {
     const stranger = facts.sameKey.find((other) => {
       const theirs = sealer.checkStamp(other.spec.requester, other.spec, other.metadata.creationTimestamp);
-      return theirs.kind === 'Good' && !samePerson(theirs.principal, requester);
+      // The later one is refused: public keys can be read, and copying one must not shut its owner out.
+      const earlier =
+        theirs.kind === 'Good' &&
+        (theirs.atMs < stamp.atMs || (theirs.atMs === stamp.atMs && other.metadata.uid < grant.metadata.uid));
+      return earlier && !samePerson(theirs.principal, requester);
     });
     if (stranger !== undefined)
       return refuse('Its client key is in somebody else’s grant too. Request it again; a new key is made.');
@@ -227,7 +233,13 @@ export function decideGrant(facts: GrantFacts, sealer: Sealer): GrantDecision {
   };
   const withConditions = {
     ...status,
-    conditions: conditionsOf(grant, status, life.ending ?? (breakGlass ? 'BreakGlass' : undefined), nowMs),
+    conditions: conditionsOf(
+      grant,
+      status,
+      life.ending ?? (breakGlass ? 'BreakGlass' : undefined),
+      nowMs,
+      facts.withheld,
+    ),
   };
   const done = withSignOff(facts, withConditions, votes, requester, verdicts, breakGlass ? policy : undefined);
   return finish(done, life.nextMs !== undefined ? { nextMs: life.nextMs } : {});
@@ -416,6 +428,7 @@ function conditionsOf(
   status: AccessGrantStatus,
   ending: string | undefined,
   nowMs: number,
+  withheld?: string,
 ): Condition[] {
   const base = { observedGeneration: grant.metadata.generation };
   const terminal = isTerminal(status.phase);
@@ -445,12 +458,23 @@ function conditionsOf(
     {
       ...base,
       type: 'Active',
-      status: status.phase === 'Active' ? 'True' : 'False',
-      reason: status.phase === 'Active' ? 'InForce' : terminal ? status.phase : approved ? 'NotYet' : 'NotApproved',
+      status: status.phase === 'Active' && withheld === undefined ? 'True' : 'False',
+      reason:
+        status.phase === 'Active' && withheld !== undefined
+          ? 'PolicyChanged'
+          : status.phase === 'Active'
+            ? 'InForce'
+            : terminal
+              ? status.phase
+              : approved
+                ? 'NotYet'
+                : 'NotApproved',
       message:
-        status.phase === 'Active'
-          ? `In force until ${status.expiresAt}.`
-          : (status.message ?? (approved ? `Begins at ${status.notBefore}.` : 'Not approved yet.')),
+        status.phase === 'Active' && withheld !== undefined
+          ? `It gives no access: ${withheld}.`
+          : status.phase === 'Active'
+            ? `In force until ${status.expiresAt}.`
+            : (status.message ?? (approved ? `Begins at ${status.notBefore}.` : 'Not approved yet.')),
     },
     nowMs,
   );

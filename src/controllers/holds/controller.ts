@@ -22,9 +22,7 @@ export function createHoldReconciler(context: ControllerContext): Reconcile {
     const { namespace, name } = splitKey(key);
     const hold = cache.get<CommandHold>({ kind: 'CommandHold', ...(namespace ? { namespace } : {}), name });
     if (hold === undefined) return undefined;
-    const approvals = cache
-      .list<AccessApproval>('AccessApproval', namespace)
-      .filter((each) => each.spec.targetRef.kind === 'CommandHold' && each.spec.targetRef.name === name);
+    const approvals = cache.indexed<AccessApproval>('AccessApproval', 'target', `CommandHold ${key}`);
     const before = sealedHold(hold, sealer);
     const decision = decideHold(hold, approvals, sealer, clock.now());
     for (const approval of approvals) {

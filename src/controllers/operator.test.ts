@@ -1,0 +1,462 @@
+// The controllers over a real directory store, with a clock that is moved by hand and a protocol made for tests.
+import assert from 'node:assert/strict';
+import { generateKeyPairSync } from 'node:crypto';
+import fs from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
+import test, { type TestContext } from 'node:test';
+import { specHash } from '../api/canonical.ts';
+import type { AccessApproval, AccessGrant } from '../api/grant.ts';
+import type { CommandHold } from '../api/hold.ts';
+import { API_GROUP_VERSION } from '../api/schema.ts';
+import type { GrantsShard, ReleasesShard, ShardEnvelope } from '../policy/bundle.ts';
+import { signingKeyFromPem, trustedKeyOf, verifyShard } from '../policy/bundle-signing.ts';
+import type { Principal } from '../policy/principal.ts';
+import type { ProtocolDefinition } from '../protocols/protocol.ts';
+import type { ControlBody } from '../recording/envelope.ts';
+import { type DirectoryStore, openDirectoryStore } from '../store/directory/store.ts';
+import type { Actor } from '../store/resource-store.ts';
+import { systemFiles } from '../system/files.ts';
+import { type ManualClock, manualClock } from '../system/manual-clock.ts';
+import { systemRandom } from '../system/random.ts';
+import { type Operator, startOperator } from './operator.ts';
+import { createSealer } from './seal.ts';
+
+const protocol: ProtocolDefinition = {
+  name: 'postgresql',
+  type: 'PostgreSQL',
+  rules: {
+    member: 'sql',
+    presets: {},
+    lint: () => [],
+    prepare: () => ({ restricts: () => true, permits: () => true }),
+  },
+  describe: () => ({ ports: [], capabilities: [], connectCommand: '' }),
+};
+
+const connection = (namespace: string): string => `apiVersion: sallyport.dev/v1alpha1
+kind: Connection
+metadata: {name: orders-db, namespace: ${namespace}}
+spec:
+  type: PostgreSQL
+  postgresql: {host: localhost}
+  accounts: [{name: writer, secretRef: {name: writer}}]
+`;
+const policy = (namespace: string, name: string, group: string, approvers: string): string => `---
+apiVersion: sallyport.dev/v1alpha1
+kind: AccessPolicy
+metadata: {name: ${name}, namespace: ${namespace}}
+spec:
+  connectionSelector: {}
+  subjects: [{kind: Group, name: ${group}}]
+  accounts: [writer]
+  maxDuration: 2h
+  approval: {timeout: 10m, steps: [{name: only, approvers: [{kind: Group, name: ${approvers}}]}]}
+  rules: [{name: all, action: Allow}]
+`;
+
+interface World {
+  clock: ManualClock;
+  store: DirectoryStore;
+  operator: Operator;
+  shards: Map<string, ShardEnvelope>;
+  acts: ControlBody[];
+  directory: string;
+  settle(): Promise<void>;
+  restart(): Promise<void>;
+  grant(who: Principal, spec?: Record<string, unknown>, namespace?: string): Promise<AccessGrant>;
+  vote(
+    who: Principal,
+    target: AccessGrant | CommandHold,
+    decision: AccessApproval['spec']['decision'],
+    change?: Record<string, unknown>,
+  ): Promise<AccessApproval>;
+  see<R extends AccessGrant | AccessApproval | CommandHold>(object: R): Promise<R>;
+  published(namespace?: string): GrantsShard['grants'];
+}
+
+const person = (username: string, ...groups: string[]): Principal => ({ username, groups, aliases: [] });
+const alice = person('alice', 'dev');
+const dana = person('dana', 'dba');
+
+async function world(
+  context: TestContext,
+  yaml = connection('payments') + policy('payments', 'team', 'dev', 'dba'),
+): Promise<World> {
+  const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'sallyport-operator-'));
+  const directory = path.join(folder, 'access');
+  fs.mkdirSync(directory);
+  fs.writeFileSync(path.join(directory, 'all.yaml'), yaml);
+  const clock = manualClock();
+  const pem = generateKeyPairSync('ed25519').privateKey.export({ type: 'pkcs8', format: 'pem' }).toString();
+  const key = signingKeyFromPem(pem);
+  const sealer = createSealer(key);
+  const acts: ControlBody[] = [];
+  const shards = new Map<string, ShardEnvelope>();
+  let epoch = 0;
+  const open = async (): Promise<Pick<World, 'store' | 'operator'>> => {
+    const store = openDirectoryStore({
+      directory,
+      stateFolder: path.join(folder, 'state'),
+      clock,
+      random: systemRandom,
+      files: systemFiles,
+      seal: (stamp) => sealer.sealStamp(stamp),
+      watch: false,
+    });
+    epoch += 1;
+    const operator = await startOperator({
+      store,
+      definitions: [protocol],
+      sealer,
+      records: { write: async (body) => void acts.push(body) },
+      clock,
+      random: systemRandom,
+      log: () => undefined,
+      key,
+      epoch,
+      publisher: {
+        publish: (envelope) => {
+          assert.equal(verifyShard([trustedKeyOf(key)], envelope).kind, 'Good');
+          const last = shards.get(`${envelope.connectionUid} ${envelope.shard}`);
+          assert.ok(last === undefined || envelope.epoch > last.epoch || envelope.sequence > last.sequence);
+          shards.set(`${envelope.connectionUid} ${envelope.shard}`, envelope);
+        },
+        withdraw: (uid, shard) => void shards.delete(`${uid} ${shard}`),
+      },
+      broken: () => store.broken(),
+      endpoint: () => ({ host: 'localhost', port: 5432 }),
+      caBundle: 'CA',
+      probe: async () => ({ kind: 'Reachable', version: 'test' }),
+      prefix: 'sallyport',
+    });
+    return { store, operator };
+  };
+  let current = await open();
+  const settle = async (): Promise<void> => {
+    for (let quiet = 0; quiet < 4; quiet += 1) {
+      await new Promise((resolve) => setImmediate(resolve));
+      if (!current.operator.idle) quiet = 0;
+    }
+  };
+  const create = async <R>(
+    actor: Actor,
+    kind: 'AccessGrant' | 'AccessApproval',
+    namespace: string,
+    spec: unknown,
+  ): Promise<R> => {
+    const result = await current.store.create(actor, {
+      apiVersion: API_GROUP_VERSION,
+      kind,
+      metadata: { name: `${kind.toLowerCase()}-`, namespace },
+      spec,
+    });
+    assert.equal(result.kind, 'Ok', JSON.stringify(result));
+    await settle();
+    return (result as { value: unknown }).value as R;
+  };
+  context.after(async () => {
+    await current.operator.stop();
+    current.store.close();
+    fs.rmSync(folder, { recursive: true });
+  });
+  await settle();
+  return {
+    clock,
+    get store() {
+      return current.store;
+    },
+    get operator() {
+      return current.operator;
+    },
+    shards,
+    acts,
+    directory,
+    settle,
+    async restart() {
+      await current.operator.stop();
+      current.store.close();
+      current = await open();
+      await settle();
+    },
+    grant: (who, spec = {}, namespace = 'payments') =>
+      create<AccessGrant>({ kind: 'Person', principal: who }, 'AccessGrant', namespace, {
+        connectionRef: { name: 'orders-db' },
+        reason: 'INC-1',
+        ...spec,
+      }),
+    vote: (who, target, decision, change = {}) => {
+      clock.advance(1); // votes of one millisecond are ordered by uid, which is random
+      return create<AccessApproval>({ kind: 'Person', principal: who }, 'AccessApproval', target.metadata.namespace!, {
+        targetRef: { kind: target.kind, name: target.metadata.name, uid: target.metadata.uid },
+        specHash: specHash(target.spec),
+        decision,
+        ...change,
+      });
+    },
+    async see<R extends AccessGrant | AccessApproval | CommandHold>(object: R) {
+      const { namespace, name } = object.metadata;
+      return (await current.store.get<R>({ kind: object.kind, ...(namespace ? { namespace } : {}), name }))!;
+    },
+    published(namespace = 'payments') {
+      const found = [...shards.values()].filter((envelope) => {
+        if (!envelope.shard.startsWith('grants-')) return false;
+        const own = shards.get(`${envelope.connectionUid} policy`)!;
+        return (JSON.parse(own.payload) as { connection: { namespace: string } }).connection.namespace === namespace;
+      });
+      return found.flatMap((envelope) => (JSON.parse(envelope.payload) as GrantsShard).grants);
+    },
+  };
+}
+
+const phase = async (at: World, grant: AccessGrant): Promise<string | undefined> => (await at.see(grant)).status?.phase;
+
+test('INV-10: request, approve, expire; a restart in between changes nothing, and each act is on record', async (context) => {
+  const at = await world(context);
+  const grant = await at.grant(alice, { duration: '1h' });
+  assert.equal(await phase(at, grant), 'Pending');
+  assert.deepEqual(at.published(), []);
+  await at.vote(dana, grant, 'Approve');
+  assert.equal(await phase(at, grant), 'Active');
+  assert.deepEqual(
+    at.published().map((each) => [each.uid, each.policy, each.account]),
+    [[grant.metadata.uid, 'payments/team', 'writer']],
+  );
+  const before = (await at.see(grant)).status;
+  await at.restart();
+  assert.deepEqual((await at.see(grant)).status, before);
+  assert.equal(at.published().length, 1);
+  at.clock.advance(3_600_000);
+  await at.settle();
+  assert.equal(await phase(at, grant), 'Expired');
+  assert.deepEqual(at.published(), []);
+  assert.deepEqual(
+    at.acts.map((each) => each.act).filter((act) => act.startsWith('grant') || act.startsWith('approval')),
+    ['grant.request', 'approval.approve', 'grant.approve', 'grant.active', 'grant.expired'],
+  );
+});
+
+test('INV-08: a vote for another uid or spec, by a stranger or by oneself, counts for nothing and says why', async (context) => {
+  const at = await world(context);
+  const grant = await at.grant(alice);
+  const votes = [
+    await at.vote(dana, grant, 'Approve', { specHash: '0'.repeat(64) }),
+    await at.vote(dana, grant, 'Approve', {
+      targetRef: { kind: 'AccessGrant', name: grant.metadata.name, uid: 'another' },
+    }),
+    await at.vote(person('eve', 'dev'), grant, 'Approve'),
+    await at.vote(person('ALICE', 'dba'), grant, 'Approve'),
+  ];
+  assert.equal(await phase(at, grant), 'Pending');
+  const reasons = await Promise.all(votes.map(async (each) => (await at.see(each)).status?.conditions?.[0]?.reason));
+  assert.deepEqual(reasons, ['Invalid', 'Invalid', 'NotApprover', 'Requester']);
+});
+
+test('INV-12: another namespace’s policies and approvers give nothing here', async (context) => {
+  const yaml =
+    connection('payments') +
+    policy('payments', 'team', 'dev', 'dba') +
+    `---\n${connection('other')}` +
+    policy('other', 'team', 'everybody', 'everybody');
+  const at = await world(context, yaml);
+  const outsider = person('olga', 'everybody');
+  const grant = await at.grant(outsider);
+  assert.equal(await phase(at, grant), 'Pending');
+  await at.vote(person('otto', 'everybody'), grant, 'Approve');
+  assert.equal(await phase(at, grant), 'Pending');
+  // An approval that lies in the other namespace is about nothing here.
+  const foreign = await at.store.create(
+    { kind: 'Person', principal: dana },
+    {
+      apiVersion: API_GROUP_VERSION,
+      kind: 'AccessApproval',
+      metadata: { name: 'foreign', namespace: 'other' },
+      spec: {
+        targetRef: { kind: 'AccessGrant', name: grant.metadata.name, uid: grant.metadata.uid },
+        specHash: specHash(grant.spec),
+        decision: 'Approve',
+      },
+    },
+  );
+  assert.equal(foreign.kind, 'Ok');
+  await at.settle();
+  assert.equal(await phase(at, grant), 'Pending');
+  assert.deepEqual(at.published('payments'), []);
+});
+
+test('INV-08: status is not authority: a phase that the operator did not seal is decided again', async (context) => {
+  const at = await world(context);
+  const grant = await at.grant(alice);
+  const seen = await at.see(grant);
+  const forged = await at.store.applyStatus(
+    { kind: 'Operator' },
+    { kind: 'AccessGrant', namespace: 'payments', name: grant.metadata.name },
+    seen.metadata.resourceVersion,
+    { ...seen.status, phase: 'Active', notBefore: '2026-01-01T00:00:00Z', expiresAt: '2026-01-02T00:00:00Z' },
+  );
+  assert.equal(forged.kind, 'Ok');
+  await at.settle();
+  assert.deepEqual(at.published(), []);
+  assert.equal(await phase(at, grant), 'Pending');
+});
+
+test('policy changes: an approved grant is withheld while nothing names its owner, and says so', async (context) => {
+  const at = await world(context);
+  const grant = await at.grant(alice);
+  await at.vote(dana, grant, 'Approve');
+  assert.equal(at.published().length, 1);
+  const file = path.join(at.directory, 'all.yaml');
+  fs.writeFileSync(file, connection('payments') + policy('payments', 'team', 'other-team', 'dba'));
+  at.store.reload();
+  await at.settle();
+  assert.deepEqual(at.published(), []);
+  assert.equal(await phase(at, grant), 'Active');
+  const active = (await at.see(grant)).status?.conditions?.find((each) => each.type === 'Active');
+  assert.deepEqual([active?.status, active?.reason], ['False', 'PolicyChanged']);
+  fs.writeFileSync(file, connection('payments') + policy('payments', 'team', 'dev', 'nobody'));
+  at.store.reload();
+  await at.settle();
+  assert.equal(at.published().length, 1, 'what was approved stays approved');
+});
+
+test('a request that no policy allows yet waits, and is decided when one does', async (context) => {
+  const at = await world(context, connection('payments'));
+  const grant = await at.grant(alice);
+  const vote = await at.vote(dana, grant, 'Approve');
+  assert.match((await at.see(grant)).status?.waitingFor ?? '', /No policy gives alice/);
+  fs.writeFileSync(path.join(at.directory, 'more.yaml'), policy('payments', 'team', 'dev', 'dba'));
+  at.store.reload();
+  await at.settle();
+  assert.equal(await phase(at, grant), 'Active');
+  assert.equal((await at.see(vote)).status?.conditions?.[0]?.status, 'True');
+});
+
+test('one client key in two persons’ grants is refused', async (context) => {
+  const at = await world(context);
+  const clientKey = 'A'.repeat(42) + 'E';
+  const first = await at.grant(alice, { clientKey });
+  at.clock.advance(1);
+  const second = await at.grant(person('bob', 'dev'), { clientKey });
+  assert.equal(await phase(at, second), 'Denied');
+  assert.equal(await phase(at, first), 'Pending', 'whoever had it first can not be shut out with it');
+});
+
+test('an extension keeps requester, policy and account, one per parent, within the longest duration', async (context) => {
+  const at = await world(context);
+  const parent = await at.grant(alice, { duration: '1h' });
+  const ref = { name: parent.metadata.name, uid: parent.metadata.uid };
+  const early = await at.grant(alice, { extends: ref });
+  assert.equal(await phase(at, early), 'Denied', 'nothing to extend yet');
+  await at.vote(dana, parent, 'Approve');
+  const stranger = await at.grant(person('bob', 'dev'), { extends: ref });
+  assert.match((await at.see(stranger)).status?.message ?? '', /somebody else/);
+  const long = await at.grant(alice, { extends: ref, duration: '90m' });
+  assert.match((await at.see(long)).status?.message ?? '', /longer than the 2h/);
+  const good = await at.grant(alice, { extends: ref, duration: '30m' });
+  assert.equal(await phase(at, good), 'Pending');
+  const second = await at.grant(alice, { extends: ref, duration: '10m' });
+  assert.match((await at.see(second)).status?.message ?? '', /extends .* already/);
+  await at.vote(dana, good, 'Approve');
+  assert.equal((await at.see(good)).status?.notBefore, (await at.see(parent)).status?.expiresAt);
+  assert.equal(at.published().find((each) => each.uid === good.metadata.uid)?.extends, parent.metadata.uid);
+  await at.vote(dana, parent, 'Revoke');
+  assert.equal(await phase(at, parent), 'Revoked');
+  assert.equal(await phase(at, good), 'Denied', 'what cuts the parent cuts it');
+  assert.deepEqual(at.published(), []);
+});
+
+async function hold(at: World, change: Record<string, unknown> = {}): Promise<CommandHold> {
+  const grant = await at.grant(alice);
+  const result = await at.store.create<CommandHold>(
+    { kind: 'Proxy', replica: 'test' },
+    {
+      apiVersion: API_GROUP_VERSION,
+      kind: 'CommandHold',
+      metadata: { name: 'h-3b7', namespace: 'payments' },
+      spec: {
+        connectionRef: { name: 'orders-db' },
+        grantRef: { name: grant.metadata.name, uid: grant.metadata.uid },
+        sessionId: 's-1',
+        requester: { username: 'alice', groups: ['dba'] },
+        command: 'delete from orders',
+        hiddenLiterals: 0,
+        commandHash: 'a'.repeat(64),
+        rules: [{ policy: 'payments/team', rule: 'unbounded' }],
+        reason: 'unbounded',
+        requirements: [
+          { rule: 'unbounded', count: 1, approvers: [{ kind: 'Group', name: 'dba' }] },
+          {
+            rule: 'careful',
+            count: 2,
+            approvers: [
+              { kind: 'Group', name: 'leads' },
+              { kind: 'Group', name: 'dba' },
+            ],
+          },
+        ],
+        requestedAt: new Date(at.clock.now()).toISOString(),
+        until: new Date(at.clock.now() + 60_000).toISOString(),
+        ...change,
+      },
+    },
+  );
+  assert.equal(result.kind, 'Ok', JSON.stringify(result));
+  await at.settle();
+  return (result as { value: CommandHold }).value;
+}
+const releases = (at: World): ReleasesShard['releases'] =>
+  [...at.shards.values()]
+    .filter((each) => each.shard === 'releases')
+    .flatMap((each) => (JSON.parse(each.payload) as ReleasesShard).releases);
+
+test('INV-08: a held command needs every requirement met by others, and its release is signed into the bundle', async (context) => {
+  const at = await world(context);
+  const held = await hold(at);
+  await at.vote(person('Alice', 'dba'), held, 'Approve');
+  await at.vote(dana, held, 'Approve');
+  await at.vote(dana, held, 'Approve');
+  assert.equal((await at.see(held)).status?.phase, 'Waiting');
+  assert.deepEqual(releases(at), []);
+  await at.vote(person('lena', 'leads'), held, 'Approve');
+  assert.equal((await at.see(held)).status?.phase, 'Approved');
+  assert.deepEqual(
+    releases(at).map((each) => [each.decision, each.by, each.commandHash[0]]),
+    [['Approved', ['dana', 'lena'], 'a']],
+  );
+});
+
+test('a denial by any approver ends a hold, and after its time nothing counts', async (context) => {
+  const at = await world(context);
+  const held = await hold(at);
+  await at.vote(person('lena', 'leads'), held, 'Deny', { reason: 'add a WHERE' });
+  assert.equal((await at.see(held)).status?.phase, 'Denied');
+  assert.equal(releases(at)[0]?.reason, 'add a WHERE');
+  await at.vote(dana, held, 'Approve');
+  assert.equal((await at.see(held)).status?.phase, 'Denied');
+});
+
+test('a hold that nobody decides times out', async (context) => {
+  const at = await world(context);
+  const held = await hold(at);
+  at.clock.advance(60_000);
+  await at.settle();
+  assert.equal((await at.see(held)).status?.phase, 'TimedOut');
+  const late = await at.vote(dana, held, 'Approve');
+  assert.equal((await at.see(late)).status?.conditions?.[0]?.reason, 'TooLate');
+});
+
+test('INV-10: unchanged shards are not signed again, a heartbeat comes every 30 seconds', async (context) => {
+  const at = await world(context);
+  const sequences = (): Map<string, number> =>
+    new Map([...at.shards].map(([name, each]) => [name.split(' ')[1]!, each.sequence]));
+  const first = sequences();
+  at.operator.resync();
+  await at.settle();
+  assert.deepEqual(sequences(), first);
+  await at.grant(alice);
+  at.clock.advance(30_000);
+  await at.settle();
+  const later = sequences();
+  assert.equal(later.get('policy'), first.get('policy'));
+  assert.ok(later.get('heartbeat')! > first.get('heartbeat')!);
+});
