@@ -357,6 +357,15 @@ export const EXTRACTIONS: readonly Attack[] = [
   `select pg_catalog.lower(sales.cards.number) from sales.cards`,
   `select postgres.sales.cards.number || '' from postgres.sales.cards`,
   `select lower(c.number) from only cards * c`,
+  [`insert into audit (id, what) select * from (select id, number from cards) s`, 'select what from audit'],
+  [
+    `insert into customers (id, name, secret) select id + 100, * from (select secret, secret from customers) s`,
+    'select name from customers where id > 100',
+  ],
+  [`with c as (select * from customers) insert into audit (what) select secret from c`, 'select what from audit'],
+  [`insert into customers (id, name) select * from (select 200, c.secret from customers c) s returning name`],
+  'select x.* from (select * from (select * from customers) b (i, n, e, s)) x',
+  `select s.* from (select * from orders) s (a, b, c, d, number), lateral (select * from customers where id = s.a) t`,
   // settings that change how text is read
   [`set standard_conforming_strings = off`, `select '\\'' || number || ' from cards where ''`],
   [`select set_config('standard_conforming_strings', 'off', false)`],

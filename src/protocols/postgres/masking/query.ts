@@ -180,6 +180,16 @@ function collectAliases(statement: unknown, scope: Scope): void {
   }
 }
 
+function sensitiveUnder(from: unknown, scope: Scope): boolean {
+  let found = false;
+  visit(from, (node) => {
+    const relation = rangeVar(node);
+    const label = relation === undefined ? undefined : scope.labels.get(nameKey(relation.label));
+    if (label !== undefined && (label.sensitive.length > 0 || label.unseen)) found = true;
+  });
+  return found;
+}
+
 function joinUnder(join: TreeNode, label: Label, scope: Scope): void {
   visit([join.larg, join.rarg], (node) => {
     const relation = rangeVar(node);
@@ -298,6 +308,14 @@ function allowSafeUses(statement: unknown, scope: Scope, allowed: Set<TreeNode>)
   };
   visit(statement, (node, kind) => {
     if (kind === 'NullTest') allowPlain(node.arg);
+    // A `*` reaches no further than the FROM beside it.
+    if (Array.isArray(node.targetList) && node.op !== undefined && !sensitiveUnder(node.fromClause, scope)) {
+      for (const item of listOf(node.targetList)) {
+        const body = bodyOf(bodyOf(item, 'ResTarget')?.val, 'ColumnRef');
+        const use = body === undefined ? undefined : columnRef(body);
+        if (body !== undefined && use?.star === true && use.fields.length === 0) allowed.add(body);
+      }
+    }
     if (Array.isArray(node.funcname)) {
       const name = namesOf(node.funcname).join('.');
       const builtin = name === 'pg_catalog.count' || (name === 'count' && !scope.names.hasOwnFunction('count'));
