@@ -179,7 +179,7 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
         ...operator.cache.list<AccessPolicy>('AccessPolicy'),
         ...operator.cache.list<ClusterAccessPolicy>('ClusterAccessPolicy'),
       ]) + problemLines(store.problems().map(problemView));
-    let shown = '';
+    let shown = view();
     const show = (): void => {
       timer ??= setTimeout(() => {
         timer = undefined;
@@ -240,7 +240,7 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
       gateway,
       operator,
       records,
-      view,
+      view: () => (shown = view()),
       rootKey: rawPublicKey(publicKey),
       async stop(drainMs) {
         await control

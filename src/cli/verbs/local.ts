@@ -65,7 +65,7 @@ export async function local(
   io.out(`Records are verified against root key ${daemon.rootKey}; keep a copy elsewhere.\n`);
   io.out(`\n${daemon.view()}`);
   io.out(
-    `\nIn another terminal${options.state === undefined ? '' : ` (export SALLYPORT_STATE=${state})`}:\n  ${prefix} ls\n  ${prefix} request CONNECTION --for 1h --reason TEXT\n`,
+    `\nIn another terminal${state === stateFolder(undefined, { ...io.env, SALLYPORT_STATE: undefined }) ? '' : ` (export SALLYPORT_STATE=${state})`}:\n  ${prefix} ls\n  ${prefix} request CONNECTION --for 1h --reason TEXT\n`,
   );
   banner = false;
   await new Promise<void>((resolve) => {

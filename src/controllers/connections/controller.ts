@@ -22,6 +22,8 @@ export interface ConnectionControllerOptions extends ControllerContext {
   probe(connection: Connection, signal: AbortSignal): Promise<ProbeResult>;
 }
 
+const sentence = (text: string): string => (text === '' || /[.!?]$/.test(text) ? text : `${text}.`);
+
 export function createConnectionReconciler(options: ConnectionControllerOptions): Reconcile {
   const { cache, clock, records } = options;
   const probes = new Map<string, { generation: number; atMs: number; result: ProbeResult }>();
@@ -92,7 +94,13 @@ export function createConnectionReconciler(options: ConnectionControllerOptions)
         : set(conditions, 'Programmed', 'True', 'Listening', `Listens on ${endpoint.host}:${endpoint.port}.`);
     conditions =
       probe.result.kind === 'Failed'
-        ? set(conditions, 'Ready', 'False', 'TargetUnreachable', `${probe.result.reason} ${probe.result.hint}`)
+        ? set(
+            conditions,
+            'Ready',
+            'False',
+            'TargetUnreachable',
+            [probe.result.reason, probe.result.hint].map(sentence).join(' ').trim(),
+          )
         : endpoint === undefined
           ? set(conditions, 'Ready', 'False', 'NotListening', 'No listener is open for it.')
           : set(conditions, 'Ready', 'True', 'Ready', `The target answers (${probe.result.version}).`);
