@@ -275,6 +275,7 @@ export const EXTRACTIONS: readonly Attack[] = [
   // what triggers, rules, checks and constraints say
   [`update wallets set note = note returning note`],
   [`update loud set id = id`],
+  [`update spreading set id = 1`, 'select what from audit'],
   [`insert into ruled values (1)`],
   [`insert into checked values (1)`],
   [`update cards set note = 'x', id = 2 where id = 1`],

@@ -79,6 +79,10 @@ create function sales.copy_number() returns trigger language plpgsql as $$ begin
 create table sales.wallets (id int primary key, number text, note text);
 insert into sales.wallets values (1, '${CARDS[0]}', null);
 create trigger copy before update on sales.wallets for each row execute function sales.copy_number();
+create function sales.spread() returns trigger language plpgsql as $$ begin insert into sales.audit (what) select x::text from (select new.*) x; return new; end $$;
+create table sales.spreading (id int primary key, number text);
+insert into sales.spreading values (1, '${CARDS[2]}');
+create trigger spread before update on sales.spreading for each row execute function sales.spread();
 create function sales.shout() returns trigger language plpgsql as $$ begin raise exception 'row is %', new; end $$;
 create table sales.loud (id int primary key, number text);
 insert into sales.loud values (1, '${CARDS[1]}');
@@ -130,6 +134,7 @@ export const MASKS: CompiledMask[] = [
       'sales.people.number',
       '*.wallets.number',
       '*.loud.number',
+      '*.spreading.number',
       'sales.odd name.number',
       '*.long_names.a23*',
       'sales.long_names.prüf*',

@@ -399,6 +399,11 @@ export function computeClosure(
       });
       // What it shows of the value is not known, so the source's mask may not fit: all of it is hidden.
       if (source !== undefined) maskColumn(masks.relation, expression.column, { ...source[1], with: 'Null' });
+      const hidden = [...masks.opaque.keys()].some((number) => {
+        const name = masks.relation.columns.get(number)?.name;
+        return number !== expression.column && (words === undefined || (name !== undefined && words.includes(name)));
+      });
+      if (hidden) makeOpaque(masks.relation, expression.column, 'it is generated from masked data');
     }
   }
   function spreadViews(): void {

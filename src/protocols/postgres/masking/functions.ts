@@ -73,8 +73,10 @@ function readWords(text: string): BodyWords {
     if (word === 'alter' || word === 'load') unreadable = 'it changes the schema';
     if (word === 'create') created = true;
     if (created && CREATES_CODE.has(word)) unreadable = 'it creates code';
-    if ((word === 'new' || word === 'old') && tokens[i + 1]?.text !== '.') {
-      if (tokens[i - 1]?.text.toLowerCase() !== 'return') wholeRow = true;
+    if (word === 'new' || word === 'old') {
+      const oneColumn = tokens[i + 1]?.text === '.' && tokens[i + 2]?.text !== '*';
+      const returned = tokens[i - 1]?.text.toLowerCase() === 'return' && tokens[i + 1]?.text === ';';
+      if (!oneColumn && !returned) wholeRow = true;
     }
   }
   return { names, operators, unreadable, wholeRow };
