@@ -135,9 +135,12 @@ async function story(server: PostgresServer, local: Local): Promise<void> {
 
   heading('9. What was recorded');
   await run(local, ['records', 'ls'], ERIN);
-  const sessions = await local.json<{ session?: string; stream?: string }[]>(['records', 'ls'], ERIN);
-  const first = sessions.find((each) => each.session ?? each.stream)!;
-  await run(local, ['replay', (first.session ?? first.stream)!], { ...ERIN, lines: 24 });
+  const listed = await local.cli(['records', 'ls', '-o', 'json'], ERIN);
+  const sessions = listed.stdout
+    .trim()
+    .split('\n')
+    .map((line) => JSON.parse(line) as { session: string; held: number });
+  await run(local, ['replay', sessions.find((each) => each.held > 0)!.session], { ...ERIN, lines: 30 });
   await run(local, ['audit', 'columns', 'orders-db/public.cards.number'], ERIN);
 
   heading('10. Proof: the records verify, and one flipped byte is found');
