@@ -93,12 +93,20 @@ for (const major of [15, 18] as const) {
     ): Promise<string[]> => {
       const client = await rawConnect({ port, password: 'ticket' });
       try {
-        const bytes = Buffer.concat([...steps.flatMap((step) => palette[step]!), SYNC, query("select 'the end'")]);
+        const bytes = Buffer.concat([
+          ...steps.flatMap((step) => palette[step]!),
+          SYNC,
+          query('rollback'),
+          query("select 'the end'"),
+        ]);
         for (let at = 0; at < bytes.length; at += chunk) {
           client.send(bytes.subarray(at, at + chunk));
           if (chunk < bytes.length) await new Promise((resolve) => setImmediate(resolve));
         }
-        const received = await client.until((one) => one.type === 'D' && one.body.includes('the end'));
+        const received = await client
+          .until((one) => one.type === 'D' && one.body.includes('the end'))
+          .catch(() => undefined);
+        if (received === undefined) return ['closed'];
         return shown([...received, ...(await client.ready())]);
       } finally {
         client.end();
@@ -112,6 +120,7 @@ for (const major of [15, 18] as const) {
           fc.constantFrom(1 << 20, 64, 7),
           async (steps, chunk) => {
             const direct = await replies(server.port, steps, 1 << 20);
+            // Queries in the middle of COPY data end the connection, in words of its own on each side.
             assert.deepEqual(await replies(transparent.port, steps, chunk), direct);
           },
         ),
@@ -149,10 +158,10 @@ for (const major of [15, 18] as const) {
           fc.array(fc.constantFrom(...Object.keys(steps)), { maxLength: 12 }),
           fc.constantFrom(1 << 20, 11),
           async (names, chunk) => {
-            // In an aborted transaction nothing but its end runs, so every pipeline ends it.
-            const got = await replies(ruled.port, [...names, 'sync', 'commit'], chunk, steps);
+            const got = await replies(ruled.port, names, chunk, steps);
+            if (got[0] === 'closed') return; // a query inside COPY data, as without a gateway
             assert.match(got.at(-3)!, /the end/);
-            assert.match(got.at(-1)!, /^Z\([IT]\)$/);
+            assert.equal(got.at(-1), 'Z(I)');
             assert.equal(ruled.logs.filter((line) => line.startsWith('error')).length, 0, ruled.logs.join('\n'));
           },
         ),
