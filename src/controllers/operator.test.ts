@@ -61,6 +61,8 @@ interface World {
   operator: Operator;
   shards: Map<string, ShardEnvelope>;
   acts: ControlBody[];
+  /** While true, records can not be written. */
+  diskFull: boolean;
   directory: string;
   settle(): Promise<void>;
   restart(): Promise<void>;
@@ -94,6 +96,7 @@ async function world(
   const acts: ControlBody[] = [];
   const shards = new Map<string, ShardEnvelope>();
   let epoch = 0;
+  const made = { diskFull: false };
   const open = async (): Promise<Pick<World, 'store' | 'operator'>> => {
     const store = openDirectoryStore({
       directory,
@@ -109,7 +112,12 @@ async function world(
       store,
       definitions: [protocol],
       sealer,
-      records: { write: async (body) => void acts.push(body) },
+      records: {
+        write: async (body) => {
+          if (made.diskFull) throw new Error('ENOSPC');
+          acts.push(body);
+        },
+      },
       clock,
       random: systemRandom,
       log: () => undefined,
@@ -171,6 +179,12 @@ async function world(
     },
     shards,
     acts,
+    get diskFull() {
+      return made.diskFull;
+    },
+    set diskFull(full) {
+      made.diskFull = full;
+    },
     directory,
     settle,
     async restart() {
@@ -179,12 +193,14 @@ async function world(
       current = await open();
       await settle();
     },
-    grant: (who, spec = {}, namespace = 'payments') =>
-      create<AccessGrant>({ kind: 'Person', principal: who }, 'AccessGrant', namespace, {
+    grant: (who, spec = {}, namespace = 'payments') => {
+      clock.advance(1); // requests of one millisecond are ordered by uid, which is random
+      return create<AccessGrant>({ kind: 'Person', principal: who }, 'AccessGrant', namespace, {
         connectionRef: { name: 'orders-db' },
         reason: 'INC-1',
         ...spec,
-      }),
+      });
+    },
     vote: (who, target, decision, change = {}) => {
       clock.advance(1); // votes of one millisecond are ordered by uid, which is random
       return create<AccessApproval>({ kind: 'Person', principal: who }, 'AccessApproval', target.metadata.namespace!, {
@@ -459,4 +475,22 @@ test('INV-10: unchanged shards are not signed again, a heartbeat comes every 30 
   const later = sequences();
   assert.equal(later.get('policy'), first.get('policy'));
   assert.ok(later.get('heartbeat')! > first.get('heartbeat')!);
+});
+
+test('INV-04: while records can not be written nothing is granted, but a revocation takes effect', async (context) => {
+  const at = await world(context);
+  const first = await at.grant(alice);
+  await at.vote(dana, first, 'Approve');
+  const second = await at.grant(alice);
+  at.diskFull = true;
+  await at.vote(dana, second, 'Approve');
+  assert.equal(await phase(at, second), 'Pending');
+  await at.vote(person('dora', 'dba'), first, 'Approve');
+  await at.vote(dana, first, 'Revoke');
+  assert.equal(await phase(at, first), 'Revoked');
+  assert.deepEqual(at.published(), []);
+  at.diskFull = false;
+  at.clock.advance(60_000);
+  await at.settle();
+  assert.equal(await phase(at, second), 'Active');
 });

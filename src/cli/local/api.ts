@@ -200,11 +200,13 @@ async function answer(services: LocalServices, request: http.IncomingMessage): P
       const actor = actorIn(body);
       const id = String(body['id']);
       if (!services.gateway.sessions().some((session) => session.id === id)) return { killed: false };
-      await services.records.write({
-        act: 'session.kill',
-        actor: { username: actor.username },
-        object: { kind: 'Session', name: id },
-      });
+      await services.records
+        .write({
+          act: 'session.kill',
+          actor: { username: actor.username },
+          object: { kind: 'Session', name: id },
+        })
+        .catch(() => undefined); // a full disk must not keep a session alive
       return { killed: services.gateway.kill(id, actor.username) };
     }
     case 'POST /v1/note': {

@@ -168,7 +168,7 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
       prefix,
     });
     undo.push(() => operator.stop());
-    undo.push(watchEnds(store, feed.grantEnded));
+    undo.push(watchEnds(store, log, feed.grantEnded));
     await settle(operator);
     await gateway.start();
     undo.push(() => gateway.stop(0));
@@ -298,6 +298,7 @@ async function settle(operator: Operator): Promise<void> {
 /** Ends of grants, straight from the store. Expiry is left to the gateway's own clock: an extension may take over. */
 function watchEnds(
   store: DirectoryStore,
+  log: Log,
   ended: (event: { grantUid: string; phase: 'Denied' | 'Revoked' | 'Deleted'; by?: string }) => void,
 ): () => void {
   let stop: () => void = () => undefined;
@@ -318,10 +319,13 @@ function watchEnds(
         if (type === 'Deleted') ended({ grantUid: object.metadata.uid, phase: 'Deleted' });
         else look(object);
       },
-      () => void follow(),
+      () => again(),
     );
   };
-  void follow();
+  const again = (): void => {
+    follow().catch((error: unknown) => log('error', 'ends of grants are not watched', { error: String(error) }));
+  };
+  again();
   return () => {
     stopped = true;
     stop();

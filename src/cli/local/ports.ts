@@ -43,7 +43,11 @@ export async function openPortBook(files: Files, path: string): Promise<PortBook
       const key = `${namespace}/${name}`;
       if (known.get(key) === port) return;
       known.set(key, port);
-      writeFileAtomically(files, path, Buffer.from(`${JSON.stringify(Object.fromEntries(known), null, 2)}\n`));
+      try {
+        writeFileAtomically(files, path, Buffer.from(`${JSON.stringify(Object.fromEntries(known), null, 2)}\n`));
+      } catch {
+        // Another port tomorrow, if the disk stays full: no reason to stop today.
+      }
     },
   };
 }

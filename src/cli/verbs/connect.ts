@@ -222,8 +222,9 @@ function runClient(context: Context, way: Way, command: readonly string[]): Prom
   });
 }
 
-async function listen(context: Context, way: Way, port: true | string): Promise<ExitCode> {
+async function listen(context: Context, first: Way, port: true | string): Promise<ExitCode> {
   const { io } = context;
+  let way = first;
   const number = port === true ? 0 : Number(port);
   if (!Number.isInteger(number) || number < 0 || number > 65_535) {
     throw new CliError(
@@ -233,7 +234,6 @@ async function listen(context: Context, way: Way, port: true | string): Promise<
     );
   }
   const secret = systemRandom.bytes(18).toString('base64url');
-  const { namespace, name, uid } = way.grant.metadata;
   const ended = new AbortController();
   const listener = await openLocalListener({
     port: number,
@@ -257,9 +257,16 @@ async function listen(context: Context, way: Way, port: true | string): Promise<
   const watch = async (): Promise<void> => {
     for (;;) {
       await pause(1_000, AbortSignal.any([io.signal, ended.signal]));
+      const { namespace, name, uid } = way.grant.metadata;
       // A daemon that restarts is no reason to stop listening: sockets say themselves that it is away.
       const seen = await context.client.get<AccessGrant>('AccessGrant', namespace, name).catch(() => way.grant);
       if (seen?.metadata.uid === uid && seen.status?.phase === 'Active') continue;
+      const next = await successor(context, way.grant);
+      if (next !== undefined) {
+        way = await findWay(context, way.connection.metadata.name, { grant: next.metadata.name });
+        io.err(`Grant ${next.metadata.name} carries on until ${clockTime(next.status?.expiresAt, context.now())}.\n`);
+        continue;
+      }
       io.err(
         `Grant ${name} is ${seen?.status?.phase ?? 'gone'}. Ask again: ${nextCommand(context, `request ${way.connection.metadata.name}`)}\n`,
       );
@@ -270,6 +277,18 @@ async function listen(context: Context, way: Way, port: true | string): Promise<
   ended.abort();
   await listener.closed;
   return io.signal.aborted ? EXIT.ok : EXIT.denied;
+}
+
+/** The grant that extends this one, if it is in force by now. */
+async function successor(context: Context, grant: AccessGrant): Promise<AccessGrant | undefined> {
+  const extensions = (await context.client.list<AccessGrant>('AccessGrant', grant.metadata.namespace)).filter(
+    (each) => each.spec.extends?.uid === grant.metadata.uid && usableKey(context, each),
+  );
+  // Parent and extension change their phase in the same moment, one after the other.
+  const next = extensions.find((each) => each.status?.phase === 'Active' || each.status?.expiresAt !== undefined);
+  if (next === undefined) return undefined;
+  const settled = await waitWhile(context, next, (each) => each.status?.phase === 'Pending', 3_000);
+  return settled.status?.phase === 'Active' ? settled : undefined;
 }
 
 export interface DsnOptions extends ConnectOptions {

@@ -29,18 +29,14 @@ export async function request(context: Context, connectionName: string, options:
   const connection = await findConnection(context, connectionName);
   const grant = await createGrant(context, connection, options);
   const settled = await waitWhile(context, grant, (each) => each.status === undefined, 5_000);
-  const shown = machineObject(context.output, settled);
-  if (shown !== undefined) {
-    context.io.out(shown);
-  } else {
-    tellGrant(context, settled);
-  }
-  if (options.wait && settled.status?.phase === 'Pending') {
-    const done = await waitForActive(context, settled);
-    if (shown === undefined) tellGrant(context, done);
-    return phaseExit(done);
-  }
-  return phaseExit(settled);
+  const waits = options.wait === true && (settled.status?.phase ?? 'Pending') === 'Pending';
+  if (machineObject(context.output, settled) === undefined) tellGrant(context, settled);
+  const done = waits ? await waitForActive(context, settled) : settled;
+  // A script that waits wants to know how it ended, and nothing else.
+  const shown = machineObject(context.output, done);
+  if (shown !== undefined) context.io.out(shown);
+  else if (waits) tellGrant(context, done);
+  return phaseExit(done);
 }
 
 export async function createGrant(

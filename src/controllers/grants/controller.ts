@@ -97,20 +97,40 @@ export function createGrantReconciler(options: GrantControllerOptions): Reconcil
       },
       sealer,
     );
-    for (const approval of approvals) {
-      const verdict = decision.votes.get(approval.metadata.uid);
-      if (verdict !== undefined) await tellApproval(options, approval, verdict);
-    }
+    const { phase } = decision.status;
+    const tightens = phase !== 'Active' && phase !== 'Pending';
+    const untold = await tellApprovals(options, approvals, decision.votes);
+    if (untold !== undefined && !tightens) throw untold;
     if (!sameStatus(grant.status, decision.status)) {
-      for (const body of actsOf(grant, before, decision.status)) await options.records.write(body);
+      for (const body of actsOf(grant, before, decision.status)) await recordAct(options, body, tightens);
       await writeStatus(options, grant, decision.status);
     }
+    if (untold !== undefined) throw untold;
     return decision.nextMs === undefined ? undefined : { againInMs: decision.nextMs - clock.now() };
   };
 }
 
-/** Shared with holds: an approval's condition `Counted`, and the record of who decided what. */
-export async function tellApproval(
+/** Tells each approval; the first failure comes back, so that a vote that can not be told does not stop another's effect. */
+export async function tellApprovals(
+  context: ControllerContext,
+  approvals: readonly AccessApproval[],
+  verdicts: ReadonlyMap<string, { counted: boolean; reason: string; message: string }>,
+): Promise<Error | undefined> {
+  let failure: Error | undefined;
+  for (const approval of approvals) {
+    const verdict = verdicts.get(approval.metadata.uid);
+    if (verdict === undefined) continue;
+    try {
+      await tellApproval(context, approval, verdict);
+    } catch (error) {
+      failure ??= error as Error;
+    }
+  }
+  return failure;
+}
+
+/** An approval's condition `Counted`, and the record of who decided what. */
+async function tellApproval(
   context: ControllerContext,
   approval: AccessApproval,
   verdict: { counted: boolean; reason: string; message: string },
@@ -120,7 +140,7 @@ export async function tellApproval(
   // that was unreadable can be read.
   if (known !== undefined && (known.status === 'True' || !verdict.counted)) return;
   const { spec, metadata } = approval;
-  await context.records.write({
+  const body: ControlBody = {
     act: `approval.${spec.decision.toLowerCase()}`,
     actor: actorOf(spec.approver),
     object: objectOf(approval),
@@ -131,7 +151,8 @@ export async function tellApproval(
       counted: verdict.counted,
       verdict: verdict.reason,
     },
-  });
+  };
+  await recordAct(context, body, spec.decision !== 'Approve');
   const conditions = withCondition(
     approval.status?.conditions,
     {
@@ -144,6 +165,27 @@ export async function tellApproval(
     context.clock.now(),
   );
   await writeStatus(context, approval, { conditions });
+}
+
+/**
+ * Records an act before it takes effect. Where records can not be written nothing is given, but what takes away goes on:
+ * a full disk must not keep a revoked grant alive.
+ */
+export async function recordAct(
+  context: Pick<ControllerContext, 'records' | 'log'>,
+  body: ControlBody,
+  tightens: boolean,
+): Promise<void> {
+  try {
+    await context.records.write(body);
+  } catch (error) {
+    if (!tightens) throw error;
+    context.log('error', 'an act takes effect without a record', {
+      act: body.act,
+      object: body.object?.name,
+      error: String(error),
+    });
+  }
 }
 
 export const objectOf = (object: Resource): NonNullable<ControlBody['object']> => ({

@@ -1,7 +1,8 @@
 // Decides CommandHolds. The decision reaches the proxy as a Release in the signed bundle (bundles/releases.ts).
 import type { AccessApproval } from '../../api/grant.ts';
 import type { CommandHold } from '../../api/hold.ts';
-import { actorOf, objectOf, tellApproval } from '../grants/controller.ts';
+import type { ControlBody } from '../../recording/envelope.ts';
+import { actorOf, objectOf, recordAct, tellApprovals } from '../grants/controller.ts';
 import type { ControllerContext } from '../ports.ts';
 import type { CacheEvent, Reconcile } from '../runtime.ts';
 import { keyOf, splitKey } from '../runtime.ts';
@@ -17,7 +18,7 @@ export function holdsTouchedBy(event: CacheEvent): string[] {
 }
 
 export function createHoldReconciler(context: ControllerContext): Reconcile {
-  const { cache, sealer, clock, records } = context;
+  const { cache, sealer, clock } = context;
   return async (key) => {
     const { namespace, name } = splitKey(key);
     const hold = cache.get<CommandHold>({ kind: 'CommandHold', ...(namespace ? { namespace } : {}), name });
@@ -25,13 +26,12 @@ export function createHoldReconciler(context: ControllerContext): Reconcile {
     const approvals = cache.indexed<AccessApproval>('AccessApproval', 'target', `CommandHold ${key}`);
     const before = sealedHold(hold, sealer);
     const decision = decideHold(hold, approvals, sealer, clock.now());
-    for (const approval of approvals) {
-      const verdict = decision.votes.get(approval.metadata.uid);
-      if (verdict !== undefined) await tellApproval(context, approval, verdict);
-    }
+    const tightens = decision.status.phase !== 'Approved';
+    const untold = await tellApprovals(context, approvals, decision.votes);
+    if (untold !== undefined && !tightens) throw untold;
     if (!sameStatus(hold.status, decision.status)) {
       if (before === undefined && decision.status.phase !== 'Waiting') {
-        await records.write({
+        const body: ControlBody = {
           act: `hold.${decision.status.phase.toLowerCase()}`,
           actor: decision.status.decidedBy
             ? { username: decision.status.decidedBy.join(', ') }
@@ -43,10 +43,12 @@ export function createHoldReconciler(context: ControllerContext): Reconcile {
             commandHash: hold.spec.commandHash,
             ...(decision.status.reason ? { reason: decision.status.reason } : {}),
           },
-        });
+        };
+        await recordAct(context, body, tightens);
       }
       await writeStatus(context, hold, decision.status);
     }
+    if (untold !== undefined) throw untold;
     return decision.nextMs === undefined ? undefined : { againInMs: decision.nextMs - clock.now() };
   };
 }

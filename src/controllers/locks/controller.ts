@@ -1,7 +1,8 @@
 // Records that a lock was set and says that it is in force or over. Enforcement is the bundle's overlay.
 import type { AccessLock } from '../../api/lock.ts';
+import type { ControlBody } from '../../recording/envelope.ts';
 import { conditionIs, withCondition } from '../conditions.ts';
-import { actorOf, objectOf } from '../grants/controller.ts';
+import { actorOf, objectOf, recordAct } from '../grants/controller.ts';
 import type { ControllerContext } from '../ports.ts';
 import { type Reconcile, splitKey } from '../runtime.ts';
 import { writeStatus } from '../status.ts';
@@ -16,7 +17,7 @@ export function createLockReconciler(context: ControllerContext): Reconcile {
     const untilMs = lock.spec.until === undefined ? Infinity : Date.parse(lock.spec.until);
     const over = untilMs <= nowMs;
     if (lock.status === undefined) {
-      await records.write({
+      const body: ControlBody = {
         act: 'lock.create',
         actor: lock.spec.author ? actorOf(lock.spec.author) : { username: 'files' },
         object: objectOf(lock),
@@ -25,7 +26,8 @@ export function createLockReconciler(context: ControllerContext): Reconcile {
           reason: lock.spec.reason,
           ...(lock.spec.until ? { until: lock.spec.until } : {}),
         },
-      });
+      };
+      await recordAct(context, body, true);
     } else if (over && conditionIs(lock.status.conditions, 'Active', 'True')) {
       await records.write({ act: 'lock.end', actor: { username: 'sallyport' }, object: objectOf(lock) });
     }
