@@ -193,7 +193,7 @@ export const ConnectionSpec = closed(
             Type.Integer({
               minimum: 1024,
               maximum: 67108864,
-              description: 'Largest statement that is judged, bytes; longer ones are refused. Default 1 MiB.',
+              description: 'Largest statement that is judged, bytes; longer ones are refused. Default 256 KiB.',
             }),
           ),
           rowBytes: Type.Optional(

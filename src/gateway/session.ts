@@ -33,7 +33,7 @@ export function limitsOf(spec: ConnectionSpec, process: ProcessLimits): Limits {
   const idle = spec.limits?.idleTimeout === undefined ? undefined : parseDuration(spec.limits.idleTimeout);
   return {
     handshakeMs: process.handshakeMs,
-    statementBytes: spec.limits?.statementBytes ?? 1024 * 1024,
+    statementBytes: spec.limits?.statementBytes ?? 256 * 1024, // parsing 1 MiB blocks the event loop for a second
     rowBytes: spec.limits?.rowBytes ?? 16 * 1024 * 1024,
     clientBufferBytes: process.clientBufferBytes,
     recordedRows: spec.recording?.rows ?? 50,

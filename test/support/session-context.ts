@@ -183,7 +183,7 @@ export async function startTestGateway(options: TestGatewayOptions): Promise<Tes
       random: systemRandom,
       limits: {
         handshakeMs: 5_000,
-        statementBytes: 1024 * 1024,
+        statementBytes: 256 * 1024,
         rowBytes: 16 * 1024 * 1024,
         clientBufferBytes: 1024 * 1024,
         recordedRows: 50,

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { before, test } from 'node:test';
 import type { ClassifiedStatement, SqlFacts } from '../statement.ts';
-import { classify, loadClassifier } from './classify.ts';
+import { classify, loadClassifier, STATEMENT_BYTES } from './classify.ts';
 
 before(loadClassifier);
 
@@ -228,7 +228,7 @@ test('COPY says where to and from', () => {
 });
 
 test('INV-11: a statement of the largest size takes bounded time, whatever it is made of', async () => {
-  const size = 1024 * 1024 - 200;
+  const size = STATEMENT_BYTES - 200;
   const fill = (piece: (index: number) => string, separator: string) => {
     const pieces: string[] = [];
     for (let length = 0, i = 0; ; i++) {

@@ -12,7 +12,7 @@ import { type Fields, isObject, number } from './tree.ts';
 import type { Walk } from './walk.ts';
 
 /** Bytes of UTF-8 that are judged at most, unless the caller says otherwise. */
-export const STATEMENT_BYTES = 1024 * 1024;
+export const STATEMENT_BYTES = 256 * 1024;
 
 /** Loads the parser; await once before the first `classify`. */
 export function loadClassifier(): Promise<void> {
