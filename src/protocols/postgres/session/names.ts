@@ -93,7 +93,7 @@ export class NameTable<T> {
   }
 
   clear(): void {
-    for (const name of [...this.#states.keys()]) this.remove(name);
+    for (const name of this.#states.keys()) this.remove(name);
   }
 
   #reweigh(name: string, state: State<T>): void {
