@@ -4,9 +4,10 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { apiReference } from './generators/api-reference.ts';
 import { crdFiles } from './generators/crds.ts';
+import { errorsReference } from './generators/errors-reference.ts';
 import type { Generated } from './generators/generated.ts';
 
-const GENERATORS: readonly Generated[] = [...crdFiles(), apiReference];
+const GENERATORS: readonly Generated[] = [...crdFiles(), apiReference, errorsReference];
 
 /** Folders in which every file is generated, so that one nobody makes any more is removed. */
 const OWNED_FOLDERS = ['crds'];

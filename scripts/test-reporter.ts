@@ -16,7 +16,10 @@ export async function* reporter(source: AsyncIterable<TestEvent>): AsyncGenerato
       }
     } else if (event.type === 'test:fail') {
       if (event.data.details.type !== 'suite') failed += 1;
-      const file = event.data.file === undefined ? '' : ` (${path.relative(process.cwd(), event.data.file)}:${event.data.line ?? 0})`;
+      const file =
+        event.data.file === undefined
+          ? ''
+          : ` (${path.relative(process.cwd(), event.data.file)}:${event.data.line ?? 0})`;
       const cause = event.data.details.error?.cause ?? event.data.details.error;
       yield `FAIL ${event.data.name}${file}\n${cause instanceof Error ? (cause.stack ?? cause.message) : String(cause)}\n\n`;
     } else if (event.type === 'test:stderr' && process.env.TEST_OUTPUT === '1') {

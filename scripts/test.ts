@@ -25,7 +25,13 @@ async function runSuite(name: string): Promise<boolean> {
   const started = performance.now();
   const child = spawn(
     process.execPath,
-    ['--test', `--test-concurrency=${suite.concurrency}`, `--test-timeout=${suite.timeoutMs}`, '--test-reporter=./scripts/test-reporter.ts', ...files],
+    [
+      '--test',
+      `--test-concurrency=${suite.concurrency}`,
+      `--test-timeout=${suite.timeoutMs}`,
+      '--test-reporter=./scripts/test-reporter.ts',
+      ...files,
+    ],
     { stdio: 'inherit', env: { ...process.env, NODE_NO_WARNINGS: '1' } },
   );
   const code = await new Promise<number | null>((resolve) => child.once('exit', resolve));
