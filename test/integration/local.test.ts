@@ -352,6 +352,34 @@ test('a broken file is told by line and closes what it selects; mended, access i
   expectCode(await local.cli(['withdraw', name, '--yes'], alice), 0);
 });
 
+test('INV-07: a denial is explained, a session replayed, the records verify, and reading them is on record', async () => {
+  const name = await granted(alice);
+  const denied = await local.cli(['connect', 'orders-db', ...psql('drop table orders')], alice);
+  const denial = /d-[0-9a-z]{4,}/.exec(denied.stderr)![0];
+  const why = expectCode(await local.cli(['why', denial], alice), 0);
+  assert.match(why.stdout, /rule "no-ddl"/);
+  const statement = expectCode(await local.cli(['why', '--connection', 'orders-db', 'drop table orders'], alice), 0);
+  assert.match(statement.stdout, /no-ddl/);
+  const session = /session (s-[a-z0-9]+)/.exec(why.stdout)![1]!;
+  assert.match(expectCode(await local.cli(['records', 'ls'], dana), 0).stdout, new RegExp(session));
+  assert.match(expectCode(await local.cli(['replay', session], dana), 0).stdout, /drop table orders/);
+  expectCode(await local.cli(['verify'], dana), 0);
+  const control = expectCode(await local.cli(['records', 'show', 'control', '-o', 'json'], dana), 0).stdout;
+  for (const act of ['grant.request', 'approval.approve', 'grant.active', 'policy.create', 'records.ReplayRecord']) {
+    assert.ok(control.includes(`"act":"${act}"`), `${act} is on record`);
+  }
+  const catalog = await local.json<{ relations: { name: string; columns: { name: string }[] }[] }>([
+    'catalog',
+    'export',
+    'orders-db',
+  ]);
+  assert.deepEqual(
+    catalog.relations.find((each) => each.name === 'orders')?.columns.map((each) => each.name),
+    ['id', 'state'],
+  );
+  expectCode(await local.cli(['withdraw', name, '--yes'], alice), 0);
+});
+
 test('INV-10: kill -9 of the daemon keeps grants, decisions and endpoints', async () => {
   const active = await granted(alice);
   const pending = nameIn(
