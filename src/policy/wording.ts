@@ -26,13 +26,42 @@ export function effectText(effect: Effect): string {
   return object === '' ? effect.action : `${effect.action} on ${object}`;
 }
 
+/** Objects that are compared with each other; of more the title shows only the first anyway. */
+const MOST_COMPARED = 200;
+/** Verbs that take their object without a word between. */
+const DIRECT = /^(?:SET|RESET|LISTEN|CALL|LOAD)$/;
+
 /** What the command is, for people: `DROP TABLE orders`, `UPDATE on orders`, `BEGIN`. Never its text. */
 export function commandTitle(command: Command): string {
   const verb = safeText(command.verb, 64);
-  const objects = distinct(command.effects.map((effect) => objectText(effect.object)).filter((name) => name !== ''));
-  if (objects.length === 0) return verb;
-  const defines = command.effects.some(({ action }) => action === 'Define');
-  return `${verb} ${defines ? '' : 'on '}${listText(objects)}`;
+  const words = command.verb.toLowerCase();
+  const objects = command.effects.map(({ object }) => withoutKind(words, object));
+  const telling = objects.length > MOST_COMPARED ? objects : objects.filter((object) => !isPrefix(object, objects));
+  const names = distinct(telling.map((object) => kindAndName(object, objects))).filter((name) => name !== '');
+  if (names.length === 0) return verb;
+  const direct =
+    DIRECT.test(verb) ||
+    command.effects.some(({ action, object }, at) => action === 'Define' || object.length > objects[at]!.length);
+  return `${verb} ${direct ? '' : 'on '}${listText(names)}`;
+}
+
+/** `['function', 'app', 'f']` of DROP FUNCTION is `app.f`, and DO does nothing to an object `do`: the verb said it. */
+function withoutKind(words: string, object: readonly string[]): readonly string[] {
+  const [kind] = object;
+  return kind !== undefined && kind !== '*' && ` ${words} `.includes(` ${kind} `) ? object.slice(1) : object;
+}
+
+/** `['role']` says nothing beside `['role', 'admin']`. */
+function isPrefix(object: readonly string[], objects: readonly (readonly string[])[]): boolean {
+  return objects.some((other) => other.length > object.length && object.every((part, at) => part === other[at]));
+}
+
+/** `role admin` where there is an effect on `role` as such, else `app.orders`. */
+function kindAndName(object: readonly string[], objects: readonly (readonly string[])[]): string {
+  const kind =
+    objects.length <= MOST_COMPARED &&
+    objects.some((other) => other.length === 1 && object.length > 1 && other[0] === object[0]);
+  return kind ? `${objectText(object.slice(0, 1))} ${objectText(object.slice(1))}`.trim() : objectText(object);
 }
 
 /** `a, b and 2 more`. */

@@ -262,7 +262,7 @@ const rows: [kind: string, tag: string, sql: string, effects: string][] = [
   ['RefreshMatViewStmt', 'REFRESH MATERIALIZED VIEW', 'refresh materialized view concurrently m', 'Write *.m'],
   ['CheckPointStmt', 'CHECKPOINT', 'checkpoint', 'Execute checkpoint'],
   ['LoadStmt', 'LOAD', "load 'auto_explain'", 'Execute library.auto_explain'],
-  ['DoStmt', 'DO', "do 'begin end'", 'Execute do, Read *.*, Write *.*, Define *.*, Grant *.*'],
+  ['DoStmt', 'DO', "do 'begin end'", 'Execute, Read *.*, Write *.*, Define *.*, Grant *.*'],
   ['CallStmt', 'CALL', 'call app.close_month(refund())', 'Execute app.close_month, Execute *.refund'],
   ['GrantStmt', 'GRANT', 'grant select (id) on app.orders to bob', 'Grant app.orders'],
   ['GrantStmt', 'REVOKE', 'revoke all on all tables in schema app from bob', 'Grant app.*'],

@@ -62,7 +62,7 @@ export const alterFunction: Handler = (walk, fields) => {
 
 /** What DO and CREATE EXTENSION run is text: it may do anything. */
 export const doBlock: Handler = (walk) => {
-  walk.found.effect('Execute', 'do');
+  walk.found.effect('Execute');
   walk.found.opaque('Read', 'Write', 'Define', 'Grant');
   return 'DO';
 };
