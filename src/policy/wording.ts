@@ -48,7 +48,8 @@ export function commandTitle(command: Command): string {
 /** `['function', 'app', 'f']` of DROP FUNCTION is `app.f`, and DO does nothing to an object `do`: the verb said it. */
 function withoutKind(words: string, object: readonly string[]): readonly string[] {
   const [kind] = object;
-  return kind !== undefined && kind !== '*' && ` ${words} `.includes(` ${kind} `) ? object.slice(1) : object;
+  const told = kind?.split(' ').some((word) => ` ${words} `.includes(` ${word} `)) === true;
+  return told ? object.slice(1) : object;
 }
 
 /** `['role']` says nothing beside `['role', 'admin']`. */
