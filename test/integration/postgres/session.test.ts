@@ -337,6 +337,62 @@ for (const major of [15, 18] as const) {
       }
     });
 
+    test('INV-03: a cut works while a command is held, while COPY data is awaited, and before the database has answered', async () => {
+      const client = await connect(ruled);
+      const next = ruled.nextHold();
+      const failed = client
+        .query("update orders set state = 'cut'")
+        .catch((error: unknown) => error as pg.DatabaseError);
+      const hold = await next;
+      const own = ruled.sessions.at(-1)!;
+      own.cut({ code: 'Revoked', message: 'grant orders-db-7fk2p was revoked by lead@corp.example' });
+      const error = (await failed) as pg.DatabaseError;
+      assert.equal(error.code, '57P01');
+      assert.match(error.message, /was revoked by lead@corp\.example/);
+      await own.endedPromise;
+      assert.equal(hold.withdrawn, true);
+
+      const gateway = await gatewayFor(server);
+      const raw = await rawConnect({ port: gateway.port, password: 'ticket' });
+      raw.send(query('copy scratch from stdin'));
+      await raw.until((one) => one.type === 'G');
+      gateway.sessions.at(-1)!.cut({ code: 'Locked', message: 'locked by security' });
+      assert.match(show((await raw.until((one) => one.type === 'E')).at(-1)!), /57P01 Sallyport: locked by security/);
+      await raw.closed;
+      await gateway.close();
+
+      const silent = net.createServer(() => undefined);
+      await new Promise<void>((resolve) => silent.listen(0, '127.0.0.1', resolve));
+      const waiting = await gatewayFor(server, { target: { port: (silent.address() as net.AddressInfo).port } });
+      const login = rawConnect({ port: waiting.port, password: 'ticket' }).catch((reason: Error) => reason.message);
+      while (waiting.sessions.length === 0) await new Promise((resolve) => setTimeout(resolve, 10));
+      await new Promise((resolve) => setTimeout(resolve, 50));
+      waiting.sessions[0]!.cut({ code: 'Killed', message: 'killed by ops' });
+      assert.match(String(await login), /57P01.*killed by ops/);
+      await waiting.sessions[0]!.endedPromise;
+      assert.equal(waiting.sessions[0]!.ended?.reason, 'Killed');
+      await waiting.close();
+      silent.close();
+    });
+
+    test('a database that is not there, or is another than it should be, is told natively without the credential', async () => {
+      for (const target of [
+        { port: 1 },
+        { tls: { mode: 'VerifyFull' as const } },
+        { insecureAuthentication: [] as never[], databases: ['other'] },
+      ]) {
+        const gateway = await gatewayFor(server, { target });
+        const reason = await rawConnect({ port: gateway.port, password: 'ticket' }).then(
+          () => 'connected',
+          (error: Error) => error.message,
+        );
+        assert.match(reason, /08006|3D000/);
+        assert.equal(reason.includes('writer-secret'), false);
+        assert.equal(gateway.sessions[0]?.ended?.reason, 'TargetUnavailable');
+        await gateway.close();
+      }
+    });
+
     test('INV-03: a cut works on a client that reads nothing while rows stream', async () => {
       const gateway = await gatewayFor(server);
       const raw = await rawConnect({ port: gateway.port, password: 'ticket' });

@@ -32,12 +32,29 @@ function base(core: Core, id: number, command: Described): Omit<CommandBody, 'de
   const { statements } = command;
   return {
     id,
-    verb: verbOf(statements),
     text: shown.text,
     ...(shown.parameters.length === 0 ? {} : { parameters: shown.parameters }),
-    effects: statements === undefined ? NO_EFFECTS : statements.flatMap((statement) => statement.command.effects),
-    facts: { postgresql: factsOf(statements) },
+    ...understanding(statements),
   };
+}
+
+type Understanding = Pick<CommandBody, 'verb' | 'effects' | 'facts'>;
+const NOT_UNDERSTOOD: Understanding = { verb: 'SQL', effects: NO_EFFECTS, facts: { postgresql: {} } };
+/** A prepared statement is bound thousands of times: what is recorded of its meaning is made once. */
+const understandings = new WeakMap<readonly ClassifiedStatement[], Understanding>();
+
+function understanding(statements: readonly ClassifiedStatement[] | undefined): Understanding {
+  if (statements === undefined) return NOT_UNDERSTOOD;
+  let known = understandings.get(statements);
+  if (known === undefined) {
+    known = {
+      verb: verbOf(statements),
+      effects: statements.flatMap((statement) => statement.command.effects),
+      facts: { postgresql: factsOf(statements) },
+    };
+    understandings.set(statements, known);
+  }
+  return known;
 }
 
 export function allowedBody(
@@ -75,15 +92,13 @@ export function refusedBody(
   };
 }
 
-function verbOf(statements: readonly ClassifiedStatement[] | undefined): string {
-  if (statements === undefined) return 'SQL';
+function verbOf(statements: readonly ClassifiedStatement[]): string {
   if (statements.length === 1) return statements[0]!.command.verb;
   return statements.map(({ command }) => command.verb).join('; ');
 }
 
 /** `schema.table.column` and so on; a part that is not known is `*`. */
-function factsOf(statements: readonly ClassifiedStatement[] | undefined): object {
-  if (statements === undefined) return {};
+function factsOf(statements: readonly ClassifiedStatement[]): object {
   const facts = statements.map(({ command }) => command.facts);
   const unique = (values: string[]): string[] => [...new Set(values)];
   return {

@@ -364,7 +364,7 @@ export class Frontend implements FrameHandler {
     const prepared = candidates.at(-1);
     const parameters = prepared === undefined ? NONE : parameterTexts(message, prepared);
     const described: Described = {
-      text: prepared === undefined ? '' : preparedText(prepared),
+      text: candidates.map(preparedText).join('\n-- or, if the server kept what the name meant before:\n'),
       parameters,
       statements: undefined,
       masking: undefined,
@@ -416,7 +416,7 @@ export class Frontend implements FrameHandler {
       return undefined;
     }
     const current =
-      portals.length > 0 &&
+      portals.length === 1 && // of several readings it is not known which one runs: all are judged together
       portals.every((one) => one.generation === policy.generation && restsOnCurrentCatalog(core, one.verdict, policy));
     if (portal !== undefined && current && gate === undefined && comeback === undefined) {
       this.#run(
