@@ -22,6 +22,8 @@ if (process.env['SALLYPORT_INVOKED_AS'] === 'kubectl-access') {
   try {
     await buildProgram(io, outcome).parseAsync(process.argv);
     process.exitCode = outcome.code;
+    // Everything is closed that had anything to lose; a warm connection to a target must not keep the process.
+    if (outcome.leave) process.exit(outcome.code);
   } catch (error) {
     process.exitCode = tellFailure(io, error);
   }

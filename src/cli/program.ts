@@ -8,6 +8,8 @@ import { version } from './version.ts';
 
 export interface Outcome {
   code: ExitCode;
+  /** The verb has closed what it opened; what is still open may be left as it is. */
+  leave?: boolean;
 }
 
 type Action = (context: Context, args: string[], options: GivenOptions) => Promise<ExitCode>;
@@ -87,6 +89,7 @@ export function buildProgram(io: Io, outcome: Outcome): Command {
         ]);
         await loadClassifier(); // before any client comes: until then nothing would be understood
         const protocols = [createPostgresProtocol({ commandPrefix: context.prefix })];
+        outcome.leave = true;
         return local(context.io, directory!, options, protocols, exportCatalog);
       }),
     );

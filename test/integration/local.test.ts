@@ -401,6 +401,26 @@ test('INV-10: kill -9 of the daemon keeps grants, decisions and endpoints', asyn
   expectCode(await local.cli(['approve', pending, '--yes'], dana), 0);
 });
 
+test('INV-03: told to stop, the daemon lets sessions end for a while and cuts the rest natively', async () => {
+  await granted(alice);
+  const live = await sleeper(alice);
+  process.kill(local.pid, 'SIGTERM');
+  const result = await live.done;
+  assert.match(result.stderr, /FATAL:.*Sallyport/);
+  await nobodySleeps();
+  await until('the end of the daemon', async () => ((await local.cli(['ls'])).code === 78 ? true : undefined));
+  await until('its exit', async () => {
+    try {
+      process.kill(local.pid, 0);
+      return undefined;
+    } catch {
+      return true;
+    }
+  });
+  await local.start();
+  expectCode(await local.cli(['verify'], dana), 0);
+});
+
 test('INV-05: the service password is in no file of the state, no output, no client', async () => {
   const { execFileSync } = await import('node:child_process');
   assert.ok(!local.output().includes(PASSWORD));

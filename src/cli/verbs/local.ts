@@ -34,7 +34,7 @@ export async function local(
     version: version(),
   });
   const folder = path.resolve(directory);
-  let banner = true;
+  let quiet = true; // while it is up, changes are not shown
   const daemon = await startDaemon({
     directory: folder,
     state,
@@ -45,7 +45,7 @@ export async function local(
     metrics: telemetry.metrics,
     catalog,
     onView: (view) => {
-      if (!banner) io.out(`\n${view}`);
+      if (!quiet) io.out(`\n${view}`);
     },
   }).catch(async (error: unknown) => {
     await telemetry.close();
@@ -67,7 +67,7 @@ export async function local(
   io.out(
     `\nIn another terminal${state === stateFolder(undefined, { ...io.env, SALLYPORT_STATE: undefined }) ? '' : ` (export SALLYPORT_STATE=${state})`}:\n  ${prefix} ls\n  ${prefix} request CONNECTION --for 1h --reason TEXT\n`,
   );
-  banner = false;
+  quiet = false;
   await new Promise<void>((resolve) => {
     if (io.signal.aborted) return resolve();
     // The listeners keep the process alive as well; the timer does where a directory has no Connection.
@@ -81,6 +81,7 @@ export async function local(
       { once: true },
     );
   });
+  quiet = true; // listeners that close now are no news
   const open = daemon.gateway.sessions().length;
   io.err(
     open > 0
