@@ -298,8 +298,10 @@ export function createGateway(options: GatewayOptions): Gateway {
 
     kill(id, by) {
       const session = sessions.get(id);
-      session?.cut({ code: 'Killed', message: `session ${id} was ended by ${by}` });
-      return session !== undefined;
+      if (session === undefined) return false;
+      const hint = `${world.prefix} connect ${session.info().connection.name}`;
+      session.cut({ code: 'Killed', message: `session ${id} was ended by ${by}`, hint });
+      return true;
     },
 
     endpoints: () => listeners.endpoints(),
