@@ -1,5 +1,6 @@
 // The record log of a process. Appends of one event-loop turn become one batch and one write(2); callbacks follow in
-// order, after the write or (durability Disk) after a group sync. Sealing happens behind.
+// order, after the write or (durability Disk) after a group sync. Results, for which nobody waits, ride along with the
+// next batch or are written a few milliseconds later. Sealing happens behind.
 // Guarantees: a callback without error means the stream's records up to there are written whole; a failed batch leaves
 // nothing behind and fails every callback of it; while the store refuses writes nothing is queued, `writable` is false,
 // and the log tries again by itself and then records how much each session lost. Memory does not grow with records:
@@ -122,6 +123,8 @@ const FIRST_BUFFER = 256 * 1024;
 const KEPT_BUFFER = 4 * 1024 * 1024;
 /** Past this a batch is written within the turn. */
 const BATCH_BYTES = 2 * 1024 * 1024;
+/** Results wait this long, or for this much, for a batch that somebody waits for. */
+const RIDE = { ms: 5, bytes: 64 * 1024 };
 const MARK_MS = 1000;
 const PROBE_MS = { first: 100, last: 5000 };
 const LIVE_FILES_KEPT = 3;
@@ -180,6 +183,8 @@ export async function openRecordLog(options: RecordLogOptions): Promise<ProcessR
     let entryEnds: number[] = [];
     let waiting: { stream: Stream; callback: Written }[] = [];
     let scheduled = false;
+    let riding = false;
+    let stopRide = (): void => {};
     let oldestPending = 0;
     let writable = true;
     let refusal = new RecordingError('IoError', 'records can not be written');
@@ -193,6 +198,16 @@ export async function openRecordLog(options: RecordLogOptions): Promise<ProcessR
       if (scheduled) return;
       scheduled = true;
       setImmediate(turn);
+    }
+
+    /** Writes what nobody waits for, if no batch takes it along before. */
+    function ride(): void {
+      if (riding || scheduled) return;
+      riding = true;
+      stopRide = clock.after(RIDE.ms, () => {
+        riding = false;
+        writeBatch();
+      });
     }
 
     function add(stream: Stream, kind: RecordKind, body: object, channel?: number): void {
@@ -211,7 +226,8 @@ export async function openRecordLog(options: RecordLogOptions): Promise<ProcessR
       stream.pending += 1;
       entryStreams.push(stream);
       entryEnds.push(end);
-      schedule();
+      if (kind !== 'result' || end > RIDE.bytes) schedule();
+      else ride();
       if (end > BATCH_BYTES) writeBatch();
     }
 
@@ -618,6 +634,7 @@ export async function openRecordLog(options: RecordLogOptions): Promise<ProcessR
       });
       if (!writable || losers.size > 0) probe();
       control.closed = true;
+      stopRide();
       stopProbe?.();
       stopTick();
       stopMark?.();
