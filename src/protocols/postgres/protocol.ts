@@ -38,6 +38,7 @@ export interface PostgresOptions {
 /** A login at a server that answers takes milliseconds. */
 const UPSTREAM_MS = 10_000;
 const CANCEL_MS = 5_000;
+const TERMINATE_MS = 2_000;
 
 interface Shared {
   services: Services;
@@ -184,7 +185,7 @@ async function serve(granted: Granted, context: SessionContext, shared: Shared):
       catalog: () => sideOfSession.catalog(),
       sideQuery: (sql) => sideOfSession.connection.query(sql),
       cancel,
-      terminate: () => terminate(upstream, sideOfSession, cancel),
+      terminate: () => terminate(upstream, sideOfSession, cancel, context.clock),
     });
     await running.closed;
   } catch (error) {
@@ -267,13 +268,24 @@ function newCancelKey(context: SessionContext, minor: 0 | 2): Buffer {
 }
 
 /** A backend may trap a cancel and outlive its socket: it is terminated by name, from beside. */
-async function terminate(upstream: Upstream, side: Side, cancel: () => Promise<void>): Promise<void> {
+async function terminate(
+  upstream: Upstream,
+  side: Side,
+  cancel: () => Promise<void>,
+  clock: SessionContext['clock'],
+): Promise<void> {
   const processId = upstream.cancelKey?.processId;
   if (processId === undefined) return;
   const kill = side.connection.query(`select pg_catalog.pg_terminate_backend(${processId})`).catch(() => undefined);
   // Until the side connection stands, a cancel is the quicker way.
-  if (side.connection.warm) await kill;
-  else await Promise.all([kill, cancel()]);
+  const told = side.connection.warm ? kill : Promise.all([kill, cancel()]);
+  // A target that does not answer must not keep the session's end from being recorded.
+  let stop: (() => void) | undefined;
+  const late = new Promise<void>((resolve) => {
+    stop = clock.after(TERMINATE_MS, resolve);
+  });
+  await Promise.race([told, late]);
+  stop?.();
 }
 
 async function probe(target: ProbeTarget, keys: ScramKeyCache): Promise<ProbeResult> {
