@@ -12,8 +12,9 @@ import type { Principal } from '../../policy/principal.ts';
 import { matchesAny, subjectText } from '../../policy/subjects.ts';
 import { rfc3339, withCondition } from '../conditions.ts';
 import type { Sealer } from '../seal.ts';
-import { foldGrant, type GrantLife, isTerminal, type SealedLife, type Vote, type VoteVerdict } from './fold.ts';
+import { foldGrant, isTerminal, type SealedLife, type Vote } from './fold.ts';
 import { provenVotes } from './votes.ts';
+import { conditionsOf, described, messageOf, waitingText } from './wording.ts';
 
 /** How long a request waits for its approvers when its policy does not say. */
 export const DEFAULT_APPROVAL_TIMEOUT_MS = 3_600_000;
@@ -385,108 +386,4 @@ function withSignOff(
         message: `Taken without approval; ${reviewers.map(subjectText).join(' or ') || 'nobody (the policy names no reviewers)'} is to sign it off.`,
       };
   return { ...status, conditions: withCondition(status.conditions, condition, facts.nowMs) };
-}
-
-function waitingText(open: NonNullable<GrantLife['open']>): string {
-  const who = open.step.approvers.map(subjectText).join(' or ') || 'nobody (the step names no approvers)';
-  const left = open.step.count - open.have;
-  return `${left} ${open.have > 0 ? 'more ' : ''}of ${who} (step ${open.step.name})`;
-}
-
-function messageOf(life: GrantLife, choice: Choice): { message?: string } {
-  const by = life.finishedBy ? ` by ${life.finishedBy}` : '';
-  const why = life.reason ? `: "${life.reason}"` : '';
-  const text: Record<string, string> = {
-    Denied: `Denied${by}${why}`,
-    Revoked: `Revoked${by}${why}`,
-    Withdrawn: `Withdrawn${by}${why}`,
-    TimedOut:
-      choice.kind === 'Refused' && choice.message !== ''
-        ? `No policy allowed it in time. ${choice.message}`
-        : 'Not approved in time',
-    Ended: 'Its time is over',
-    ParentCut: 'The grant it extends was revoked',
-  };
-  return life.ending === undefined ? {} : { message: (text[life.ending] ?? life.ending).slice(0, 1024) };
-}
-
-function described(verdict: VoteVerdict, phase: string): { counted: boolean; reason: string; message: string } {
-  const text: Record<VoteVerdict, string> = {
-    Counted: 'It counts.',
-    Requester: 'Nobody approves their own request, under any name they have.',
-    NotApprover: 'Its author is no approver of the step that was open.',
-    VotedAlready: 'This person has been counted already.',
-    TooLate: `The request was ${phase} by then.`,
-    TooEarly: 'It was made before its step was open.',
-    NotNeeded: 'All approvals were there already.',
-  };
-  return { counted: verdict === 'Counted', reason: verdict, message: text[verdict] };
-}
-
-function conditionsOf(
-  grant: AccessGrant,
-  status: AccessGrantStatus,
-  ending: string | undefined,
-  nowMs: number,
-  withheld?: string,
-): Condition[] {
-  const base = { observedGeneration: grant.metadata.generation };
-  const terminal = isTerminal(status.phase);
-  const approved = status.expiresAt !== undefined;
-  let conditions = grant.status?.conditions;
-  conditions = withCondition(
-    conditions,
-    {
-      ...base,
-      type: 'Approved',
-      status: approved ? 'True' : terminal ? 'False' : 'Unknown',
-      reason: approved
-        ? ending === 'BreakGlass'
-          ? 'BreakGlass'
-          : 'Approved'
-        : terminal
-          ? (ending ?? 'Denied')
-          : 'Waiting',
-      message: approved
-        ? 'All approvals are there.'
-        : (status.message ?? `Waits for ${status.waitingFor ?? 'its approvers'}`),
-    },
-    nowMs,
-  );
-  conditions = withCondition(
-    conditions,
-    {
-      ...base,
-      type: 'Active',
-      status: status.phase === 'Active' && withheld === undefined ? 'True' : 'False',
-      reason:
-        status.phase === 'Active' && withheld !== undefined
-          ? 'PolicyChanged'
-          : status.phase === 'Active'
-            ? 'InForce'
-            : terminal
-              ? status.phase
-              : approved
-                ? 'NotYet'
-                : 'NotApproved',
-      message:
-        status.phase === 'Active' && withheld !== undefined
-          ? `It gives no access: ${withheld}.`
-          : status.phase === 'Active'
-            ? `In force until ${status.expiresAt}.`
-            : (status.message ?? (approved ? `Begins at ${status.notBefore}.` : 'Not approved yet.')),
-    },
-    nowMs,
-  );
-  return withCondition(
-    conditions,
-    {
-      ...base,
-      type: 'Finished',
-      status: terminal ? 'True' : 'False',
-      reason: terminal ? (ending ?? status.phase) : 'Open',
-      message: status.message ?? 'It has not ended.',
-    },
-    nowMs,
-  );
 }
