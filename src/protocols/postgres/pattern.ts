@@ -1,6 +1,6 @@
 // Name patterns of SQL rules: `schema.table`, `table`, `schema.table.column`, with `*` for any run of characters. A part
 // in double quotes is taken as it is written; another is folded to lower case as PostgreSQL folds it.
-import { globMatches } from '../../policy/glob.ts';
+import { compileGlob, globMatches } from '../../policy/glob.ts';
 
 export interface Part {
   text: string;
@@ -52,6 +52,30 @@ export function mustBe(part: Part, name: string): boolean {
   if (everything(part)) return true;
   if (name === '*') return false;
   return part.quoted ? part.text === name : globMatches(part.text, name);
+}
+
+/** A part made ready to be asked often. */
+export interface PreparedPart {
+  /** Describes every name. */
+  any: boolean;
+  /** `mayBe`; `lower`: the name in lower case. */
+  may(name: string, lower: string): boolean;
+  /** `mustBe`. */
+  must(name: string): boolean;
+}
+
+export function preparePart(part: Part): PreparedPart {
+  if (everything(part)) return { any: true, may: () => true, must: () => true };
+  const { text } = part;
+  if (part.quoted) {
+    return { any: false, may: (name) => name === '*' || name === text, must: (name) => name !== '*' && name === text };
+  }
+  const matches = compileGlob(text);
+  return {
+    any: false,
+    may: (name, lower) => name === '*' || matches(lower),
+    must: (name) => name !== '*' && matches(name),
+  };
 }
 
 export const ANY: Part = { text: '*', quoted: false };

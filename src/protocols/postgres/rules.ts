@@ -1,11 +1,13 @@
 // The member `sql` of policy rules: what a matcher restricts and what it permits. Fields given are and-ed, values of one
 // field are or-ed.
 //
-// Deny and Hold are generous: a table named without a schema may be any schema's, code that is text (DO, query_to_xml,
+// Deny and Hold are generous: a table named without a schema may be any schema's that has one of that name (any at all
+// where the catalog could not be asked, see names/), code that is text (DO, query_to_xml,
 // CASCADE) may touch any table, a column without a table any table's of the statement. `effects` and `tables` must meet
 // in one table: {effects: [Write], tables: [cards]} is about writes to cards, not about writes beside a read of cards.
 //
-// Allow is exact: a table named without a schema is within `orders` and `*.orders`, not within `public.orders`.
+// Allow is exact: a table named without a schema is within `orders` and `*.orders`, and within `public.orders` only
+// where no other schema can be meant.
 //   tables      permits effects on tables alone; an Execute of a function or a SET needs an Allow of its own
 //   columns     permits reads, inserts and updates whose every mentioned column of that table is listed (`*` and whole rows
 //               need a pattern for all of them); what concerns whole rows (DELETE, TRUNCATE, DDL) only under such a pattern
@@ -20,16 +22,12 @@
 //
 // Names that PostgreSQL brings along (pg_class, nextval) mean those of pg_catalog when no schema is given.
 import type { SqlMatcher } from '../../api/policy.ts';
-import type { Command, Effect } from '../../policy/command.ts';
-import { globMatches } from '../../policy/glob.ts';
+import { compileGlob } from '../../policy/glob.ts';
 import type { PreparedMatcher, PresetRule, ProtocolRules } from '../../policy/session-policy.ts';
-import { SYSTEM_RELATIONS } from './classify/builtins.generated.ts';
-import { isBuiltinFunction } from './classify/functions.ts';
-import { harmlessSetting } from './classify/settings.ts';
 import { TAGS } from './classify/tags.ts';
 import { lintMatcher } from './lint.ts';
-import { ANY, mayBe, mustBe, type Part, parsePattern } from './pattern.ts';
-import type { ColumnUse, SqlFacts } from './statement.ts';
+import { ANY, type Part, type PreparedPart, parsePattern, preparePart } from './pattern.ts';
+import { type Column, type Name, type Subject, subjectOf } from './subject.ts';
 
 const readOnly: readonly PresetRule[] = [{ name: 'read', action: 'Allow', matcher: { effects: ['Read'] } }];
 
@@ -62,164 +60,156 @@ export const postgresRules: ProtocolRules = {
   prepare: (matcher) => prepare(matcher as SqlMatcher),
 };
 
+type NamePattern = readonly [schema: PreparedPart, name: PreparedPart];
+type ColumnPattern = readonly [schema: PreparedPart, table: PreparedPart, column: PreparedPart];
+
 interface Patterns {
   effects: ReadonlySet<string> | undefined;
-  statements: readonly string[] | undefined;
-  tables: readonly [schema: Part, table: Part][] | undefined;
-  columns: readonly [schema: Part, table: Part, column: Part][] | undefined;
-  functions: readonly [schema: Part, name: Part][] | undefined;
+  statements: readonly ((tag: string) => boolean)[] | undefined;
+  tables: readonly NamePattern[] | undefined;
+  columns: readonly ColumnPattern[] | undefined;
+  functions: readonly NamePattern[] | undefined;
   unbounded: boolean | undefined;
 }
 
 function prepare(matcher: SqlMatcher): PreparedMatcher {
   const patterns: Patterns = {
     effects: matcher.effects && new Set<string>(matcher.effects),
-    statements: matcher.statements?.map((pattern) => pattern.toUpperCase()),
-    tables: matcher.tables?.map((pattern) => tail(pattern, 2) as [Part, Part]),
-    columns: matcher.columns?.map((pattern) => tail(pattern, 3) as [Part, Part, Part]),
-    functions: matcher.functions?.map((pattern) => tail(pattern, 2) as [Part, Part]),
+    statements: matcher.statements?.map((pattern) => compileGlob(pattern.toUpperCase())),
+    tables: matcher.tables?.map((pattern) => tail(pattern, 2) as [PreparedPart, PreparedPart]),
+    columns: matcher.columns?.map((pattern) => tail(pattern, 3) as [PreparedPart, PreparedPart, PreparedPart]),
+    functions: matcher.functions?.map((pattern) => tail(pattern, 2) as [PreparedPart, PreparedPart]),
     unbounded: matcher.unbounded,
   };
   return {
-    restricts: (command) => restricts(patterns, command, command.facts as SqlFacts),
-    permits: (command, index) => {
-      const effect = command.effects[index];
-      return effect !== undefined && permits(patterns, command, command.facts as SqlFacts, effect);
-    },
+    restricts: (command) => restricts(patterns, subjectOf(command)),
+    permits: (command, index) => command.protocol === 'postgresql' && permits(patterns, subjectOf(command), index),
   };
 }
 
 /** A pattern that cannot be read describes a name that nothing has; lint tells of it. */
 const NOTHING: Part = { text: '', quoted: true };
 
-function tail(pattern: string, length: number): Part[] {
-  const parts = parsePattern(pattern);
-  if (parts === undefined || parts.length > length) return new Array<Part>(length).fill(NOTHING);
-  return [...new Array<Part>(length - parts.length).fill(ANY), ...parts];
-}
-
-/** The schema that a name without one is known to mean. */
-function relationSchema(schema: string | undefined, name: string): string {
-  return schema ?? (SYSTEM_RELATIONS.has(name) ? 'pg_catalog' : '*');
-}
-
-function functionSchema(schema: string | undefined, name: string): string {
-  return schema ?? (isBuiltinFunction(name) ? 'pg_catalog' : '*');
+function tail(pattern: string, length: number): PreparedPart[] {
+  let parts = parsePattern(pattern);
+  if (parts === undefined || parts.length > length) parts = new Array<Part>(length).fill(NOTHING);
+  return [...new Array<Part>(length - parts.length).fill(ANY), ...parts].map(preparePart);
 }
 
 // --- Deny and Hold -------------------------------------------------------------------------------------------------
 
-function restricts(patterns: Patterns, command: Command, facts: SqlFacts): boolean {
+function restricts(patterns: Patterns, subject: Subject): boolean {
   const { effects, statements, tables, columns, functions, unbounded } = patterns;
-  if (unbounded !== undefined && facts.unbounded !== unbounded) return false;
-  if (statements && ![facts.tag, ...facts.inner].some((tag) => statements.some((each) => globMatches(each, tag))))
-    return false;
-  if (effects && !command.effects.some((effect) => effects.has(effect.action))) {
-    // A function that a rule names is executed, whatever is known of its effects.
-    if (!(functions && effects.has('Execute'))) return false;
-  }
-  const touched = facts.relations.filter((use) => effects === undefined || effects.has(use.access));
-  const meets = (schema: Part, table: Part) =>
-    touched.some((use) => mayBe(schema, relationSchema(use.schema, use.name)) && mayBe(table, use.name));
-  if (tables && !tables.some(([schema, table]) => meets(schema, table))) return false;
+  if (unbounded !== undefined && subject.unbounded !== unbounded) return false;
+  if (statements && !subject.tags.some((tag) => statements.some((matches) => matches(tag)))) return false;
+  // A function that a rule names is executed, whatever is known of its effects.
+  if (effects && !someIn(effects, subject.actions) && !(functions && effects.has('Execute'))) return false;
+  if (tables && !touchesAny(tables, effects, subject)) return false;
   if (
     columns &&
-    !columns.some((pattern) => meets(pattern[0], pattern[1]) && facts.columns.some((use) => mayMention(pattern, use)))
-  ) {
-    return false;
-  }
-  if (
-    functions &&
-    !facts.functions.some((use) =>
-      functions.some(([schema, name]) => mayBe(schema, functionSchema(use.schema, use.name)) && mayBe(name, use.name)),
+    !columns.some(
+      (pattern) => touches(pattern, effects, subject) && subject.columns.some((use) => mayMention(pattern, use)),
     )
   ) {
     return false;
   }
-  return true;
+  return !functions || subject.functions.some((use) => functions.some((pattern) => mayMean(pattern, use)));
 }
 
-function mayMention([schema, table, column]: readonly [Part, Part, Part], use: ColumnUse): boolean {
-  if (!mayBe(column, use.column)) return false;
-  if (use.relation === undefined) return true;
-  return mayBe(schema, relationSchema(use.schema, use.relation)) && mayBe(table, use.relation);
+function someIn(effects: ReadonlySet<string>, actions: ReadonlySet<string>): boolean {
+  for (const action of actions) if (effects.has(action)) return true;
+  return false;
+}
+
+function touchesAny(
+  patterns: readonly NamePattern[],
+  effects: ReadonlySet<string> | undefined,
+  subject: Subject,
+): boolean {
+  for (const pattern of patterns) if (touches(pattern, effects, subject)) return true;
+  return false;
+}
+
+function touches(
+  pattern: readonly [PreparedPart, PreparedPart, ...PreparedPart[]],
+  effects: ReadonlySet<string> | undefined,
+  subject: Subject,
+): boolean {
+  for (const use of subject.relations) {
+    if (effects !== undefined && !effects.has(use.access)) continue;
+    if (mayMean(pattern, use)) return true;
+  }
+  return false;
+}
+
+/** Some reading of the name is described. */
+function mayMean(pattern: readonly [PreparedPart, PreparedPart, ...PreparedPart[]], use: Name): boolean {
+  const schema = pattern[0];
+  const name = pattern[1];
+  if (!name.any && !name.may(use.name, use.lower)) return false;
+  if (schema.any) return true;
+  for (let i = 0; i < use.schemas.length; i++) if (schema.may(use.schemas[i]!, use.lowerSchemas[i]!)) return true;
+  return false;
+}
+
+function mayMention(pattern: ColumnPattern, use: Column): boolean {
+  return pattern[2].may(use.column, use.lowerColumn) && (use.relation === undefined || mayMean(pattern, use.relation));
 }
 
 // --- Allow ---------------------------------------------------------------------------------------------------------
 
-function permits(patterns: Patterns, command: Command, facts: SqlFacts, effect: Effect): boolean {
-  if (harmless(effect, facts)) return true;
+function permits(patterns: Patterns, subject: Subject, index: number): boolean {
+  const effect = subject.effects[index];
+  if (effect === undefined) return false;
+  if (effect.harmless) return true;
   const { effects, statements, tables, columns, functions, unbounded } = patterns;
   if (effects && !effects.has(effect.action)) return false;
-  if (unbounded !== undefined && facts.unbounded !== unbounded) return false;
-  if (statements && ![facts.tag, ...facts.inner].every((tag) => statements.some((each) => globMatches(each, tag))))
-    return false;
+  if (unbounded !== undefined && subject.unbounded !== unbounded) return false;
+  if (statements && !subject.tags.every((tag) => statements.some((matches) => matches(tag)))) return false;
   if (tables || columns) {
-    const [schema, name] = relationOf(effect, facts) ?? [];
-    if (schema === undefined || name === undefined) return false;
-    if (tables && !tables.some((pattern) => mustBe(pattern[0], schema) && mustBe(pattern[1], name))) return false;
-    if (columns && !permitsColumns(columns, facts, effect, schema, name)) return false;
+    const { relation } = effect;
+    if (relation === undefined) return false;
+    if (tables && !mustMean(tables, relation)) return false;
+    if (
+      columns &&
+      !relation.schemas.every((schema) => permitsColumns(columns, subject, effect.action, schema, relation))
+    )
+      return false;
   }
-  if (functions) {
-    const [schema, name] = functionOf(effect, facts) ?? [];
-    if (schema === undefined || name === undefined) return false;
-    if (!functions.some((pattern) => mustBe(pattern[0], schema) && mustBe(pattern[1], name))) return false;
-  }
-  return command.protocol === 'postgresql';
+  return !functions || (effect.function !== undefined && mustMean(functions, effect.function));
 }
 
-function harmless(effect: Effect, facts: SqlFacts): boolean {
-  if (effect.action === 'Read') return effect.object.length === 0;
-  if (effect.action !== 'Session') return false;
-  if (effect.object.length === 0) return true;
-  const uses = effect.object.length === 1 ? facts.settings?.filter((use) => use.name === effect.object[0]) : undefined;
-  return (
-    uses !== undefined &&
-    uses.length > 0 &&
-    uses.every((use) => harmlessSetting(use.name, use.value, use.reset === true))
-  );
+/** Every reading of the name is described, by whichever pattern. */
+function mustMean(patterns: readonly NamePattern[], use: Name): boolean {
+  for (const schema of use.schemas) if (!describes(patterns, schema, use.name)) return false;
+  return true;
 }
 
-/** The relation an effect is on, with its schema as far as it is known. */
-function relationOf(effect: Effect, facts: SqlFacts): [schema: string, name: string] | undefined {
-  const [schema, name] = effect.object;
-  if (effect.object.length !== 2 || schema === undefined || name === undefined) return undefined;
-  const is = facts.relations.some(
-    (use) => use.access === effect.action && use.name === name && (use.schema ?? '*') === schema,
-  );
-  return is ? [relationSchema(schema === '*' ? undefined : schema, name), name] : undefined;
-}
-
-function functionOf(effect: Effect, facts: SqlFacts): [schema: string, name: string] | undefined {
-  const [schema, name] = effect.object;
-  if (effect.action !== 'Execute' || effect.object.length !== 2 || schema === undefined || name === undefined) {
-    return undefined;
-  }
-  const is = facts.functions.some((use) => use.name === name && (use.schema ?? '*') === schema);
-  return is ? [functionSchema(schema === '*' ? undefined : schema, name), name] : undefined;
+function describes(patterns: readonly NamePattern[], schema: string, name: string): boolean {
+  for (const pattern of patterns) if (pattern[0].must(schema) && pattern[1].must(name)) return true;
+  return false;
 }
 
 /** Statements that write columns one by one. */
 const BY_COLUMN = new Set(['INSERT', 'UPDATE', 'COPY', 'SELECT', 'EXPLAIN', 'PREPARE', 'DECLARE CURSOR']);
 
 function permitsColumns(
-  columns: readonly [schema: Part, table: Part, column: Part][],
-  facts: SqlFacts,
-  effect: Effect,
+  columns: readonly ColumnPattern[],
+  subject: Subject,
+  action: string,
   schema: string,
-  name: string,
+  relation: Name,
 ): boolean {
-  const own = columns.filter((pattern) => mustBe(pattern[0], schema) && mustBe(pattern[1], name));
+  const own = columns.filter((pattern) => pattern[0].must(schema) && pattern[1].must(relation.name));
   if (own.length === 0) return false;
-  const within = (column: string) => own.some((pattern) => mustBe(pattern[2], column));
-  const byColumn =
-    effect.action === 'Read' ||
-    (effect.action === 'Write' && [facts.tag, ...facts.inner].every((tag) => BY_COLUMN.has(tag)));
+  const within = (column: string) => own.some((pattern) => pattern[2].must(column));
+  const byColumn = action === 'Read' || (action === 'Write' && subject.tags.every((tag) => BY_COLUMN.has(tag)));
   if (!byColumn && !within('*')) return false;
-  return facts.columns.every((use) => {
+  return subject.columns.every((use) => {
     if (use.relation !== undefined) {
-      const others = use.relation !== name || (use.schema !== undefined && schema !== '*' && use.schema !== schema);
-      if (others) return true;
+      if (use.relation.name !== relation.name) return true;
+      // Of another schema's relation of that name, for sure.
+      if (use.relation.qualified && schema !== '*' && use.relation.schemas[0] !== schema) return true;
     }
     return within(use.column);
   });

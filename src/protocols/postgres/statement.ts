@@ -1,11 +1,14 @@
 // What the classifier says of one SQL statement: the `facts` of a PostgreSQL Command. Names are as the statement's
-// parse gives them (folded, unquoted); a schema is absent where the statement names none, and then any schema may be meant.
+// parse gives them (folded, unquoted); a schema is absent where the statement names none, and then any schema may be meant,
+// or one of `schemas` where names/ looked the name up.
 import type { Command } from '../../policy/command.ts';
 
 export interface RelationUse {
   schema?: string;
   name: string;
   access: 'Read' | 'Write' | 'Define' | 'Grant';
+  /** Where `schema` is absent: the only schemas that can be meant, at least one. Absent: any may be. */
+  schemas?: readonly string[];
 }
 
 /** A column mention. `relation` absent: any relation of the statement may be meant. `column` `*`: all of them, or a whole row. */
@@ -13,11 +16,16 @@ export interface ColumnUse {
   schema?: string;
   relation?: string;
   column: string;
+  /** As for relations. */
+  schemas?: readonly string[];
 }
 
+/** A function or type. */
 export interface FunctionUse {
   schema?: string;
   name: string;
+  /** As for relations. */
+  schemas?: readonly string[];
 }
 
 /** How a statement plays with the session's own state, where the wire protocol must follow it. */
