@@ -28,12 +28,17 @@ export function createControlPlane(store: ResourceStore, clock: Clock): ControlP
     async closeHold({ name, namespace, uid }, event) {
       for (let attempt = 0; attempt < TRIES; attempt += 1) {
         const hold = await store.get<CommandHold>({ kind: 'CommandHold', namespace, name });
-        if (hold === undefined || hold.metadata.uid !== uid) return;
+        if (hold === undefined || hold.metadata.uid !== uid) {
+          // An approval that can not be marked as used could be used again: the gateway then runs nothing.
+          if (event === 'Used') throw new Error('the hold is gone, so its approval can not be used');
+          return;
+        }
         const status = hold.status;
         const now = rfc3339(clock.now());
         let next: CommandHoldStatus;
         if (event === 'Used') {
-          if (status?.phase !== 'Approved' || status.usedAt !== undefined) return;
+          if (status?.phase !== 'Approved') throw new Error('the hold is not approved');
+          if (status.usedAt !== undefined) throw new Error('its approval was used before');
           next = { ...status, usedAt: now };
         } else {
           if (status !== undefined && status.phase !== 'Waiting') return; // decided in the same moment: that stands
@@ -45,7 +50,7 @@ export function createControlPlane(store: ResourceStore, clock: Clock): ControlP
           hold.metadata.resourceVersion,
           next,
         );
-        if (result.kind === 'Ok' || result.kind === 'NotFound') return;
+        if (result.kind === 'Ok' || (result.kind === 'NotFound' && event !== 'Used')) return;
         if (result.kind !== 'Conflict') throw new Error(`the hold could not be closed: ${result.kind}`);
       }
       throw new Error('the hold could not be closed: it kept changing');
