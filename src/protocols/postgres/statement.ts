@@ -7,6 +7,8 @@ export interface RelationUse {
   schema?: string;
   name: string;
   access: 'Read' | 'Write' | 'Define' | 'Grant';
+  /** The statement makes it: where it has no schema, in the first one of the search_path, or as a temporary one. */
+  creates?: 'Permanent' | 'Temporary';
   /** Where `schema` is absent: the only schemas that can be meant, at least one. Absent: any may be. */
   schemas?: readonly string[];
 }
@@ -84,4 +86,5 @@ export interface ClassifiedStatement {
 
 export type Classification =
   | { kind: 'Statements'; statements: readonly ClassifiedStatement[] } // none for an empty query
-  | { kind: 'NotUnderstood'; reason: string };
+  /** `syntax`: PostgreSQL's own parser refuses the text with `reason`, at this character, counted from 1. */
+  | { kind: 'NotUnderstood'; reason: string; syntax?: { position: number } };

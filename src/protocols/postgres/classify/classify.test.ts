@@ -260,3 +260,36 @@ test('INV-11: a statement of the largest size takes bounded time, whatever it is
       console.log(sql.slice(0, 40), (performance.now() - started).toFixed(0), 'ms', classify(sql).kind);
   }
 });
+
+test('what PostgreSQL refuses to parse carries its message and the character it points at', () => {
+  for (const [sql, message, position] of [
+    ['selec 1', 'syntax error at or near "selec"', 1],
+    ['select 1 +', 'syntax error at end of input', 11],
+    ["select 'éé' 1 2", 'syntax error at or near "1"', 13],
+    ["select '\u{1f600}' 1 2", 'syntax error at or near "1"', 12],
+    ["select 'a", `unterminated quoted string at or near "'a"`, 8],
+  ] as const) {
+    assert.deepEqual(classify(sql), { kind: 'NotUnderstood', reason: message, syntax: { position } });
+  }
+  const long = classify('select 1', { statementBytes: 4 });
+  assert.ok(long.kind === 'NotUnderstood' && long.syntax === undefined);
+});
+
+test('what a statement makes is told from what it changes', () => {
+  const relations = (sql: string) => facts(sql).relations.filter(({ access }) => access === 'Define');
+  for (const [sql, creates] of [
+    ['create temp table t as select * from a', 'Temporary'],
+    ['create temp sequence t', 'Temporary'],
+    ['create temp view t as select 1', 'Temporary'],
+    ['select * into temp t from a', 'Temporary'],
+    ['create table t (a int)', 'Permanent'],
+    ['create unlogged table t (a int)', 'Permanent'],
+    ['create materialized view t as select 1', 'Permanent'],
+  ] as const) {
+    assert.deepEqual(relations(sql), [{ name: 't', access: 'Define', creates }], sql);
+  }
+  // The parent is looked up before the child hides it.
+  for (const sql of ['create temp table t () inherits (t)', 'drop table t', 'alter table t add a int']) {
+    assert.deepEqual(relations(sql), [{ name: 't', access: 'Define' }], sql);
+  }
+});

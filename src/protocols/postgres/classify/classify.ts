@@ -44,7 +44,10 @@ export function classify(input: string | Uint8Array, limits: { statementBytes?: 
   if (bytes > most) return refuse(`it is longer than ${most} bytes`);
   if (text.includes('\0')) return refuse('it holds a NUL');
   const outcome = parse(text, bytes);
-  if (outcome.kind === 'Failed') return refuse(outcome.reason);
+  if (outcome.kind === 'Failed') {
+    const { reason, offset } = outcome;
+    return offset === undefined ? refuse(reason) : { ...refuse(reason), syntax: { position: offset + 1 } };
+  }
   if (outcome.statements.length > STATEMENTS) return refuse(`it is more than ${STATEMENTS} statements`);
   try {
     const ascii = bytes === text.length;
@@ -66,7 +69,7 @@ export function classify(input: string | Uint8Array, limits: { statementBytes?: 
   }
 }
 
-function refuse(reason: string): Classification {
+function refuse(reason: string): Extract<Classification, { kind: 'NotUnderstood' }> {
   return { kind: 'NotUnderstood', reason };
 }
 

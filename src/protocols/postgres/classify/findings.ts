@@ -41,11 +41,24 @@ export class Findings {
 
   relation(access: RelationUse['access'], schema: string | undefined, name: string): void {
     const key = keyOf(access, schema, name);
-    if (!this.relations.has(key)) {
+    const known = this.relations.get(key);
+    if (known === undefined) {
       this.relations.set(key, schema === undefined ? { name, access } : { schema, name, access });
+    } else {
+      // Made, and altered or referred to under the same name: that may be another one.
+      delete known.creates;
     }
     bounded(this.relations.size, 'relations');
     this.effect(access, schema ?? '*', name);
+  }
+
+  /** A new relation. */
+  creates(schema: string | undefined, name: string, temporary: boolean): void {
+    const key = keyOf('Define', schema, name);
+    const other = this.relations.has(key);
+    this.relation('Define', schema, name);
+    const made = this.relations.get(key);
+    if (made !== undefined && !other) made.creates = temporary ? 'Temporary' : 'Permanent';
   }
 
   column(relation: { schema?: string; name: string } | undefined, column: string): void {

@@ -17,6 +17,12 @@ export function defines(walk: Walk, target: unknown): void {
   walk.found.relation('Define', schema, name);
 }
 
+/** A new relation, given by its RangeVar. */
+export function creates(walk: Walk, target: Fields): void {
+  const [schema, name] = qualified(nameParts(target));
+  walk.found.creates(schema, name, text(target, 'relpersistence') === 't');
+}
+
 /** A non-relation: its name is for messages; no table pattern is about it. */
 export function definesObject(walk: Walk, kind: string, name: unknown): void {
   walk.found.effect('Define', kind, ...nameParts(name));

@@ -1,7 +1,7 @@
 // Schema: what is about relations, and the expressions that it brings along.
 import { qualified } from './calls.ts';
 import { NotUnderstood } from './findings.ts';
-import { defines, definesObject, type Handler, inner, withoutNames } from './handlers.ts';
+import { creates, defines, definesObject, type Handler, inner, withoutNames } from './handlers.ts';
 import { childScope, type Scope } from './scope.ts';
 import { OBJECT_NAMES, PARTS_OF_RELATIONS, RELATION_OBJECTS } from './tags.ts';
 import { as, type Fields, list, nameParts, struct, text, unwrap } from './tree.ts';
@@ -72,7 +72,7 @@ export const createTable =
   (tag: string): Handler =>
   (walk, fields, scope) => {
     const target = struct(fields, 'relation') ?? {};
-    defines(walk, target);
+    creates(walk, target);
     const [schema, name] = qualified(nameParts(target));
     const inside = childScope(scope);
     const use = schema === undefined ? { name } : { schema, name };
@@ -149,7 +149,8 @@ export const onRelation =
   (walk, fields, scope) => {
     const target = struct(fields, field);
     if (target === undefined) throw new NotUnderstood('its table is missing');
-    defines(walk, target);
+    if (tag === 'CREATE SEQUENCE') creates(walk, target);
+    else defines(walk, target);
     const [schema, name] = qualified(nameParts(target));
     if (more.includes('Grant')) walk.found.relation('Grant', schema, name);
     const use = schema === undefined ? { name } : { schema, name };
@@ -199,7 +200,7 @@ export const rule: Handler = (walk, fields, scope) => {
 };
 
 export const view: Handler = (walk, fields, scope) => {
-  defines(walk, struct(fields, 'view') ?? {});
+  creates(walk, struct(fields, 'view') ?? {});
   const query = as(fields.query, 'SelectStmt');
   if (query === undefined) throw new NotUnderstood('the view’s query is not known');
   select(walk, query, scope);

@@ -276,6 +276,7 @@ function settingName(fields: Fields): string | undefined {
 export function intoClause(walk: Walk, into: Fields, scope: Scope): void {
   const target = struct(into, 'rel');
   if (target === undefined) throw new NotUnderstood('the new table has no name');
-  walk.found.relation('Define', text(target, 'schemaname'), text(target, 'relname') ?? '');
+  const temporary = text(target, 'relpersistence') === 't';
+  walk.found.creates(text(target, 'schemaname'), text(target, 'relname') ?? '', temporary);
   walkAll(walk, list(into, 'options'), scope);
 }
