@@ -265,7 +265,7 @@ export function createHoldDesk(options: HoldDeskOptions): HoldDesk {
       untilMs,
       preapproved: false,
       outcome: outcome.promise,
-      withdraw: () => hold.settle({ kind: 'Withdrawn' }, 'Withdrawn'),
+      withdraw: (event) => hold.settle({ kind: 'Withdrawn' }, event ?? 'Withdrawn'),
     };
   }
 

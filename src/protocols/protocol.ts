@@ -194,8 +194,8 @@ export interface HoldHandle {
   readonly preapproved: boolean;
   /** Never rejects. After `Approved` the approval is used up. */
   readonly outcome: Promise<HoldOutcome>;
-  /** The client gave up (cancel, disconnect). */
-  withdraw(): void;
+  /** The client gave up: by a cancel, or by leaving. */
+  withdraw(event?: 'ClientGone'): void;
 }
 
 /** Cancel keys are the gateway's own; a cancel touches only the session that owns the key. */

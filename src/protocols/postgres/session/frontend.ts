@@ -68,7 +68,7 @@ export class Frontend implements FrameHandler {
   #endedCopy = 0;
   #suspended = false;
   #ended = false;
-  #withdraw: (() => void) | undefined;
+  #withdraw: ((event?: 'ClientGone') => void) | undefined;
 
   constructor(core: Core, port: FrontendPort) {
     this.#core = core;
@@ -110,10 +110,10 @@ export class Frontend implements FrameHandler {
     this.#seal();
   }
 
-  stop(): void {
+  stop(clientGone = false): void {
     this.#ended = true;
     this.framer.stop();
-    this.#withdraw?.();
+    this.#withdraw?.(clientGone ? 'ClientGone' : undefined);
   }
 
   /** An error ended a COPY in the extended protocol while a Sync of the client had been swallowed: the server waits for one. */
@@ -515,8 +515,13 @@ export class Frontend implements FrameHandler {
           return undefined;
         }
         core.session.observe.decision('Hold');
-        const waiting = holdCommand(core, verdict.decision, verdict.command, known, (notice) =>
-          this.#port.tell(notice),
+        const waiting = holdCommand(
+          core,
+          verdict.decision,
+          verdict.command,
+          known,
+          (notice) => this.#port.tell(notice),
+          this.#allAnswered(),
         );
         this.#withdraw = waiting.withdraw;
         return waiting.outcome.then((outcome): Comeback => {
@@ -584,7 +589,7 @@ export class Frontend implements FrameHandler {
   #passBarrier(): Wait | undefined {
     if (!this.#barrier) return undefined;
     const core = this.#core;
-    if (core.ledger.idle && this.#port.unwritten === 0 && this.#batch.messages.length === 0) {
+    if (this.#allAnswered()) {
       this.#barrier = false;
       if (this.#refreshCatalog) core.catalog().invalidate();
       this.#refreshCatalog = false;
@@ -595,6 +600,10 @@ export class Frontend implements FrameHandler {
     return new Promise((resolve) => {
       core.onIdle = () => resolve({ kind: 'Again' });
     });
+  }
+
+  #allAnswered(): boolean {
+    return this.#core.ledger.idle && this.#port.unwritten === 0 && this.#batch.messages.length === 0;
   }
 
   /** The server reads COPY data, and its end is not on the way. */

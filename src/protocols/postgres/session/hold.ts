@@ -18,7 +18,7 @@ export type HoldEnd = { kind: 'Released'; held: Held } | { kind: 'Refused'; refu
 
 export interface Waiting {
   /** The client gave up. */
-  withdraw(): void;
+  withdraw(event?: 'ClientGone'): void;
   /** Never rejects. */
   outcome: Promise<HoldEnd>;
 }
@@ -34,11 +34,14 @@ export function holdCommand(
   command: Command,
   described: Described,
   tell: (notice: Buffer) => void,
+  /** Nothing the client sent before is unanswered, so the transaction state is known. */
+  alone: boolean,
 ): Waiting {
   let handle: HoldHandle | undefined;
   let withdrawn = false;
+  let gone: 'ClientGone' | undefined;
   const run = async (): Promise<HoldEnd> => {
-    const longestMs = await longestWait(core);
+    const longestMs = await longestWait(core, alone);
     const shown = redacted(core, described);
     handle = core.session.hold({
       command,
@@ -52,7 +55,7 @@ export function holdCommand(
       }),
       ...(longestMs === undefined ? {} : { longestMs }),
     });
-    if (withdrawn) handle.withdraw();
+    if (withdrawn) handle.withdraw(gone);
     const { name, untilMs, preapproved } = handle;
     let stopReminding: (() => void) | undefined;
     if (!preapproved && !withdrawn) {
@@ -69,17 +72,18 @@ export function holdCommand(
     }
   };
   return {
-    withdraw() {
+    withdraw(event) {
       withdrawn = true;
-      handle?.withdraw();
+      gone ??= event;
+      handle?.withdraw(event);
     },
     outcome: run(),
   };
 }
 
 /** In an open transaction the server ends the session when it idles too long: the wait must end before. */
-async function longestWait(core: Core): Promise<number | undefined> {
-  if (core.transaction === 'I') return undefined;
+async function longestWait(core: Core, alone: boolean): Promise<number | undefined> {
+  if (core.transaction === 'I' && alone) return undefined;
   try {
     const rows = await core.sideQuery(
       "select setting from pg_catalog.pg_settings where name = 'idle_in_transaction_session_timeout'",

@@ -232,7 +232,7 @@ export function runSession(parts: SessionParts): RunningSession {
     ending = true;
     const busy = !ledger.idle && !serverGone;
     const mayTell = error !== undefined && !backend.framer.inMessage && !clientGone;
-    frontend.stop();
+    frontend.stop(reason === 'ClientClosed');
     backend.stop();
     client.pause();
     server.pause();
