@@ -260,10 +260,12 @@ for (const major of [15, 18] as const) {
         raw.send(parseMessage('n', "update orders set state = 'sneaked'"), SYNC);
         await raw.ready();
         raw.send(parseMessage('n', 'select 1'), SYNC, bindMessage('', 'n'), executeMessage(''), SYNC);
-        await raw.until((one) => one.type === 'N');
+        // The failed Parse is answered before or after the hold is told of.
+        const early = await raw.until((one) => one.type === 'N');
         assert.equal(gateway.holds.length, 1);
         gateway.holds[0]!.resolve({ kind: 'TimedOut' });
-        assert.match(shown(await raw.ready(2)).join(' '), /E\(42501/);
+        const late = await raw.ready(2 - early.filter((one) => one.type === 'Z').length);
+        assert.match(shown(late).join(' '), /E\(42501/);
         assert.equal(
           (await server.query("select count(*)::int as n from orders where state = 'sneaked'")).rows[0].n,
           0,
