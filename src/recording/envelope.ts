@@ -43,7 +43,7 @@ export interface CommandBody {
   /** Masked. */
   text: string;
   /** Masked, positional; null is SQL NULL. */
-  parameters?: (string | null)[];
+  parameters?: readonly (string | null)[];
   effects: readonly { action: string; object: readonly string[] }[];
   decision: 'Allow' | 'Deny' | 'Hold';
   code?: string;

@@ -3,7 +3,10 @@
 import type { RecordKind } from './envelope.ts';
 
 export interface SessionRecorder {
-  /** Queues one event. Never throws: failure is told by `whenWritten` and `writable`. */
+  /**
+   * Queues one event. Never throws: failure is told by `whenWritten` and `writable`. A `result` for which nobody waits
+   * may be written some milliseconds later than it was queued; all else is written in the same turn.
+   */
   append(kind: RecordKind, body: object, channel?: number): void;
   /**
    * Calls back once everything appended so far is written (`durability: Write`) or synced (`Disk`), always
@@ -14,6 +17,23 @@ export interface SessionRecorder {
   readonly writable: boolean;
   /** Seals the stream after its `end` event. Idempotent. */
   close(): void;
+}
+
+const constants = new WeakMap<object, string>();
+
+/**
+ * Declares that a member of bodies never changes, so that it is spelled as JSON once and not for every record. Only for
+ * what lives long and is recorded often: what a prepared statement does, which rule let it pass. Returns the value.
+ */
+export function constantMember<T extends object>(value: T): T {
+  const json = JSON.stringify(value) as string | undefined;
+  if (json !== undefined) constants.set(value, json);
+  return value;
+}
+
+/** The JSON of what `constantMember` was told of. */
+export function spelledConstant(value: object): string | undefined {
+  return constants.get(value);
 }
 
 export type RecordingErrorCode = 'NoSpace' | 'IoError' | 'Closed';

@@ -114,6 +114,8 @@ export function maskDetected(bytes: Bytes, start: number, end: number, kinds: re
 
 /** The same over a string; the string itself if nothing was found. */
 export function maskDetectedText(text: string, kinds: readonly DetectorKind[] = ALL_DETECTORS): string {
+  // Nothing but an e-mail address is recognised in fewer than eight characters.
+  if (text.length < 8 && !text.includes('@')) return text;
   const bytes = Buffer.from(text, 'utf8');
   return maskDetected(bytes, 0, bytes.length, kinds) === 0 ? text : bytes.toString('utf8');
 }

@@ -175,16 +175,17 @@ export class BodyReader {
     return this.#buffer[this.#at++]!;
   }
   int16(): number {
-    if (this.left < 2) throw new WireError('message is cut short');
-    const value = this.#buffer.readInt16BE(this.#at);
-    this.#at += 2;
-    return value;
+    const at = this.#at;
+    if (this.#end - at < 2) throw new WireError('message is cut short');
+    this.#at = at + 2;
+    return ((this.#buffer[at]! << 24) >> 16) | this.#buffer[at + 1]!;
   }
   int32(): number {
-    if (this.left < 4) throw new WireError('message is cut short');
-    const value = this.#buffer.readInt32BE(this.#at);
-    this.#at += 4;
-    return value;
+    const at = this.#at;
+    if (this.#end - at < 4) throw new WireError('message is cut short');
+    this.#at = at + 4;
+    const buffer = this.#buffer;
+    return (buffer[at]! << 24) | (buffer[at + 1]! << 16) | (buffer[at + 2]! << 8) | buffer[at + 3]!;
   }
   /** A view, not a copy. */
   bytes(length: number): Buffer {
@@ -204,6 +205,15 @@ export class BodyReader {
   cstring(): string {
     return this.cstringBytes().toString('utf8');
   }
+  /** The bytes before the next NUL, one character each: what names are looked up by. No view is made. */
+  latin1(): string {
+    const start = this.#at;
+    let nul = start;
+    while (nul < this.#end && this.#buffer[nul] !== 0) nul += 1;
+    if (nul === this.#end) throw new WireError('string has no end');
+    this.#at = nul + 1;
+    return nul === start ? '' : this.#buffer.toString('latin1', start, nul);
+  }
   /** Trailing bytes are refused: two readers that disagree on where a message ends are an attack. */
   done(): void {
     if (this.left !== 0) throw new WireError(`${this.left} bytes too many in a message`);
@@ -219,7 +229,7 @@ export interface ParseMessage {
 /** `start` is where the body starts (after type and length), as for every decoder below. */
 export function decodeParse(buffer: Buffer, start: number, end: number): ParseMessage {
   const reader = new BodyReader(buffer, start, end);
-  const name = reader.cstringBytes().toString('latin1');
+  const name = reader.latin1();
   const text = reader.cstringBytes();
   const count = reader.int16() & 0xffff;
   const parameterTypes: number[] = [];
@@ -239,8 +249,8 @@ export interface BindMessage {
 
 export function decodeBind(buffer: Buffer, start: number, end: number): BindMessage {
   const reader = new BodyReader(buffer, start, end);
-  const portal = reader.cstringBytes().toString('latin1');
-  const statement = reader.cstringBytes().toString('latin1');
+  const portal = reader.latin1();
+  const statement = reader.latin1();
   const formats = decodeFormats(reader);
   const count = reader.int16() & 0xffff;
   if (formats.length > 1 && formats.length !== count)
@@ -269,7 +279,7 @@ function decodeFormats(reader: BodyReader): number[] {
 
 export function decodeExecute(buffer: Buffer, start: number, end: number): { portal: string; rows: number } {
   const reader = new BodyReader(buffer, start, end);
-  const portal = reader.cstringBytes().toString('latin1');
+  const portal = reader.latin1();
   const rows = reader.int32();
   reader.done();
   return { portal, rows };
@@ -284,7 +294,7 @@ export function decodeNamed(
   const reader = new BodyReader(buffer, start, end);
   const kind = reader.byte();
   if (kind !== 0x53 && kind !== 0x50) throw new WireError('Describe or Close of neither statement nor portal');
-  const name = reader.cstringBytes().toString('latin1');
+  const name = reader.latin1();
   reader.done();
   return { kind: kind === 0x53 ? 'Statement' : 'Portal', name };
 }
