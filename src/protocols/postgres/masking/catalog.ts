@@ -16,8 +16,8 @@ import type {
   RowPlan,
   SessionMasking,
 } from './masking.ts';
-import { qualifiedName } from './query.ts';
 import { hideDetected, hideLiterals } from './redact.ts';
+import { qualifiedName } from './relation-masks.ts';
 import { type DetailedReview, reviewStatement } from './review.ts';
 import { type ColumnTreatment, isSearchable, isText, rowMasker } from './rows.ts';
 import { CatalogError, FIRST_USER_OID, loadSnapshot, type Snapshot } from './snapshot.ts';

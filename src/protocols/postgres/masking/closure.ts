@@ -7,7 +7,8 @@ import type { CompiledMask } from '../../../policy/bundle.ts';
 import { reachesStorage, SYSTEM_COLUMNS } from './builtin-reach.ts';
 import { badWords, bodyWords, firstIn, functionText, judgeFunctions } from './functions.ts';
 import { completePattern, matchesFolded, matchesPattern, nameKey } from './patterns.ts';
-import { type ColumnMask, judgeQuery, type QueryNames, qualifiedName, type RelationMasks } from './query.ts';
+import { judgeQuery } from './query.ts';
+import { type ColumnMask, type QueryNames, qualifiedName, type RelationMasks } from './relation-masks.ts';
 import { type CatalogRelation, FIRST_USER_OID, type Snapshot } from './snapshot.ts';
 import { type Mentions, mentionsOf, type NameUse } from './tree.ts';
 

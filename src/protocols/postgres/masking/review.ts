@@ -12,7 +12,8 @@ import {
   type Unjudged,
 } from './closure.ts';
 import type { MaskReview } from './masking.ts';
-import { judgeQuery, qualifiedName, type RelationMasks } from './query.ts';
+import { judgeQuery } from './query.ts';
+import { firstMask, qualifiedName, type RelationMasks } from './relation-masks.ts';
 import {
   BRINGS_CODE,
   HARMLESS,
@@ -219,7 +220,7 @@ function judge(
 
 function refuseChange(masks: RelationMasks, { by }: ReviewContext): DetailedReview {
   return refuse(
-    masks.masked.values().next().value?.ref ?? by,
+    firstMask(masks)?.ref ?? by,
     `${qualifiedName(masks.relation)} leads to masked data and may not be changed or built upon this way`,
     `Ask somebody whose access has no masks to make this change. ${NOT_SENT}`,
   );
