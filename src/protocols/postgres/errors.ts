@@ -45,6 +45,7 @@ export const LOGIN_SQLSTATE = {
 } as const satisfies Record<Extract<Authentication, { kind: 'Refused' }>['code'], string>;
 
 export const PROTOCOL_VIOLATION = '08P01';
+export const SYNTAX_ERROR = '42601';
 export const NOT_SUPPORTED = '0A000';
 export const INVALID_AUTHORIZATION = '28000';
 export const CONNECTION_FAILURE = '08006';
@@ -55,6 +56,8 @@ export interface NativeError {
   message: string;
   detail?: string;
   hint?: string;
+  /** Character of the statement the error is about, counted from 1. */
+  position?: number;
 }
 
 /** Why a command does not run. */
@@ -68,6 +71,8 @@ export interface Refusal {
   sqlState?: string;
   /** More for DETAIL, a full sentence. */
   detail?: string;
+  /** PostgreSQL's own parser refuses the text: told in its words, as if there were no gateway. Never recorded. */
+  syntax?: { message: string; position: number };
 }
 
 export function errorFields(severity: 'ERROR' | 'FATAL', error: NativeError): ErrorFields {
@@ -78,6 +83,7 @@ export function errorFields(severity: 'ERROR' | 'FATAL', error: NativeError): Er
     M: error.message,
     ...(error.detail === undefined ? {} : { D: error.detail }),
     ...(error.hint === undefined ? {} : { H: error.hint }),
+    ...(error.position === undefined ? {} : { P: String(error.position) }),
   };
 }
 
@@ -87,6 +93,15 @@ export function fatal(error: NativeError): Buffer {
 
 /** `denial` is the id that `why` looks up; `prefix` how the person calls us: `sallyport`, `kubectl access`. */
 export function refusalError(refusal: Refusal, denial: string, prefix: string): NativeError {
+  const { syntax } = refusal;
+  if (syntax !== undefined) {
+    return {
+      code: syntax.message.endsWith('is not yet implemented') ? NOT_SUPPORTED : SYNTAX_ERROR,
+      message: syntax.message,
+      position: syntax.position,
+      detail: `Sallyport could not parse it; nothing reached the database (denial ${denial}).`,
+    };
+  }
   const source =
     refusal.by === undefined
       ? `Denial ${denial}.`

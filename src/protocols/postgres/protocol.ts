@@ -151,7 +151,7 @@ async function serve(granted: Granted, context: SessionContext, shared: Shared):
       );
     }
     const sideOfSession = shared.sides.acquire(
-      [context.connection.uid, session.account, database].join('\0'),
+      { connectionUid: context.connection.uid, account: session.account, database },
       context.clock,
       (sideSignal) =>
         open(AbortSignal.any([sideSignal, AbortSignal.timeout(UPSTREAM_MS)]), 'sallyport (side connection)', {
@@ -183,6 +183,7 @@ async function serve(granted: Granted, context: SessionContext, shared: Shared):
       upstream,
       database,
       catalog: () => sideOfSession.catalog(),
+      names: { catalog: () => sideOfSession.names(), changed: () => sideOfSession.namesChanged() },
       sideQuery: (sql) => sideOfSession.connection.query(sql),
       cancel,
       terminate: () => terminate(upstream, sideOfSession, cancel, context.clock),

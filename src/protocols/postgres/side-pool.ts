@@ -2,6 +2,7 @@
 // need them and closed a while after the last one has gone.
 import type { Clock } from '../../system/clock.ts';
 import type { CatalogDescribe, CatalogQuery, MaskingCatalog } from './masking/masking.ts';
+import { createNamesCatalog, type NamesCatalog } from './names/catalog.ts';
 import { createSideConnection, type SideConnection } from './side.ts';
 import type { Upstream } from './upstream/connect.ts';
 
@@ -15,19 +16,31 @@ export interface Side {
   connection: SideConnection;
   /** Made at the first call. */
   catalog(): MaskingCatalog;
+  /** Made at the first call. */
+  names(): NamesCatalog;
+  /** Names may have changed: told to every account's of the same Connection and database. */
+  namesChanged(): void;
   release(): void;
+}
+
+export interface SidePlace {
+  connectionUid: string;
+  account: string;
+  database: string;
 }
 
 export interface SidePool {
   /** `open` of the newest session is used for every later connect. */
-  acquire(key: string, clock: Clock, open: (signal: AbortSignal) => Promise<Upstream>): Side;
+  acquire(place: SidePlace, clock: Clock, open: (signal: AbortSignal) => Promise<Upstream>): Side;
 }
 
 interface Pooled {
+  place: SidePlace;
   users: number;
   open: (signal: AbortSignal) => Promise<Upstream>;
   connection: SideConnection;
   catalog: MaskingCatalog | undefined;
+  names: NamesCatalog | undefined;
   stopLinger: (() => void) | undefined;
 }
 
@@ -39,14 +52,17 @@ const TIMEOUT_MS = 30_000;
 export function createSidePool(options: { openCatalog: (options: CatalogOptions) => MaskingCatalog }): SidePool {
   const pool = new Map<string, Pooled>();
   return {
-    acquire(key, clock, open) {
+    acquire(place, clock, open) {
+      const key = [place.connectionUid, place.account, place.database].join('\0');
       let pooled = pool.get(key);
       if (pooled === undefined) {
         const made: Pooled = {
+          place,
           users: 0,
           open,
           connection: createSideConnection({ open: (signal) => made.open(signal), clock, timeoutMs: TIMEOUT_MS }),
           catalog: undefined,
+          names: undefined,
           stopLinger: undefined,
         };
         pooled = made;
@@ -67,6 +83,16 @@ export function createSidePool(options: { openCatalog: (options: CatalogOptions)
             clock,
           });
           return mine.catalog;
+        },
+        names() {
+          mine.names ??= createNamesCatalog({ query: (sql) => mine.connection.query(sql), clock });
+          return mine.names;
+        },
+        namesChanged() {
+          for (const other of pool.values()) {
+            if (other.place.connectionUid !== place.connectionUid || other.place.database !== place.database) continue;
+            other.names?.invalidate();
+          }
         },
         release() {
           if (released) return;

@@ -183,6 +183,7 @@ export class Backend implements FrameHandler {
     if (type === BACKEND.ReadyForQuery) {
       const status = buffer[start + 5];
       core.transaction = status === 0x54 ? 'T' : status === 0x45 ? 'E' : 'I';
+      if (item.mark !== undefined) core.names.ready(item.mark, core.transaction !== 'I');
       if (item.kind === 'Run') this.#finish(item.run);
       this.outbox.span(buffer, start, end);
       return;

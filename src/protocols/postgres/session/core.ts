@@ -4,6 +4,7 @@ import type { AuthenticatedSession, SessionContext } from '../../protocol.ts';
 import type { NativeError } from '../errors.ts';
 import type { Ledger } from '../ledger.ts';
 import type { MaskingCatalog, SessionMasking } from '../masking/masking.ts';
+import type { SessionNames } from '../names/session.ts';
 import type { Classification } from '../statement.ts';
 import { NameTable } from './names.ts';
 import type { Item, PassedVerdict, Portal, Prepared, Run } from './types.ts';
@@ -30,6 +31,8 @@ export interface Core {
   readonly portals: NameTable<Portal>;
   /** The masking catalog of (connection, account, database); made when a mask first applies. */
   catalog(): MaskingCatalog;
+  /** What unqualified names mean. */
+  readonly names: SessionNames;
   /** Runs one query as the session's account, past the session. Rejects with Error. */
   sideQuery(sql: string): Promise<(string | null)[][]>;
   /** As of the server's last ReadyForQuery. */

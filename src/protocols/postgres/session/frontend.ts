@@ -241,7 +241,7 @@ export class Frontend implements FrameHandler {
     switch (type) {
       case FRONTEND.Sync:
         this.#dropping = false;
-        this.#push(buffer, start, end, 'Sync', PLAIN, 'Sync');
+        this.#push(buffer, start, end, 'Sync', { kind: 'Plain' }, 'Sync');
         core.segment += 1;
         return undefined;
       case FRONTEND.Terminate:
@@ -311,6 +311,7 @@ export class Frontend implements FrameHandler {
       const run = newRun(core, commandId, passed);
       run.effects = effects;
       this.#note(effects);
+      core.names.passed(passed.commands);
       core.segment += 1;
       this.#push(buffer, start, end, 'Query', { kind: 'Run', run }, 'Query');
     });
@@ -441,6 +442,7 @@ export class Frontend implements FrameHandler {
     const verdict = judgePrepared(
       core,
       portals.map((one) => one.prepared),
+      { bound: true },
     );
     return this.#act('Extended', verdict, described, comeback, (passed, effects, commandId) => {
       for (const one of portals) {
@@ -463,6 +465,7 @@ export class Frontend implements FrameHandler {
     const run = newRun(this.#core, commandId, verdict);
     run.effects = effects;
     this.#note(effects);
+    this.#core.names.passed(verdict.commands);
     if (verdict.masking !== undefined) {
       // The server's own description of the very portal that runs, right before its rows: the plan hangs on it.
       const describe = describeBytes(name);
@@ -633,6 +636,7 @@ export class Frontend implements FrameHandler {
     item: Item | undefined,
     refuseAs: Outgoing['refuseAs'],
   ): void {
+    if (item !== undefined && (expect === 'Query' || expect === 'Sync')) item.mark = this.#core.names.mark;
     this.#batch.messages.push({ buffer, start, end, expect, item, refuseAs });
   }
 
@@ -646,7 +650,6 @@ export class Frontend implements FrameHandler {
 }
 
 const NONE: readonly never[] = [];
-const PLAIN: Item = { kind: 'Plain' };
 const UNKNOWN_PREPARED: Prepared = { size: 0, text: '', parameterTypes: NONE, statement: undefined, passed: undefined };
 
 export function substitute(mode: 'Query' | 'Extended', denial: string): Buffer {

@@ -7,7 +7,8 @@ import type { SessionPolicy } from '../../../policy/session-policy.ts';
 import type { Refusal } from '../errors.ts';
 import { isClientOnlyEncoding } from '../handshake/startup.ts';
 import type { MaskReview, SessionMasking } from '../masking/masking.ts';
-import type { ClassifiedStatement } from '../statement.ts';
+import type { NameScope } from '../names/session.ts';
+import type { ClassifiedStatement, SqlCommand } from '../statement.ts';
 import { isTestedMajor } from '../upstream/parameters.ts';
 import { type Core, mustUnderstand, wireName } from './core.ts';
 import type { AppliedEffect, PassedVerdict, Portal, Prepared } from './types.ts';
@@ -48,8 +49,11 @@ export function judgeText(core: Core, text: Buffer): Verdict {
   return judgeStatements(core, policy, statements, true);
 }
 
-/** Judges what a Bind would execute: every reading of the prepared statement's name. */
-export function judgePrepared(core: Core, candidates: readonly Prepared[]): Verdict {
+/**
+ * Judges what a Bind would execute: every reading of the prepared statement's name. `bound`: it was planned earlier,
+ * when names may have meant something else.
+ */
+export function judgePrepared(core: Core, candidates: readonly Prepared[], options: { bound?: boolean } = {}): Verdict {
   const policy = core.session.policy();
   const early = gateRefusal(core, policy);
   if (early !== undefined) return refuse(early);
@@ -57,8 +61,9 @@ export function judgePrepared(core: Core, candidates: readonly Prepared[]): Verd
   if (candidates.length === 0) return refuse(unknownName('prepared statement'));
   const single = candidates[0]!;
   if (candidates.length === 1 && single.passed !== undefined && single.passed.generation === policy.generation) {
-    const { verdict } = single.passed;
-    if (policy.masks.length === 0) return { kind: 'Allow', verdict, effects: NOTHING };
+    const { verdict, basis } = single.passed;
+    if (policy.masks.length === 0 && options.bound !== true && core.names.stands(basis))
+      return { kind: 'Allow', verdict, effects: NOTHING };
   }
   const statements: ClassifiedStatement[] = [];
   for (const candidate of candidates) {
@@ -70,9 +75,9 @@ export function judgePrepared(core: Core, candidates: readonly Prepared[]): Verd
     if ('code' in understood) return refuse(understood);
     statements.push(...understood);
   }
-  const verdict = judgeStatements(core, policy, statements, false);
-  if (verdict.kind === 'Allow' && candidates.length === 1 && verdict.effects.length === 0) {
-    single.passed = { generation: policy.generation, verdict: verdict.verdict };
+  const verdict = judgeStatements(core, policy, statements, false, options.bound === true);
+  if (verdict.kind === 'Allow' && candidates.length === 1 && verdict.effects.length === 0 && options.bound !== true) {
+    single.passed = { generation: policy.generation, verdict: verdict.verdict, basis: verdict.verdict.basis };
   }
   return verdict;
 }
@@ -115,6 +120,8 @@ function transparent(policy: SessionPolicy): Verdict {
       by: policy.transparent === undefined ? NOTHING : [policy.transparent],
       warnings: NOTHING,
       statements: undefined,
+      commands: undefined,
+      basis: undefined,
       masking: undefined,
       review: undefined,
       barrier: false,
@@ -136,6 +143,15 @@ function understand(core: Core, text: Buffer): readonly ClassifiedStatement[] | 
   }
   const result = core.services.classify(text);
   if (result.kind === 'Statements') return result.statements;
+  if (result.syntax !== undefined) {
+    const { position } = result.syntax;
+    return {
+      code: 'NotUnderstood',
+      // Recorded: without the piece of the text that the parser quotes.
+      message: `Sallyport refused the command: syntax error at character ${position}`,
+      syntax: { message: result.reason, position },
+    };
+  }
   return {
     code: 'NotUnderstood',
     message: `Sallyport refused the command: ${result.reason}`,
@@ -161,6 +177,7 @@ function judgeStatements(
   policy: SessionPolicy,
   statements: readonly ClassifiedStatement[],
   fromText: boolean,
+  bound = false,
 ): Verdict {
   const effects: AppliedEffect[] = [];
   /** Everything that must be allowed: the statements, and what EXECUTE and FETCH would run. */
@@ -223,7 +240,17 @@ function judgeStatements(
     }
     effects.push({ effect: session });
   }
-  const decision = combine(all.map((statement) => core.session.decide(statement.command)));
+  const commands = all.map((statement) => statement.command);
+  const reading = core.names.wait(policy, commands);
+  if (reading !== undefined) return { kind: 'Wait', until: reading.then(() => undefined) };
+  const scope = core.names.scope(policy, { bound });
+  const meant = resolveAll(scope, commands);
+  for (const { effect, prepared } of effects) {
+    if (effect.kind !== 'Declare' || prepared?.statement === undefined) continue;
+    const { command, tree } = prepared.statement;
+    prepared.statement = { command: meant.declared.get(command) ?? command, tree };
+  }
+  const decision = combine(meant.resolved.map((command) => core.session.decide(command)));
   if (decision.kind === 'Deny') {
     const { code, message, by, hint } = decision;
     return refuse({ code, message, by, hint }, statements, decision);
@@ -234,6 +261,8 @@ function judgeStatements(
     by: decision.kind === 'Allow' ? decision.by : decision.requirements.map((requirement) => requirement.by),
     warnings: decision.warnings,
     statements,
+    commands,
+    basis: scope.basis,
     masking: masked?.masking,
     review: masked?.review,
     barrier,
@@ -245,6 +274,22 @@ function judgeStatements(
     if (item.prepared !== undefined && item.effect.kind === 'Declare') declare(item, verdict, policy);
   if (decision.kind === 'Allow') return { kind: 'Allow', verdict, effects: applied };
   return { kind: 'Hold', decision, command: joined(statements), verdict, effects: applied };
+}
+
+/** A cursor is planned when it is declared: what its names mean then is what they mean when it is fetched from. */
+function resolveAll(
+  scope: NameScope,
+  commands: readonly SqlCommand[],
+): { resolved: readonly SqlCommand[]; declared: ReadonlyMap<SqlCommand, SqlCommand> } {
+  const declared = new Map<SqlCommand, SqlCommand>();
+  const resolved = commands.map((command) => {
+    const before = declared.get(command);
+    if (before !== undefined) return before;
+    const one = scope.resolve(command);
+    if (command.facts.session?.kind === 'Declare') declared.set(command, one);
+    return one;
+  });
+  return { resolved, declared };
 }
 
 function declare(item: { prepared?: Prepared; portal?: Portal }, verdict: PassedVerdict, policy: SessionPolicy): void {

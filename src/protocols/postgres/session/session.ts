@@ -6,6 +6,7 @@ import type { AuthenticatedSession, Cut, SessionContext } from '../../protocol.t
 import { cutError, fatal, type NativeError, refusalError } from '../errors.ts';
 import { Ledger } from '../ledger.ts';
 import type { MaskingCatalog } from '../masking/masking.ts';
+import { type NamesSource, SessionNames } from '../names/session.ts';
 import type { Upstream } from '../upstream/connect.ts';
 import { SYNC, TERMINATE } from '../wire/messages.ts';
 import { Outbox } from '../wire/outbox.ts';
@@ -24,6 +25,7 @@ export interface SessionParts {
   upstream: Upstream;
   database: string;
   catalog(): MaskingCatalog;
+  names: NamesSource;
   sideQuery(sql: string): Promise<(string | null)[][]>;
   /** CancelRequest at the server; never rejects. */
   cancel(): Promise<void>;
@@ -68,6 +70,7 @@ export function runSession(parts: SessionParts): RunningSession {
     ledger,
     ...newNames(),
     catalog: parts.catalog,
+    names: new SessionNames(parts.names, upstream.parameters),
     sideQuery: parts.sideQuery,
     transaction: 'I',
     segment: 0,

@@ -2,7 +2,8 @@
 import type { RuleRef } from '../../../policy/decision.ts';
 import type { NativeError } from '../errors.ts';
 import type { MaskReview, RowPlan, SessionMasking } from '../masking/masking.ts';
-import type { ClassifiedStatement, SessionEffect } from '../statement.ts';
+import type { NameContext } from '../names/resolve.ts';
+import type { ClassifiedStatement, SessionEffect, SqlCommand } from '../statement.ts';
 import type { Field } from '../wire/messages.ts';
 
 /** A statement the client has prepared, by Parse or by SQL. */
@@ -14,7 +15,7 @@ export interface Prepared {
   /** What PREPARE or DECLARE names, already classified. */
   statement: ClassifiedStatement | undefined;
   /** The last verdict that let it pass, good for one policy generation and catalog version. */
-  passed: { generation: number; verdict: PassedVerdict } | undefined;
+  passed: { generation: number; verdict: PassedVerdict; basis: NameContext | undefined } | undefined;
 }
 
 /** A portal or cursor. */
@@ -35,6 +36,10 @@ export interface PassedVerdict {
   warnings: readonly RuleRef[];
   /** undefined: the policy needs no understanding. */
   statements: readonly ClassifiedStatement[] | undefined;
+  /** The statements', and those of what EXECUTE and FETCH run. */
+  commands: readonly SqlCommand[] | undefined;
+  /** What its unqualified names were taken to mean. */
+  basis: NameContext | undefined;
   masking: SessionMasking | undefined;
   /** The strictest of its statements'. */
   review: MaskReview | undefined;
@@ -75,7 +80,12 @@ export interface AppliedEffect {
 }
 
 /** What stands behind an entry of the ledger. */
-export type Item =
+export type Item = ItemKind & {
+  /** With what ends in ReadyForQuery: how much of what was sent that is the answer to (names/session.ts). */
+  mark?: number;
+};
+
+type ItemKind =
   | { kind: 'Run'; run: Run }
   | { kind: 'Denial'; error: NativeError }
   | { kind: 'Parse'; name: string; prepared: Prepared }
