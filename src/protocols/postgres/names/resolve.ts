@@ -21,7 +21,8 @@ export interface NameContext {
 }
 
 export interface Unsettled {
-  names: ReadonlySet<string>;
+  /** Name -> schemas in which it was made or changed; `*`: any. */
+  names: ReadonlyMap<string, ReadonlySet<string>>;
   /** Any name may have changed. */
   anything: boolean;
 }
@@ -118,12 +119,14 @@ function isUnsettled(name: string, { unsettled }: NameContext): boolean {
 /** The relations that a name can mean where PostgreSQL looks it up. */
 function lookUp(name: string, context: NameContext): readonly string[] | undefined {
   const { snapshot, path, temporary } = context;
-  if (name === '*' || isUnsettled(name, context)) return undefined;
-  const found = snapshot.relations.get(name) ?? [];
+  const more = context.unsettled?.names.get(name);
+  if (name === '*' || context.unsettled?.anything === true || more?.has('*') === true) return undefined;
+  const known = snapshot.relations.get(name) ?? [];
+  const found = more === undefined ? known : [...new Set([...known, ...more])];
   const hidden = temporary && found.includes(TEMPORARY);
   const permanent = found.filter((schema) => schema !== TEMPORARY);
   const system = SYSTEM_RELATIONS.has(name);
-  if (path === undefined) {
+  if (path === undefined || more !== undefined) {
     // pg_catalog comes first in every path that rules let a session set; temporary relations come before it.
     if (system) return hidden ? [TEMPORARY, CATALOG] : undefined;
     const all = hidden ? [TEMPORARY, ...permanent] : permanent;

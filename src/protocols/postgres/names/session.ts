@@ -38,7 +38,7 @@ export class SessionNames {
   #sent = 0;
   /** `#sent` as of the latest message the server has answered with being ready. */
   #answered = 0;
-  #unsettled: { names: Set<string>; anything: boolean } | undefined;
+  #unsettled: Sent | undefined;
   #temporary = false;
   /** The role may be another than the account's own. */
   #otherRole = false;
@@ -64,10 +64,11 @@ export class SessionNames {
       resolve: (command) => {
         const context = needsNames(policy, command) ? this.#context(own, quiet) : undefined;
         basis ??= context;
+        const meant = context === undefined ? command : resolveNames(command, context);
         // What comes behind it in the same text is planned when it has run.
-        if (disturbs(command)) quiet = false;
-        own.add(command);
-        return context === undefined ? command : resolveNames(command, context);
+        if (disturbs(meant)) quiet = false;
+        own.add(meant);
+        return meant;
       },
       get basis() {
         return basis;
@@ -82,7 +83,7 @@ export class SessionNames {
     return this.#context(new SentNames(this.#unsettled, this.#temporary), this.#sent === this.#answered) === basis;
   }
 
-  /** These were let through and are about to be sent. undefined: nobody had to understand what. */
+  /** These, as resolved, were let through and are about to be sent. undefined: nobody had to understand what. */
   passed(commands: readonly SqlCommand[] | undefined): void {
     if (commands === undefined) {
       this.#sent += 1;
@@ -126,29 +127,35 @@ export class SessionNames {
   }
 }
 
+interface Sent {
+  names: Map<string, Set<string>>;
+  anything: boolean;
+}
+
 /** What statements do to names, one after the other. */
 class SentNames {
-  #unsettled: { names: Set<string>; anything: boolean } | undefined;
+  #unsettled: Sent | undefined;
   #own = false;
   temporary: boolean;
 
-  constructor(unsettled: { names: Set<string>; anything: boolean } | undefined, temporary: boolean) {
+  constructor(unsettled: Sent | undefined, temporary: boolean) {
     this.#unsettled = unsettled;
     this.temporary = temporary;
   }
 
-  get unsettled(): { names: Set<string>; anything: boolean } | undefined {
+  get unsettled(): Sent | undefined {
     return this.#unsettled;
   }
 
+  /** `command`: its names resolved as far as they can be. */
   add(command: SqlCommand): void {
-    const defined: string[] = [];
+    const defined: [name: string, schemas: readonly string[]][] = [];
     let anything = false;
     for (const { action, object } of command.effects) {
       if (action === 'Define') {
         const name = object[object.length - 1] ?? '*';
         if (name === '*') anything = true;
-        else defined.push(name);
+        else defined.push([name, schemasOf(command, object)]);
       } else if (action === 'Grant') anything = true;
       else if (action === 'Execute' && runsCode(object)) this.temporary = true;
     }
@@ -156,13 +163,27 @@ class SentNames {
     this.temporary = true;
     const before = this.#unsettled;
     if (!this.#own) {
-      this.#unsettled = { names: new Set(before?.names), anything: before?.anything ?? false };
+      const names = new Map([...(before?.names ?? [])].map(([name, schemas]) => [name, new Set(schemas)]));
+      this.#unsettled = { names, anything: before?.anything ?? false };
       this.#own = true;
     }
     const mine = this.#unsettled!;
     if (anything || mine.names.size + defined.length > MOST_NAMES) mine.anything = true;
-    else for (const name of defined) mine.names.add(name);
+    else {
+      for (const [name, schemas] of defined) {
+        mine.names.set(name, new Set([...(mine.names.get(name) ?? []), ...schemas]));
+      }
   }
+}
+
+/** Where what a Define effect is on has its name; `*`: not known, or no relation. */
+function schemasOf(command: SqlCommand, [schema, name]: readonly string[]): readonly string[] {
+  const use = command.facts.relations.find(
+    (one) => one.access === 'Define' && one.name === name && (one.schema ?? '*') === schema,
+  );
+  if (use === undefined) return ['*'];
+  if (use.schema === undefined) return use.schemas ?? ['*'];
+  return [use.schema.startsWith('pg_temp_') ? 'pg_temp' : use.schema];
 }
 
 /** Whether an Execute effect on it may run code of the database's own, or text. */

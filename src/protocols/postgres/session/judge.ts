@@ -261,7 +261,7 @@ function judgeStatements(
     by: decision.kind === 'Allow' ? decision.by : decision.requirements.map((requirement) => requirement.by),
     warnings: decision.warnings,
     statements,
-    commands,
+    commands: meant.resolved,
     basis: scope.basis,
     masking: masked?.masking,
     review: masked?.review,

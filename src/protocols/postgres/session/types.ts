@@ -36,7 +36,7 @@ export interface PassedVerdict {
   warnings: readonly RuleRef[];
   /** undefined: the policy needs no understanding. */
   statements: readonly ClassifiedStatement[] | undefined;
-  /** The statements', and those of what EXECUTE and FETCH run. */
+  /** The statements', and those of what EXECUTE and FETCH run, their names resolved. */
   commands: readonly SqlCommand[] | undefined;
   /** What its unqualified names were taken to mean. */
   basis: NameContext | undefined;
