@@ -173,6 +173,7 @@ class SentNames {
       for (const [name, schemas] of defined) {
         mine.names.set(name, new Set([...(mine.names.get(name) ?? []), ...schemas]));
       }
+    }
   }
 }
 
