@@ -2,9 +2,7 @@
 // Kubernetes wants structural schemas: no $ref, no oneOf over shapes; unions are one optional field a member.
 import Type, { type Static } from 'typebox';
 
-export const API_GROUP = 'sallyport.dev';
-export const API_VERSION = 'v1alpha1';
-export const API_GROUP_VERSION = `${API_GROUP}/${API_VERSION}` as const;
+export { API_GROUP, API_GROUP_VERSION, API_VERSION } from './group.ts';
 
 /** Closed object: unknown fields are errors, so that a typo never silently weakens a policy. */
 export function closed<P extends Type.TProperties>(properties: P, options: Type.TObjectOptions & Extensions = {}) {

@@ -1,8 +1,14 @@
 // How things look: aligned tables, lists of facts, and the machine-readable forms. Pure. Text that others wrote is shown
 // harmless: nothing in a reason or a statement can move the cursor, hide itself, or change what is read after it.
-import { stringify } from 'yaml';
+import { createRequire } from 'node:module';
 import { formatDuration } from '../api/duration.ts';
 import type { Resource } from '../api/resource.ts';
+
+/** YAML of a value. Its writer is loaded when it is first wanted: most verbs print none, and each starts anew. */
+export function yamlText(value: unknown): string {
+  const { stringify } = createRequire(import.meta.url)('yaml') as typeof import('yaml');
+  return stringify(value);
+}
 
 export type OutputForm = 'table' | 'wide' | 'json' | 'yaml' | 'name';
 
@@ -53,7 +59,7 @@ export function machineForm(form: OutputForm, items: readonly unknown[]): string
     case 'json':
       return `${JSON.stringify({ apiVersion: 'v1', kind: 'List', items }, null, 2)}\n`;
     case 'yaml':
-      return items.length === 0 ? '' : items.map((item) => stringify(item)).join('---\n');
+      return items.length === 0 ? '' : items.map((item) => yamlText(item)).join('---\n');
     case 'name':
       return (items as Resource[]).map((item) => `${item.kind.toLowerCase()}/${item.metadata.name}\n`).join('');
     case 'table':

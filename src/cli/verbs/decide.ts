@@ -3,8 +3,8 @@
 import { specHash } from '../../api/canonical.ts';
 import { formatDuration } from '../../api/duration.ts';
 import type { AccessApproval, AccessApprovalSpec, AccessGrant } from '../../api/grant.ts';
+import { API_GROUP_VERSION } from '../../api/group.ts';
 import type { CommandHold } from '../../api/hold.ts';
-import { API_GROUP_VERSION } from '../../api/schema.ts';
 import { type Context, findTarget } from '../context.ts';
 import { CliError, EXIT, type ExitCode, paint, pause } from '../io.ts';
 import { block, clockTime, facts, line } from '../render.ts';

@@ -4,7 +4,7 @@ import path from 'node:path';
 import type { Connection } from '../../api/connection.ts';
 import { parseDuration } from '../../api/duration.ts';
 import type { AccessGrant, AccessGrantSpec } from '../../api/grant.ts';
-import { API_GROUP_VERSION } from '../../api/schema.ts';
+import { API_GROUP_VERSION } from '../../api/group.ts';
 import { generateClientKey, saveClientKey } from '../../identity/keys.ts';
 import { type Context, findConnection, findGrant, nextCommand } from '../context.ts';
 import { CliError, EXIT, type ExitCode, paint, pause } from '../io.ts';

@@ -2,8 +2,8 @@
 
 import type { Connection } from '../../api/connection.ts';
 import { parseDuration } from '../../api/duration.ts';
+import { API_GROUP_VERSION } from '../../api/group.ts';
 import type { AccessLock, AccessLockSpec } from '../../api/lock.ts';
-import { API_GROUP_VERSION } from '../../api/schema.ts';
 import { type Context, findConnection, nextCommand } from '../context.ts';
 import { CliError, EXIT, type ExitCode } from '../io.ts';
 
