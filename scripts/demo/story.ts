@@ -47,8 +47,8 @@ export async function run(
   const dashes = args.indexOf('--');
   const shown = dashes < 0 ? [...args, ...identity] : [...args.slice(0, dashes), ...identity, ...args.slice(dashes)];
   typed(`sallyport ${shown.map(shellWord).join(' ')}`);
-  const result = await local.cli(args, options);
-  const output = `${result.stdout}${result.stderr}`.trimEnd().split('\n');
+  const result = await local.cli(args, { ...options, together: true });
+  const output = result.output.trimEnd().split('\n');
   const kept =
     options.lines === undefined || output.length <= options.lines
       ? output

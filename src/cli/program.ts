@@ -258,7 +258,7 @@ function auditVerbs(verb: Verb, run: Run): void {
     );
   records
     .command('show <session>')
-    .description('every record of a session, raw')
+    .description('every record of a session, raw: one JSON document a line (-o yaml: one YAML document each)')
     .action(
       run(async (context, [session]) => {
         const [{ recordsShow }, { recordsDeps }] = await Promise.all([
@@ -268,7 +268,9 @@ function auditVerbs(verb: Verb, run: Run): void {
         return recordsShow({ session: session!, output: context.output }, context.io, recordsDeps(context));
       }),
     );
-  verb('replay <session>', 'what happened in a session, statement by statement', group, ['replay s-5w2mc']).action(
+  verb('replay <session>', 'what happened in a session, statement by statement; -o json: one record a line', group, [
+    'replay s-5w2mc',
+  ]).action(
     run(async (context, [session]) => {
       const [{ replaySession }, { recordsDeps }] = await Promise.all([
         import('./records/replay.ts'),

@@ -11,6 +11,8 @@ export interface CliResult {
   code: number;
   stdout: string;
   stderr: string;
+  /** Both, in the order in which they came; exact with `together` only. */
+  output: string;
 }
 
 export interface CliOptions {
@@ -19,6 +21,8 @@ export interface CliOptions {
   input?: string;
   env?: Record<string, string>;
   timeoutMs?: number;
+  /** One pipe for both outputs, as on a terminal: everything is in `stdout` and `output`. */
+  together?: boolean;
 }
 
 export interface Local {
@@ -44,7 +48,7 @@ export interface Local {
 
 export async function startLocal(
   files: Readonly<Record<string, string>>,
-  settings: { cwd?: string } = {},
+  settings: { cwd?: string /** More of the daemon's own options. */; args?: readonly string[] } = {},
 ): Promise<Local> {
   const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'sallyport-'));
   const directory = path.join(folder, 'access');
@@ -82,20 +86,29 @@ export async function startLocal(
     },
     cli: (args, options = {}) =>
       new Promise((resolve, reject) => {
-        const run = spawn(SALLYPORT, [...withIdentity(args, identity(options))], {
+        const line = [SALLYPORT, ...withIdentity(args, identity(options))];
+        const [program, ...rest] = options.together === true ? ['sh', '-c', 'exec "$0" "$@" 2>&1', ...line] : line;
+        const run = spawn(program!, rest, {
           env: environment(options),
           stdio: ['pipe', 'pipe', 'pipe'],
           cwd: settings.cwd,
         });
         let stdout = '';
         let stderr = '';
-        run.stdout.on('data', (bytes: Buffer) => (stdout += bytes.toString()));
-        run.stderr.on('data', (bytes: Buffer) => (stderr += bytes.toString()));
+        let all = '';
+        run.stdout.setEncoding('utf8').on('data', (text: string) => {
+          stdout += text;
+          all += text;
+        });
+        run.stderr.setEncoding('utf8').on('data', (text: string) => {
+          stderr += text;
+          all += text;
+        });
         const timer = setTimeout(() => run.kill('SIGKILL'), options.timeoutMs ?? 60_000);
         run.on('error', reject);
         run.on('close', (code) => {
           clearTimeout(timer);
-          resolve({ code: code ?? -1, stdout, stderr });
+          resolve({ code: code ?? -1, stdout, stderr, output: all });
         });
         run.stdin.end(options.input ?? '');
       }),
@@ -112,7 +125,7 @@ export async function startLocal(
       await exited;
     },
     async start() {
-      child = spawn(SALLYPORT, ['local', directory, '--state', state], {
+      child = spawn(SALLYPORT, ['local', directory, '--state', state, ...(settings.args ?? [])], {
         env: environment(),
         stdio: ['ignore', 'pipe', 'pipe'],
       });

@@ -2,7 +2,7 @@
 import { columnReads, parseColumnPattern } from '../../recording/audit.ts';
 import { alignedTable } from '../../recording/text.ts';
 import { CliError, EXIT, type ExitCode, type Io } from '../io.ts';
-import { type Form, machine, openRecords, problemTeller, type RecordsDeps, sinceTime } from './source.ts';
+import { type Form, jsonList, machine, openRecords, problemTeller, type RecordsDeps, sinceTime } from './source.ts';
 
 export interface AuditColumnsArgs {
   pattern: string;
@@ -34,11 +34,13 @@ export async function auditColumns(args: AuditColumnsArgs, io: Io, deps: Records
   };
   const rows: string[][] = [];
   let found = 0;
+  const list = args.output === 'json' ? jsonList(io.out) : undefined;
   for (const read of columnReads(view, pattern, filter)) {
     if (io.signal.aborted) return EXIT.failed;
     found += 1;
     const text = args.output === 'name' ? `${read.session}\n` : machine(args.output, read);
-    if (text !== undefined) io.out(text);
+    if (list !== undefined) list.add(read);
+    else if (text !== undefined) io.out(text);
     else if (rows.length < MOST_ROWS) {
       rows.push([
         read.at.slice(0, 19),
@@ -54,6 +56,7 @@ export async function auditColumns(args: AuditColumnsArgs, io: Io, deps: Records
       ]);
     }
   }
+  list?.end();
   if (rows.length > 0) {
     io.out(
       alignedTable([

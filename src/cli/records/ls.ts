@@ -2,7 +2,7 @@
 import { listSessions } from '../../recording/audit.ts';
 import { alignedTable } from '../../recording/text.ts';
 import { EXIT, type ExitCode, type Io } from '../io.ts';
-import { type Form, machine, openRecords, problemTeller, type RecordsDeps, sinceTime } from './source.ts';
+import { type Form, jsonList, machine, openRecords, problemTeller, type RecordsDeps, sinceTime } from './source.ts';
 
 export interface RecordsLsArgs {
   since?: string;
@@ -28,8 +28,11 @@ export async function recordsLs(args: RecordsLsArgs, io: Io, deps: RecordsDeps):
     a.started < b.started ? -1 : a.started > b.started ? 1 : 0,
   );
   if (args.output === 'name') for (const { session } of sessions) io.out(`${session}\n`);
-  else if (args.output === 'json' || args.output === 'yaml')
-    for (const session of sessions) io.out(machine(args.output, session)!);
+  else if (args.output === 'json') {
+    const list = jsonList(io.out);
+    sessions.forEach(list.add);
+    list.end();
+  } else if (args.output === 'yaml') for (const session of sessions) io.out(machine('yaml', session)!);
   else if (sessions.length === 0) io.err('No session is recorded that matches.\n');
   else {
     const wide = args.output === 'wide';

@@ -59,6 +59,14 @@ test('the verbs about records, on good records and on damaged ones', async (t) =
   await recordsLs({ user: 'nobody', output: 'name' }, names, deps);
   assert.equal(names.stdout, '');
 
+  const listed = captured();
+  assert.equal(await recordsLs({ output: 'json' }, listed, deps), 0);
+  const list = JSON.parse(listed.stdout) as { kind: string; items: { session: string }[] };
+  assert.deepEqual([list.kind, list.items.map((item) => item.session)], ['List', ['s-one', 's-two']]);
+  const empty = captured();
+  assert.equal(await recordsLs({ user: 'nobody', output: 'json' }, empty, deps), 0);
+  assert.deepEqual(JSON.parse(empty.stdout), { apiVersion: 'v1', kind: 'List', items: [] });
+
   const story = captured();
   assert.equal(await replaySession({ session: 's-one' }, story, deps), 0);
   assert.match(story.stdout, /#1 SELECT: allowed by payments\/orders-team "read"\n {4}select 1\n/);
@@ -78,6 +86,9 @@ test('the verbs about records, on good records and on damaged ones', async (t) =
   const columns = captured();
   assert.equal(await auditColumns({ pattern: 'orders-db/public.cards.number', since: '1h' }, columns, deps), 0);
   assert.match(columns.stderr, /No recorded command read it/);
+  const everything = captured();
+  assert.equal(await auditColumns({ pattern: '*/*.*.*', output: 'json' }, everything, deps), 0);
+  assert.equal((JSON.parse(everything.stdout) as { kind: string }).kind, 'List');
   await assert.rejects(auditColumns({ pattern: 'number' }, captured(), deps), { name: 'CliError', exitCode: 78 });
 
   const good = captured();
@@ -86,7 +97,14 @@ test('the verbs about records, on good records and on damaged ones', async (t) =
   const head = /head ([0-9]+:[0-9a-f]{64})/.exec(good.stdout)![1]!;
   assert.equal(await verify({ folders: [folder], expectHead: head }, captured(), deps), 0);
   assert.equal(await verify({ folders: [folder], expectHead: `9${head}` }, captured(), deps), 1);
-  assert.deepEqual(acts, ['ListRecords', 'ListRecords', 'ReplayRecord', 'ShowRecord', 'ReplayRecord', 'AuditColumns']);
+  assert.deepEqual(acts, [
+    ...Array<string>(4).fill('ListRecords'),
+    'ReplayRecord',
+    'ShowRecord',
+    'ReplayRecord',
+    'AuditColumns',
+    'AuditColumns',
+  ]);
 
   const piece = filesUnder(folder).find((name) => name.includes('/s-one.'))!;
   const bytes = fs.readFileSync(`${folder}/${piece}`);

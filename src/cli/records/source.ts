@@ -1,12 +1,12 @@
 // What the verbs about records share: the folder they read, whose keys they trust, and how times are given.
 import { createPublicKey } from 'node:crypto';
 import fs from 'node:fs';
-import { stringify } from 'yaml';
 import { parseDuration } from '../../api/duration.ts';
 import { keyIdOf, type TrustedKey } from '../../policy/bundle-signing.ts';
 import { publicKeyFromRaw } from '../../recording/signer.ts';
 import { NotARecordFolder, type StoreView, viewRecords } from '../../recording/store-view.ts';
 import { CliError, EXIT } from '../io.ts';
+import { yamlText } from '../render.ts';
 
 export interface RecordsDeps {
   /** The record folder: `records` in the state folder. */
@@ -83,8 +83,20 @@ export type Form = 'table' | 'wide' | 'json' | 'yaml' | 'name';
 /** One JSON document a line, or YAML documents; undefined where people read. */
 export function machine(form: Form | undefined, value: unknown): string | undefined {
   if (form === 'json') return `${JSON.stringify(value)}\n`;
-  if (form === 'yaml') return `---\n${stringify(value)}`;
+  if (form === 'yaml') return `---\n${yamlText(value)}`;
   return undefined;
+}
+
+/** One List document, as other verbs print theirs, written item by item: it may be long. Unfinished JSON says that it was cut. */
+export function jsonList(out: (text: string) => void): { add(item: unknown): void; end(): void } {
+  let before = '{"apiVersion":"v1","kind":"List","items":[\n';
+  return {
+    add(item) {
+      out(`${before}${JSON.stringify(item)}`);
+      before = ',\n';
+    },
+    end: () => out(before.startsWith('{') ? `${before}]}\n` : '\n]}\n'),
+  };
 }
 
 /** Tells once that something could not be relied on. */
