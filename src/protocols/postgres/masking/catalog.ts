@@ -5,7 +5,7 @@ import type { CompiledMask } from '../../../policy/bundle.ts';
 import type { RuleRef } from '../../../policy/decision.ts';
 import type { Clock } from '../../../system/clock.ts';
 import type { ClassifiedStatement } from '../statement.ts';
-import { type Closure, computeClosure, type Pins } from './closure.ts';
+import { type Closure, computeClosure } from './closure.ts';
 import { type DetectorKind, maskDetectedText } from './detectors.ts';
 import type {
   CatalogDescribe,
@@ -16,6 +16,7 @@ import type {
   RowPlan,
   SessionMasking,
 } from './masking.ts';
+import type { Pins } from './pins.ts';
 import { hideDetected, hideLiterals } from './redact.ts';
 import { qualifiedName } from './relation-masks.ts';
 import { type DetailedReview, reviewStatement } from './review.ts';

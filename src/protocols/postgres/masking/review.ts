@@ -3,14 +3,8 @@
 // errors are rebuilt. Everything else is refused with the column, or the code, that could not be judged.
 import type { RuleRef } from '../../../policy/decision.ts';
 import type { ClassifiedStatement } from '../statement.ts';
-import {
-  type Closure,
-  TRIGGER_DELETE,
-  TRIGGER_INSERT,
-  TRIGGER_TRUNCATE,
-  TRIGGER_UPDATE,
-  type Unjudged,
-} from './closure.ts';
+import type { Closure } from './closure.ts';
+import type { Unjudged } from './code.ts';
 import type { MaskReview } from './masking.ts';
 import { judgeQuery } from './query.ts';
 import { firstMask, qualifiedName, type RelationMasks } from './relation-masks.ts';
@@ -36,6 +30,7 @@ import {
   unwrap,
   visit,
 } from './tree.ts';
+import { TRIGGER_DELETE, TRIGGER_INSERT, TRIGGER_TRUNCATE, TRIGGER_UPDATE } from './write-hazards.ts';
 
 export interface ReviewContext {
   closure: Closure;
