@@ -337,7 +337,7 @@ function authorVerbs(verb: Verb, run: Run): void {
     .option('--policy <name>', 'policy to run under, where several fit')
     .action(
       run(async (context, [subject], options) =>
-        (await import('./verbs/records.ts')).explainWhy(context, subject!, options),
+        (await import('./verbs/why.ts')).explainWhy(context, subject!, options),
       ),
     );
   const policy = verb('policy', 'test and check policies without a server', group);

@@ -12,7 +12,6 @@ import type { TestProtocol, TestWorld } from '../../policy/testing/run.ts';
 import { safeText } from '../../policy/wording.ts';
 import type { CommandBody } from '../../recording/envelope.ts';
 import { EXIT, type ExitCode, type Io } from '../io.ts';
-import { allTestProtocols } from './test.ts';
 
 export interface WhyArgs {
   /** A denial's id, `d-51c0`, or the statement itself. */
@@ -94,7 +93,7 @@ async function whyStatement(args: WhyArgs, io: Io, deps: WhyDeps): Promise<ExitC
     io.err(`${message}\nWrite --connection namespace/name: ${known || 'there is none'}.\n`);
     return EXIT.misconfigured;
   }
-  const protocol = (await (deps.protocols ?? allTestProtocols)()).get(connection.spec.type);
+  const protocol = (await (deps.protocols ?? (await import('./test.ts')).allTestProtocols)()).get(connection.spec.type);
   if (protocol === undefined) {
     io.err(`Statements for ${connection.spec.type} can not be explained in this version.\n`);
     return EXIT.misconfigured;

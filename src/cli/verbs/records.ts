@@ -4,13 +4,10 @@ import { createPublicKey } from 'node:crypto';
 import fs from 'node:fs';
 import path from 'node:path';
 import { keyIdOf, type TrustedKey } from '../../policy/bundle-signing.ts';
-import { findDenial } from '../../recording/audit.ts';
-import { type Context, findConnection } from '../context.ts';
-import { CliError, EXIT, type ExitCode } from '../io.ts';
+import type { Context } from '../context.ts';
+import { CliError, EXIT } from '../io.ts';
 import { OPERATOR_PUBLIC_KEY, RECORDS } from '../local/folders.ts';
-import { loadPolicies } from '../policy/load.ts';
-import { type PastDenial, why } from '../policy/why.ts';
-import { openRecords, type RecordsDeps } from '../records/source.ts';
+import type { RecordsDeps } from '../records/source.ts';
 
 export function recordsDeps(context: Context): RecordsDeps {
   const roots = operatorKeys(context.state);
@@ -35,54 +32,4 @@ function operatorKeys(state: string): TrustedKey[] {
   if (!fs.existsSync(file)) return [];
   const publicKey = createPublicKey(fs.readFileSync(file));
   return [{ keyId: keyIdOf(publicKey), publicKey }];
-}
-
-export interface WhyOptions {
-  connection?: string;
-  account?: string;
-  policy?: string;
-}
-
-export async function explainWhy(context: Context, subject: string, options: WhyOptions): Promise<ExitCode> {
-  const connection =
-    options.connection === undefined || options.connection.includes('/') || context.namespace === undefined
-      ? options.connection
-      : `${context.namespace}/${options.connection}`;
-  return why(
-    {
-      subject,
-      as: context.actor,
-      connection:
-        connection === undefined || connection.includes('/') ? connection : await anyNamespace(context, connection),
-      account: options.account,
-      policy: options.policy,
-      output: context.output,
-    },
-    context.io,
-    {
-      world: async () => loadPolicies((await context.client.info()).directory).world,
-      findDenial: async (id) => pastDenial(recordsDeps(context), id),
-    },
-  );
-}
-
-async function anyNamespace(context: Context, name: string): Promise<string> {
-  const { metadata } = await findConnection(context, name);
-  return `${metadata.namespace}/${metadata.name}`;
-}
-
-async function pastDenial(deps: RecordsDeps, id: string): Promise<PastDenial | undefined> {
-  await deps.noteRead?.({ act: 'FindDenial', object: { kind: 'Denial', name: id } });
-  using view = openRecords(deps);
-  const found = findDenial(view, id);
-  if (found === undefined) return undefined;
-  const start = found.start?.body;
-  return {
-    denial: id,
-    at: found.record.ts,
-    session: found.record.stream,
-    user: start?.principal.username ?? 'unknown',
-    connection: start === undefined ? 'unknown' : `${start.connection.namespace}/${start.connection.name}`,
-    command: found.record.body,
-  };
 }

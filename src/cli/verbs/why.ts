@@ -1,0 +1,59 @@
+// why: what the explanation is given: the policies that the running Sallyport reads, and the records of denials.
+import { findDenial } from '../../recording/audit.ts';
+import { type Context, findConnection } from '../context.ts';
+import type { ExitCode } from '../io.ts';
+import { type PastDenial, why } from '../policy/why.ts';
+import { openRecords, type RecordsDeps } from '../records/source.ts';
+import { recordsDeps } from './records.ts';
+
+export interface WhyOptions {
+  connection?: string;
+  account?: string;
+  policy?: string;
+}
+
+export async function explainWhy(context: Context, subject: string, options: WhyOptions): Promise<ExitCode> {
+  const connection =
+    options.connection === undefined || options.connection.includes('/') || context.namespace === undefined
+      ? options.connection
+      : `${context.namespace}/${options.connection}`;
+  return why(
+    {
+      subject,
+      as: context.actor,
+      connection:
+        connection === undefined || connection.includes('/') ? connection : await anyNamespace(context, connection),
+      account: options.account,
+      policy: options.policy,
+      output: context.output,
+    },
+    context.io,
+    {
+      // A denial on record needs no policies: they are loaded for statements only.
+      world: async () =>
+        (await import('../policy/load.ts')).loadPolicies((await context.client.info()).directory).world,
+      findDenial: async (id) => pastDenial(recordsDeps(context), id),
+    },
+  );
+}
+
+async function anyNamespace(context: Context, name: string): Promise<string> {
+  const { metadata } = await findConnection(context, name);
+  return `${metadata.namespace}/${metadata.name}`;
+}
+
+async function pastDenial(deps: RecordsDeps, id: string): Promise<PastDenial | undefined> {
+  await deps.noteRead?.({ act: 'FindDenial', object: { kind: 'Denial', name: id } });
+  using view = openRecords(deps);
+  const found = findDenial(view, id);
+  if (found === undefined) return undefined;
+  const start = found.start?.body;
+  return {
+    denial: id,
+    at: found.record.ts,
+    session: found.record.stream,
+    user: start?.principal.username ?? 'unknown',
+    connection: start === undefined ? 'unknown' : `${start.connection.namespace}/${start.connection.name}`,
+    command: found.record.body,
+  };
+}
