@@ -119,6 +119,11 @@ test('node-postgres behaves through the gateway as it does without', () =>
     false,
   ));
 
+/** A syntax error found at the gateway has no source line of the server's parser, and says that nothing reached it. */
+function withoutParserTraces(output: string): string {
+  return output.replaceAll(/^(?:LOCATION: {2}scanner_yyerror, .*|DETAIL: {2}Sallyport could not parse it; .*)\n/gm, '');
+}
+
 for (const mode of ['simple', 'extended', 'prepared']) {
   test(`pgbench -M ${mode} with 64 clients has no error`, { skip: missing('pgbench') }, async () => {
     await run(tools.pgbench!, ['-i', '-s', '1', '-q'], { env: { ...process.env, ...ways[0]!.env } });
@@ -138,7 +143,7 @@ test('psql prints through the gateway what it prints without', { skip: missing('
       (
         await run('psql', ['-X', '-e', '-f', path.join(clients, 'psql_suite.sql')], {
           env: { ...process.env, ...env },
-        }).then(({ stdout, stderr }) => ({ stdout: stdout + stderr }))
+        }).then(({ stdout, stderr }) => ({ stdout: withoutParserTraces(stdout + stderr) }))
       ).stdout,
     false,
   ),

@@ -59,11 +59,44 @@ export const MOST_NAMES = 10_000;
 
 export function newNames(): { statements: NameTable<Prepared>; portals: NameTable<Portal> } {
   return {
-    statements: new NameTable(MOST_NAMES, (prepared) => prepared.size),
-    portals: new NameTable(MOST_NAMES, (portal) =>
-      portal.parameters.reduce((sum, value) => sum + (value?.length ?? 0), 0),
+    statements: new NameTable(MOST_NAMES, (prepared) => prepared.size, samePrepared),
+    portals: new NameTable(
+      MOST_NAMES,
+      (portal) => portal.parameters.reduce((sum, value) => sum + (value?.length ?? 0), 0),
+      samePortal,
     ),
   };
+}
+
+function samePrepared(a: Prepared, b: Prepared): boolean {
+  return a.text === b.text && a.statement === b.statement && sameItems(a.parameterTypes, b.parameterTypes);
+}
+
+/** But for the parameters, which no judgement looks at. */
+function samePortal(a: Portal, b: Portal): boolean {
+  return (
+    a.generation === b.generation &&
+    samePrepared(a.prepared, b.prepared) &&
+    sameVerdict(a.verdict, b.verdict) &&
+    sameItems(a.effects, b.effects)
+  );
+}
+
+function sameVerdict(a: PassedVerdict, b: PassedVerdict): boolean {
+  if (a === b) return true;
+  return (
+    a.masking === b.masking &&
+    a.basis === b.basis &&
+    a.barrier === b.barrier &&
+    a.defines === b.defines &&
+    a.alternatives === b.alternatives &&
+    sameItems(a.statements ?? [], b.statements ?? []) &&
+    sameItems(a.commands ?? [], b.commands ?? [])
+  );
+}
+
+function sameItems(a: readonly unknown[], b: readonly unknown[]): boolean {
+  return a.length === b.length && a.every((each, index) => each === b[index]);
 }
 
 /** Masks apply or rules do: then every command must be understood. */

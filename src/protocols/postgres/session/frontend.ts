@@ -49,6 +49,7 @@ type Wait = Promise<Comeback>;
 
 // Rejected at raw parse, before anything is looked up; named, so that the client's unnamed statement survives.
 const SUBSTITUTE_STATEMENT = 'sallyport denial';
+const LONGEST_VALUES = 1024 * 1024;
 const LARGEST_SMALL_MESSAGE = 64 * 1024;
 /** Texts of prepared statements and values of portals that one session may keep here, each. */
 const MOST_KEPT_BYTES = 64 * 1024 * 1024;
@@ -131,7 +132,7 @@ export class Frontend implements FrameHandler {
       case FRONTEND.Parse:
       case FRONTEND.Bind:
         // The text and a little for names, so that a text of exactly the limit passes.
-        return total - 5 > this.#core.context.limits.statementBytes + 1024 ? 'Drop' : 'Whole';
+        return total - 5 > this.#longest(type) + 1024 ? 'Drop' : 'Whole';
       case FRONTEND.FunctionCall:
         return 'Drop';
       case FRONTEND.CopyData:
@@ -171,9 +172,15 @@ export class Frontend implements FrameHandler {
     }
     this.#refuse(type === FRONTEND.Query ? 'Query' : 'Extended', described, {
       code: 'LimitReached',
-      message: `Sallyport refused a message that is longer than ${this.#core.context.limits.statementBytes} bytes`,
+      message: `Sallyport refused a message that is longer than ${this.#longest(type)} bytes`,
       hint: 'Send large data with COPY, or ask the Connection’s owners to raise limits.statementBytes.',
     });
+  }
+
+  /** Bytes of a message with text or values. Values are not parsed, so they may be longer than a statement. */
+  #longest(type: number): number {
+    const { statementBytes } = this.#core.context.limits;
+    return type === FRONTEND.Bind ? Math.max(statementBytes, LONGEST_VALUES) : statementBytes;
   }
 
   broken(problem: string): void {

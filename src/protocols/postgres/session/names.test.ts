@@ -64,3 +64,27 @@ test('INV-02: whatever the server does, what a name really means is among its re
     { numRuns: 400 },
   );
 });
+
+test('INV-02: a batch may define one name as often as it likes; no reading that differs is forgotten', () => {
+  // Values are alike when their first letter is.
+  const names = new NameTable<string>(
+    10,
+    () => 1,
+    (a, b) => a[0] === b[0],
+  );
+  names.define('p', 'old', 0);
+  names.confirm('p', 'old');
+  for (let i = 0; i < 5000; i++) assert.equal(names.define('p', `a${i}`, 1), true);
+  assert.ok(names.weight <= 12);
+  const readings = (): Set<string> => new Set(names.lookup('p', 2).map((value) => value[0]!));
+  assert.deepEqual(readings(), new Set(['o', 'a']));
+  // One long forgotten is confirmed, and every later one fails.
+  names.confirm('p', 'a0');
+  for (let i = 1; i < 5000; i++) names.fail('p', `a${i}`);
+  assert.ok(readings().has('a'));
+  let others = 0;
+  while (others < 100 && names.define('p', `${String.fromCharCode(98 + others)}`, 3)) others += 1;
+  assert.ok(others < 12);
+  names.remove('p');
+  assert.ok(!names.lookup('p', 4).includes('a0'));
+});

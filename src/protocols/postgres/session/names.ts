@@ -8,22 +8,30 @@
 interface State<T> {
   /** What the name may have meant when the newest definition was sent. */
   settled: T[];
+  /** Confirmed after it had been forgotten for later ones like it: those may still fail. */
+  base: T | undefined;
   pending: { value: T; segment: number } | undefined;
   weight: number;
 }
 
-/** More readings than this are not worth telling apart: the definition is refused. */
+/**
+ * More readings than this are not worth telling apart: of those that are the same for every judgement (a batch binds one
+ * statement hundreds of times before it hears an answer) older ones are forgotten, else the definition is refused.
+ */
 const MOST_READINGS = 8;
 
 export class NameTable<T> {
   readonly #states = new Map<string, State<T>>();
   readonly #most: number;
   readonly #weigh: (value: T) => number;
+  readonly #same: (a: T, b: T) => boolean;
   #weight = 0;
 
-  constructor(most: number, weigh: (value: T) => number) {
+  /** `same`: whether two values are judged alike, always. Default: one and the same. */
+  constructor(most: number, weigh: (value: T) => number, same: (a: T, b: T) => boolean = Object.is) {
     this.#most = most;
     this.#weigh = weigh;
+    this.#same = same;
   }
 
   get size(): number {
@@ -40,11 +48,16 @@ export class NameTable<T> {
     let state = this.#states.get(name);
     if (state === undefined) {
       if (this.#states.size >= this.#most) return false;
-      state = { settled: [], pending: undefined, weight: 0 };
+      state = { settled: [], base: undefined, pending: undefined, weight: 0 };
       this.#states.set(name, state);
     } else if (state.pending !== undefined) {
-      if (state.settled.length >= MOST_READINGS) return false;
-      state.settled.push(state.pending.value);
+      const { value: open } = state.pending;
+      if (state.settled.length >= MOST_READINGS) {
+        const older = state.settled.findIndex((one) => this.#same(one, open));
+        if (older < 0) return false;
+        state.settled.splice(older, 1);
+      }
+      state.settled.push(open);
     }
     state.pending = { value, segment };
     this.#reweigh(name, state);
@@ -55,7 +68,8 @@ export class NameTable<T> {
   lookup(name: string, segment: number): readonly T[] {
     const state = this.#states.get(name);
     if (state === undefined) return [];
-    const { pending, settled } = state;
+    const { pending } = state;
+    const settled = state.base === undefined ? state.settled : [state.base, ...state.settled];
     if (pending === undefined) return settled;
     return pending.segment === segment ? [pending.value] : [...settled, pending.value];
   }
@@ -66,11 +80,15 @@ export class NameTable<T> {
     if (state === undefined) return;
     if (state.pending?.value === value) {
       state.settled = [value];
+      state.base = undefined;
       state.pending = undefined;
     } else {
       // Definitions sent later than the confirmed one are still open.
       const at = state.settled.indexOf(value);
-      state.settled = at >= 0 ? state.settled.slice(at) : [value];
+      if (at >= 0) {
+        state.settled = state.settled.slice(at);
+        state.base = undefined;
+      } else state.base = value;
     }
     this.#reweigh(name, state);
   }
@@ -89,6 +107,7 @@ export class NameTable<T> {
     const state = this.#states.get(name);
     if (state === undefined) return;
     state.settled = [];
+    state.base = undefined;
     this.#reweigh(name, state);
   }
 
@@ -99,11 +118,12 @@ export class NameTable<T> {
   #reweigh(name: string, state: State<T>): void {
     this.#weight -= state.weight;
     state.weight = 0;
-    if (state.pending === undefined && state.settled.length === 0) {
+    if (state.pending === undefined && state.base === undefined && state.settled.length === 0) {
       this.#states.delete(name);
       return;
     }
     for (const value of state.settled) state.weight += this.#weigh(value);
+    if (state.base !== undefined) state.weight += this.#weigh(state.base);
     if (state.pending !== undefined) state.weight += this.#weigh(state.pending.value);
     this.#weight += state.weight;
   }
