@@ -3,11 +3,17 @@ import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { after, before, describe, test } from 'node:test';
 import pg from 'pg';
+import { postgresRules } from '../../../src/protocols/postgres/rules.ts';
+import { query, SYNC } from '../../../src/protocols/postgres/wire/messages.ts';
 import { connectionYaml, type Local, postgresEnvironment, startLocal } from '../../support/local.ts';
 import { type PostgresServer, startPostgres } from '../../support/postgres.ts';
+import { gatewayFor } from '../../support/postgres-gateway.ts';
+import { bindMessage, executeMessage, fields, parseMessage, rawConnect } from '../../support/raw-postgres.ts';
+import { rulesPolicy } from '../../support/session-context.ts';
 
 const SETUP = `
 create role app login password 'app-password';
+create role writer login password 'writer-secret';
 create role dba login password 'dba-password';
 alter database shop owner to dba;
 create schema secret; create schema closed; create schema open;
@@ -23,8 +29,9 @@ create type public.mood as enum ('good');
 create domain public.quantity as int;
 create function public.upper(public.quantity) returns text language sql as $$ select 'own code' $$;
 grant usage on schema secret, open to app; grant create on schema secret to app;
-grant all on all tables in schema public, secret, open, closed to app;
-grant create, temporary on database shop to app; grant create on schema public to app;
+grant all on all tables in schema public, secret, open, closed to app, writer;
+grant usage on schema secret to writer;
+grant create, temporary on database shop to app; grant temporary on database shop to writer; grant create on schema public to app;
 grant usage on schema public to dba; alter table public.notes owner to dba;
 `;
 
@@ -147,13 +154,6 @@ for (const major of [15, 18] as const) {
       await denied(client, 'select * from shared');
       await passes(client, 'rollback', 'select * from shared');
       await denied(client, "select set_config('search_path', 'secret', false); select * from shared");
-      // Sent in one go, so that nothing has been reported when the second is judged.
-      const [first, second] = await Promise.allSettled([
-        client.query('set search_path = secret'),
-        client.query('select * from shared'),
-      ]);
-      assert.equal(first.status, 'fulfilled');
-      assert.equal(second.status, 'rejected');
     });
 
     test('INV-02: a schema of the path that the account may not look into is passed over, as the server does', async () => {
@@ -200,6 +200,47 @@ for (const major of [15, 18] as const) {
       await passes(client, 'select lower(state) from orders', 'select pg_catalog.upper(state) from orders');
       const free = await connect(folder.deny);
       await passes(free, 'select upper(1::quantity)');
+    });
+
+    test('INV-02: a pipeline is judged by what its first half may do to the second', async () => {
+      const gateway = await gatewayFor(server, {
+        policy: rulesPolicy(postgresRules, { deny: { 'no-secrets': { tables: ['secret.*'] } } }),
+        target: { databases: ['shop'] },
+      });
+      try {
+        const outcomes = async (...sqls: string[]): Promise<string[]> => {
+          const client = await rawConnect({ port: gateway.port, password: gateway.password, database: 'shop' });
+          client.send(query('select * from public.orders'));
+          await client.ready();
+          client.send(...sqls.map((sql) => query(sql)));
+          const answers = await client.ready(sqls.length);
+          client.end();
+          return answers.filter(({ type }) => type === 'E').map((one) => fields(one).M!);
+        };
+        const refused = ['Sallyport refused SELECT on shared'];
+        assert.deepEqual(await outcomes('set search_path = secret', 'select * from shared'), refused);
+        assert.deepEqual(await outcomes('select * from notes', 'select * from shared'), refused);
+        assert.deepEqual(await outcomes('show search_path', 'select * from shared'), major < 18 ? refused : []);
+        assert.deepEqual(await outcomes('create temp table t (id int)', 'select * from t', 'select * from orders'), []);
+        // The same by Parse and Bind, before the first Sync.
+        const client = await rawConnect({ port: gateway.port, password: gateway.password, database: 'shop' });
+        client.send(
+          ...['set search_path = secret', 'select * from shared'].flatMap((sql) => [
+            parseMessage('', sql),
+            bindMessage('', ''),
+            executeMessage(''),
+          ]),
+          SYNC,
+        );
+        const answers = await client.ready();
+        client.end();
+        assert.deepEqual(
+          answers.filter(({ type }) => type === 'E').map((one) => fields(one).M),
+          refused,
+        );
+      } finally {
+        await gateway.close();
+      }
     });
 
     test('psql shows a syntax error as it does without a gateway', async () => {
