@@ -58,6 +58,8 @@ export async function auditColumns(args: AuditColumnsArgs, io: Io, deps: Records
   }
   list?.end();
   if (rows.length > 0) {
+    // Records come session by session; people read by time.
+    rows.sort(([a = ''], [b = '']) => (a < b ? -1 : a > b ? 1 : 0));
     io.out(
       alignedTable([
         ['WHEN', 'USER', 'CONNECTION', 'SESSION', 'COMMAND', 'HOW', 'OUTCOME', 'ROWS', 'COLUMNS', 'STATEMENT'],
