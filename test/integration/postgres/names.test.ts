@@ -222,6 +222,24 @@ for (const major of [15, 18] as const) {
         assert.deepEqual(await outcomes('select * from notes', 'select * from shared'), refused);
         assert.deepEqual(await outcomes('show search_path', 'select * from shared'), major < 18 ? refused : []);
         assert.deepEqual(await outcomes('create temp table t (id int)', 'select * from t', 'select * from orders'), []);
+        // TRUNCATE looks its table up when it is executed: bound before the path moves, run behind it.
+        if (major === 18) {
+          const late = await rawConnect({ port: gateway.port, password: gateway.password, database: 'shop' });
+          late.send(query('begin'));
+          await late.ready();
+          late.send(parseMessage('t', 'truncate shared'), bindMessage('t', 't'), SYNC);
+          const bound = await late.ready();
+          assert.equal(bound.filter(({ type }) => type === 'E').length, 0);
+          late.send(query('set search_path = secret'));
+          await late.ready();
+          late.send(executeMessage('t'), SYNC);
+          const ran = await late.ready();
+          late.end();
+          assert.deepEqual(
+            ran.filter(({ type }) => type === 'E').map((one) => fields(one).M),
+            ['Sallyport refused TRUNCATE TABLE on shared'],
+          );
+        }
         // The same by Parse and Bind, before the first Sync.
         const client = await rawConnect({ port: gateway.port, password: gateway.password, database: 'shop' });
         client.send(

@@ -139,6 +139,15 @@ test('INV-02: a function that shares the name of a built-in one is an Execute ef
   assert.deepEqual(functionsOf('select pg_catalog.upper(state)'), [undefined]);
 });
 
+test('INV-02: a relation is renamed where it is, whoever else has one of the new name', () => {
+  assert.deepEqual(relationsOf('alter table cards rename to orders'), [
+    ['secret', 'public'],
+    ['secret', 'public'],
+  ]);
+  assert.deepEqual(relationsOf('alter table orders rename to fresh'), [undefined, undefined]);
+  assert.deepEqual(relationsOf('alter table orders add a int'), [['public']]);
+});
+
 test('the same command and names are resolved once', () => {
   const context = contextOf();
   const command = commandOf('select * from orders');

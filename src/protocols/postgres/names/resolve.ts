@@ -7,7 +7,7 @@
 import type { Effect } from '../../../policy/command.ts';
 import { SYSTEM_RELATIONS } from '../classify/builtins.generated.ts';
 import { isBuiltinFunction } from '../classify/functions.ts';
-import type { ColumnUse, FunctionUse, RelationUse, SqlCommand } from '../statement.ts';
+import type { ColumnUse, FunctionUse, RelationUse, SqlCommand, SqlFacts } from '../statement.ts';
 import type { NamesSnapshot } from './snapshot.ts';
 
 export interface NameContext {
@@ -50,7 +50,10 @@ function resolve(command: SqlCommand, context: NameContext): SqlCommand {
   const creating = new Set(facts.relations.flatMap((use) => (use.creates === undefined ? [] : [use.name])));
   // Inside CREATE SCHEMA names mean those of the new schema first.
   if ([facts.tag, ...facts.inner].includes('CREATE SCHEMA')) return command;
-  const relations = facts.relations.map((use) => withSchemas(use, relationSchemas(use, context)));
+  const relations = withNewNames(
+    facts,
+    facts.relations.map((use) => withSchemas(use, relationSchemas(use, context))),
+  );
   const columns = facts.columns.map((use) =>
     use.relation === undefined || creating.has(use.relation) ? use : withSchemas(use, lookUp(use.relation, context)),
   );
@@ -77,6 +80,17 @@ function resolve(command: SqlCommand, context: NameContext): SqlCommand {
     effects: shadowed.length === 0 ? command.effects : [...command.effects, ...shadowed],
     facts: { ...facts, relations, columns, functions },
   };
+}
+
+/** ALTER … RENAME tells the new name as one that is changed; it is in the schema of the old one, wherever else there is one. */
+function withNewNames(facts: SqlFacts, relations: readonly RelationUse[]): readonly RelationUse[] {
+  if (!facts.tag.startsWith('ALTER')) return relations;
+  const open = (use: RelationUse): boolean => use.access === 'Define' && use.schema === undefined;
+  const changed = relations.filter(open);
+  if (changed.length < 2) return relations;
+  if (changed.some((use) => use.schemas === undefined)) return facts.relations;
+  const schemas = [...new Set(changed.flatMap((use) => use.schemas ?? []))];
+  return relations.map((use) => (open(use) ? { ...use, schemas } : use));
 }
 
 function differs<T>(a: readonly T[], b: readonly T[]): boolean {

@@ -40,6 +40,8 @@ export class SessionNames {
   #answered = 0;
   #unsettled: Sent | undefined;
   #temporary = false;
+  /** The latest context made for what is unsettled, and the one it would be without. */
+  readonly #contexts = new WeakMap<Sent, { settled: NameContext; context: NameContext }>();
   /** The role may be another than the account's own. */
   #otherRole = false;
 
@@ -79,7 +81,7 @@ export class SessionNames {
   /** Whether a scope opened now would resolve as one did whose basis that was. */
   stands(basis: NameContext | undefined): boolean {
     if (basis === undefined) return true;
-    if (basis.unsettled !== undefined || this.#source.catalog().stale) return false;
+    if (this.#source.catalog().stale) return false;
     return this.#context(new SentNames(this.#unsettled, this.#temporary), this.#sent === this.#answered) === basis;
   }
 
@@ -121,9 +123,13 @@ export class SessionNames {
     const setting = quiet && !this.#otherRole ? this.#parameters.get('search_path') : undefined;
     const path = setting === undefined ? undefined : parsePath(setting, snapshot.user);
     const { unsettled, temporary } = own;
-    return unsettled === undefined
-      ? catalog.context(snapshot, path, temporary)
-      : { snapshot, path, temporary, unsettled };
+    if (unsettled === undefined) return catalog.context(snapshot, path, temporary);
+    const settled = catalog.context(snapshot, path, temporary);
+    const known = this.#contexts.get(unsettled);
+    if (known?.settled === settled) return known.context;
+    const context: NameContext = { snapshot, path, temporary, unsettled };
+    this.#contexts.set(unsettled, { settled, context });
+    return context;
   }
 }
 

@@ -425,7 +425,13 @@ export class Frontend implements FrameHandler {
     }
     const current =
       portals.length === 1 && // of several readings it is not known which one runs: all are judged together
-      portals.every((one) => one.generation === policy.generation && restsOnCurrentCatalog(core, one.verdict, policy));
+      portals.every(
+        (one) =>
+          one.generation === policy.generation &&
+          // Utility statements look their names up now, not when they were bound.
+          core.names.stands(one.verdict.basis) &&
+          restsOnCurrentCatalog(core, one.verdict, policy),
+      );
     if (portal !== undefined && current && gate === undefined && comeback === undefined) {
       this.#run(
         buffer,
