@@ -25,6 +25,7 @@ export function prepareSessionPolicy(shard: PolicyShard, request: SessionRequest
   const holds: SessionRule[] = [];
   const allows: SessionRule[] = [];
   const masks: CompiledPolicy['masks'] = [];
+  const unmasked: CompiledPolicy['masks'] = [];
 
   const own = shard.policies.find(({ kind, name }) => kind === 'AccessPolicy' && name === request.policy);
   const misfit = misfitOf(own, request);
@@ -47,8 +48,11 @@ export function prepareSessionPolicy(shard: PolicyShard, request: SessionRequest
       (rule.action === 'Allow' ? allows : rule.action === 'Deny' ? denies : holds).push(prepared);
     }
     for (const mask of policy.masks) {
-      if (matchesAny(mask.exempt, principal, home)) exempted.push(mask.ref);
-      else masks.push(mask);
+      if (!matchesAny(mask.exempt, principal, home)) masks.push(mask);
+      else {
+        exempted.push(mask.ref);
+        if (mask.columns.length > 0) unmasked.push(mask);
+      }
     }
   }
   for (const list of [denies, holds, allows]) list.sort((a, b) => compareRefs(a.source.ref, b.source.ref));
@@ -69,6 +73,7 @@ export function prepareSessionPolicy(shard: PolicyShard, request: SessionRequest
     holds,
     allows,
     masks,
+    ...(unmasked.length === 0 ? {} : { unmasked }),
     trustedFunctions: trustedBy(
       shard.policies.filter((policy) => policy.masks.some((mask) => mask.columns.length > 0 && masks.includes(mask))),
     ),

@@ -50,6 +50,8 @@ export interface SessionPolicy {
   holds: readonly SessionRule[];
   allows: readonly SessionRule[];
   masks: readonly CompiledMask[];
+  /** Column masks this principal is exempt from: the person sees what they cover, records never do. */
+  unmasked?: readonly CompiledMask[];
   trustedFunctions: readonly string[];
   /** Rules and masks that this principal is exempt from, so that explanations can say so. */
   exempted?: readonly RuleRef[];

@@ -12,6 +12,7 @@ import { CONNECTION_FAILURE, cutError, type NativeError, NOT_SUPPORTED } from '.
 import { admit, refuse } from './handshake/frontend-auth.ts';
 import type { Startup } from './handshake/startup.ts';
 import { openMaskingCatalog } from './masking/catalog.ts';
+import { maskDetectedText } from './masking/detectors.ts';
 import type { MaskingCatalog } from './masking/masking.ts';
 import { mustUnderstand, type Services } from './session/core.ts';
 import { type RunningSession, runSession } from './session/session.ts';
@@ -234,7 +235,7 @@ function chooseDatabase(target: PostgresTarget, asked: string | undefined): stri
   if (allowed !== undefined && !allowed.includes(asked)) {
     throw new UpstreamError({
       code: '3D000', // invalid_catalog_name
-      message: `Sallyport: database "${asked.slice(0, 63)}" is not part of this Connection`,
+      message: `Sallyport: database "${maskDetectedText(asked.slice(0, 63))}" is not part of this Connection`,
       hint: `Connect to ${allowed.join(' or ')}.`,
     });
   }

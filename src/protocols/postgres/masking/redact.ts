@@ -48,6 +48,14 @@ function replaced(token: { text: string; tokenName: string }): string | undefine
   return /^(?:[bx]|u&)?'/i.test(token.text) ? HIDDEN : undefined;
 }
 
+// Roles, user mappings, subscriptions and dblink take passwords as literals; so do tables of accounts.
+const SECRETS = /passw|passphrase|pgpass|secret|:\/\/[^\s:/@]*:[^\s@]+@/i;
+
+/** Whether a text may set or hold a password, so that none of its literals belong into a record. */
+export function mayHoldSecret(text: string): boolean {
+  return SECRETS.test(text);
+}
+
 /** Hides only what detectors recognise. */
 export function hideDetected(text: string, parameters: readonly (string | null)[]): RedactedCommand {
   let hidden = 0;
