@@ -255,7 +255,7 @@ export const AccessPolicySpec = closed({
       },
       {
         description:
-          'In a cluster: how often somebody confirms that this access is still needed. Local mode holds no reviews.',
+          'In a cluster: how often somebody confirms that this access is still needed. Local mode holds no reviews: it accepts no `onStale: Deny`, and warns of the rest.',
       },
     ),
   ),

@@ -9,6 +9,7 @@ import type { ConnectionSelector, Subject } from '../api/schema.ts';
 import type { CompiledPolicy, PolicyShard } from './bundle.ts';
 import { bounded, checkUnique, LONGEST_GRANT_MS, withNamespace } from './compile-checks.ts';
 import { compileMasks, compileRules } from './compile-rules.ts';
+import { reservedProblems } from './reserved.ts';
 import { policySelects, type Selectable } from './selectors.ts';
 import type { ProtocolRules } from './session-policy.ts';
 
@@ -159,6 +160,7 @@ function compileKnown(
     policy.kind === 'AccessPolicy'
       ? compileOwn(policy.spec, connection, context)
       : { subjects: [] as Subject[], accounts: [] as string[] };
+  problems.push(...reservedProblems(policy));
   const session = compileSession(spec, policy.kind === 'ClusterAccessPolicy', problems);
   return {
     ...blank,

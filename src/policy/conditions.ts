@@ -1,5 +1,6 @@
 // What a policy's status says of it: the Accepted condition, with a sentence that says what to do.
 import type { CompiledPolicy } from './bundle.ts';
+import { type ReservedField, reservedNote } from './reserved.ts';
 
 export interface PolicyCondition {
   type: 'Accepted';
@@ -8,8 +9,11 @@ export interface PolicyCondition {
   message: string;
 }
 
-/** From the policy as compiled for each Connection it selects (`on`: the Connection's name, for the message). */
-export function conditionsFor(compiled: readonly { on: string; policy: CompiledPolicy }[]): PolicyCondition[] {
+/** From the policy as compiled for each Connection it selects (`on`: the Connection's name, for the message). `reserved`: what it says in vain. */
+export function conditionsFor(
+  compiled: readonly { on: string; policy: CompiledPolicy }[],
+  reserved: readonly ReservedField[] = [],
+): PolicyCondition[] {
   const bad = compiled.filter(({ policy }) => !policy.accepted);
   if (bad.length > 0) {
     const problems = new Map<string, string[]>();
@@ -42,7 +46,7 @@ export function conditionsFor(compiled: readonly { on: string; policy: CompiledP
       type: 'Accepted',
       status: 'True',
       reason: 'Accepted',
-      message: `In force on ${list(compiled.map(({ on }) => on))}.`,
+      message: `In force on ${list(compiled.map(({ on }) => on))}.${reservedNote(reserved)}`,
     },
   ];
 }

@@ -5,6 +5,7 @@ import type { Subject } from '../api/schema.ts';
 import type { CompiledPolicy, CompiledRule } from './bundle.ts';
 import { completeColumnPattern } from './compile-rules.ts';
 import { globCovers } from './glob.ts';
+import { reservedInPolicy } from './reserved.ts';
 
 export interface PolicyWarning {
   /** JSON pointer of what it is about. */
@@ -25,6 +26,7 @@ export function lintPolicy(
   rules.forEach((rule, index) => lintRule(rule, `/spec/rules/${index}`, warnings));
   masks.forEach((mask, index) => lintMask(mask, `/spec/masking/${index}`, warnings));
   if (policy.kind === 'AccessPolicy') lintOwn(policy, warnings);
+  warnings.push(...reservedInPolicy(policy));
   if ((policy.spec.trustedFunctions?.length ?? 0) > 0 && !masks.some(({ columns }) => columns !== undefined))
     warnings.push({
       path: '/spec/trustedFunctions',

@@ -1,11 +1,13 @@
 // `sallyport policy lint DIR`: every problem of the policies in a directory, with file and line, and warnings about what
 // is valid but probably not meant. Exit code 0: none or warnings only; 1: warnings with `strict`; 78: problems.
+import type { Connection } from '../../api/connection.ts';
 import type { AccessPolicy, ClusterAccessPolicy } from '../../api/policy.ts';
 import { fieldOf } from '../../api/validate.ts';
 import { compilePolicy, policyProblems, selects } from '../../policy/compile.ts';
 import { lintPolicy } from '../../policy/lint.ts';
+import { reservedInConnection } from '../../policy/reserved.ts';
 import { type FileProblem, formatFileProblem } from '../../store/directory/file-problem.ts';
-import { EXIT, type ExitCode, type Io } from '../io.ts';
+import { CliError, EXIT, type ExitCode, type Io } from '../io.ts';
 import { type LoadedPolicies, loadPolicies, loadTests, placeKey } from './load.ts';
 import { allTestProtocols, type PolicyTestDeps } from './test.ts';
 
@@ -18,6 +20,8 @@ export interface PolicyLintArgs {
 }
 
 export async function policyLint(args: PolicyLintArgs, io: Io, deps: PolicyTestDeps = {}): Promise<ExitCode> {
+  if (!['table', 'json'].includes(args.output ?? 'table'))
+    throw new CliError(EXIT.misconfigured, `-o ${args.output} is no form of output`, 'Write one of table, json.');
   const loaded = loadPolicies(args.dir);
   const protocols = await (deps.protocols ?? allTestProtocols)();
   const found = new Map<string, FileProblem>();
@@ -27,6 +31,10 @@ export async function policyLint(args: PolicyLintArgs, io: Io, deps: PolicyTestD
   loadTests(args.dir).problems.forEach(add);
   for (const policy of [...loaded.world.policies, ...loaded.world.clusterPolicies]) {
     for (const problem of problemsOf(policy, loaded, (type) => protocols.get(type)?.rules)) add(problem);
+  }
+  for (const connection of loaded.world.connections) {
+    const at = problemsAt(connection, loaded);
+    for (const { path, message, hint } of reservedInConnection(connection)) add(at(path, 'Warning', message, hint));
   }
   const problems = [...found.values()].sort((a, b) =>
     a.file === b.file ? a.line - b.line || a.column - b.column : a.file < b.file ? -1 : 1,
@@ -46,22 +54,29 @@ export async function policyLint(args: PolicyLintArgs, io: Io, deps: PolicyTestD
   return args.strict === true && warnings > 0 ? EXIT.failed : EXIT.ok;
 }
 
-function problemsOf(
-  policy: AccessPolicy | ClusterAccessPolicy,
-  loaded: LoadedPolicies,
-  rulesFor: (type: string) => Parameters<typeof compilePolicy>[2] | undefined,
-): FileProblem[] {
-  const { namespace, name } = policy.metadata;
-  const place = loaded.places.get(placeKey(policy.kind, namespace, name));
-  const at = (pointer: string, severity: FileProblem['severity'], message: string, hint: string): FileProblem => ({
+type ProblemAt = (pointer: string, severity: FileProblem['severity'], message: string, hint: string) => FileProblem;
+
+/** Makes problems of one object, with the line that a field of it is on. */
+function problemsAt(object: Connection | AccessPolicy | ClusterAccessPolicy, loaded: LoadedPolicies): ProblemAt {
+  const { namespace, name } = object.metadata;
+  const place = loaded.places.get(placeKey(object.kind, namespace, name));
+  return (pointer, severity, message, hint) => ({
     severity,
     file: place?.file ?? '',
     ...(place?.locate(pointer) ?? { line: 1, column: 1 }),
     field: fieldOf(pointer),
     message,
     hint,
-    object: `${policy.kind} ${namespace === undefined ? '' : `${namespace}/`}${name}`,
+    object: `${object.kind} ${namespace === undefined ? '' : `${namespace}/`}${name}`,
   });
+}
+
+function problemsOf(
+  policy: AccessPolicy | ClusterAccessPolicy,
+  loaded: LoadedPolicies,
+  rulesFor: (type: string) => Parameters<typeof compilePolicy>[2] | undefined,
+): FileProblem[] {
+  const at = problemsAt(policy, loaded);
   const targets = loaded.world.connections.filter(({ metadata }) =>
     selects(policy, { namespace: metadata.namespace ?? '', name: metadata.name, labels: metadata.labels ?? {} }),
   );

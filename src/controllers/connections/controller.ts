@@ -3,6 +3,7 @@
 import type { Connection, ConnectionStatus } from '../../api/connection.ts';
 import type { Condition } from '../../api/schema.ts';
 import type { PolicyShard } from '../../policy/bundle.ts';
+import { reservedInConnection, reservedNote } from '../../policy/reserved.ts';
 import type { ProbeResult } from '../../protocols/protocol.ts';
 import { withCondition } from '../conditions.ts';
 import { objectOf } from '../grants/controller.ts';
@@ -62,7 +63,13 @@ export function createConnectionReconciler(options: ConnectionControllerOptions)
     let conditions = connection.status?.conditions;
     conditions =
       broken !== undefined
-        ? set(conditions, 'Accepted', 'False', 'Broken', `${broken.problem} Until then every command is denied.`)
+        ? set(
+            conditions,
+            'Accepted',
+            'False',
+            'Broken',
+            `${sentence(broken.problem)} Until then every command is denied.`,
+          )
         : shard === undefined
           ? set(conditions, 'Accepted', 'False', 'UnknownType', `No protocol serves type ${connection.spec.type}.`)
           : refused.length > 0
@@ -81,7 +88,13 @@ export function createConnectionReconciler(options: ConnectionControllerOptions)
                   'NoPolicy',
                   'No policy selects it, so nobody has access. Write an AccessPolicy.',
                 )
-              : set(conditions, 'Accepted', 'True', 'Accepted', `${shard.policies.length} policies are in force.`);
+              : set(
+                  conditions,
+                  'Accepted',
+                  'True',
+                  'Accepted',
+                  `${shard.policies.length === 1 ? '1 policy is' : `${shard.policies.length} policies are`} in force.${reservedNote(reservedInConnection(connection))}`,
+                );
     conditions =
       endpoint === undefined
         ? set(

@@ -7,6 +7,7 @@ import type { AccessPolicy, ClusterAccessPolicy, PolicyStatus } from '../../api/
 import type { CompiledPolicy, PolicyShard } from '../../policy/bundle.ts';
 import { policyName } from '../../policy/compile.ts';
 import { conditionsFor } from '../../policy/conditions.ts';
+import { reservedInPolicy } from '../../policy/reserved.ts';
 import { withCondition } from '../conditions.ts';
 import { objectOf } from '../grants/controller.ts';
 import type { ControllerContext } from '../ports.ts';
@@ -49,7 +50,7 @@ export function createPolicyReconciler(options: PolicyControllerOptions): Reconc
     }
     const { generation } = policy.metadata;
     let conditions = policy.status?.conditions;
-    for (const condition of conditionsFor(compiled)) {
+    for (const condition of conditionsFor(compiled, reservedInPolicy(policy))) {
       conditions = withCondition(conditions, { ...condition, observedGeneration: generation }, clock.now());
     }
     const status: PolicyStatus = {
