@@ -50,7 +50,7 @@ async function held(local: Local, statement: string, decide: (hold: string) => P
 
 async function story(server: PostgresServer, local: Local): Promise<void> {
   heading('1. What is there');
-  await run(local, ['ls']);
+  await run(local, ['ls'], ALICE);
 
   heading('2. Alice asks for an hour on the orders database');
   const requested = await run(

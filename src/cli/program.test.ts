@@ -96,3 +96,11 @@ test('a preset is printed without any Sallyport running', async () => {
   assert.equal(code, 0);
   assert.match(out, /rules:/);
 });
+
+test('kubectl access says that there is no cluster mode, by whatever link it was called', () => {
+  const entry = new URL('../../bin/kubectl-access', import.meta.url).pathname;
+  const { SALLYPORT_INVOKED_AS: _, ...env } = process.env;
+  const { status, stderr } = spawnSync(entry, ['ls'], { encoding: 'utf8', env });
+  assert.equal(status, 78);
+  assert.match(stderr, /^kubectl access: cluster mode is not available in this version\nhint: /);
+});

@@ -5,7 +5,7 @@ import { formatDuration } from '../../api/duration.ts';
 import type { AccessApproval, AccessApprovalSpec, AccessGrant } from '../../api/grant.ts';
 import { API_GROUP_VERSION } from '../../api/group.ts';
 import type { CommandHold } from '../../api/hold.ts';
-import { type Context, findTarget } from '../context.ts';
+import { type Context, findTarget, nextCommand } from '../context.ts';
 import { CliError, EXIT, type ExitCode, paint, pause } from '../io.ts';
 import { block, clockTime, facts, line } from '../render.ts';
 
@@ -71,8 +71,9 @@ async function outcome(
   target: AccessGrant | CommandHold,
   approval: AccessApproval,
 ): Promise<ExitCode> {
-  const { io, client } = context;
+  const { io, client, actor } = context;
   const { namespace, name } = approval.metadata;
+  const { decision } = approval.spec;
   const end = context.now() + 10_000;
   let counted = approval.status?.conditions?.find((each) => each.type === 'Counted');
   while (counted === undefined && context.now() < end) {
@@ -90,7 +91,9 @@ async function outcome(
     throw new CliError(
       EXIT.denied,
       `It does not count. ${counted.message}`,
-      `Who may decide is shown by \`${context.prefix} pending\`.`,
+      decision === 'Revoke' && target.kind === 'AccessGrant' && target.spec.requester?.username === actor.username
+        ? `Give up your own with: ${nextCommand(context, `withdraw ${target.metadata.name}`)}`
+        : `Who may decide is shown by \`${context.prefix} pending\`.`,
     );
   }
   // The approval is told before the target's own status is written.

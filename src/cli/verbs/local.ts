@@ -53,6 +53,9 @@ export async function local(
     throw new CliError(
       EXIT.misconfigured,
       `Sallyport can not start: ${error instanceof Error ? error.message : String(error)}`,
+      ['EACCES', 'EPERM', 'EROFS', 'ENOSPC', 'ENOTDIR'].includes((error as NodeJS.ErrnoException).code ?? '')
+        ? `Choose a state folder that you may write with --state; it is ${state}.`
+        : undefined,
     );
   });
   telemetry.ready(() => daemon.gateway.ready());

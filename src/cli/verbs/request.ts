@@ -153,7 +153,7 @@ export async function waitWhile(
 export async function waitForActive(context: Context, grant: AccessGrant): Promise<AccessGrant> {
   const { io } = context;
   let told = '';
-  const done = await waitWhile(context, grant, (each) => {
+  const look = (each: AccessGrant): boolean => {
     const status = each.status;
     const text =
       status?.expiresAt !== undefined
@@ -164,8 +164,18 @@ export async function waitForActive(context: Context, grant: AccessGrant): Promi
       io.err(`${each.metadata.name} ${line(text)} …\n`);
     }
     return status === undefined || status.phase === 'Pending';
-  });
-  return done;
+  };
+  try {
+    return await waitWhile(context, grant, look);
+  } catch (error) {
+    if (!io.signal.aborted) throw error;
+    throw new CliError(
+      130,
+      `Given up waiting; the request ${grant.metadata.name} is still open`,
+      `Take it back with: ${nextCommand(context, `withdraw ${grant.metadata.name}`)}`,
+      { cause: error },
+    );
+  }
 }
 
 export function phaseExit(grant: AccessGrant): ExitCode {
