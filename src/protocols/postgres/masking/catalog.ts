@@ -6,6 +6,7 @@ import type { RuleRef } from '../../../policy/decision.ts';
 import type { Clock } from '../../../system/clock.ts';
 import type { ClassifiedStatement } from '../statement.ts';
 import { type Closure, computeClosure } from './closure.ts';
+import { copyFormatOf, copyMasker } from './copy-rows.ts';
 import { type DetectorKind, maskDetectedText } from './detectors.ts';
 import type {
   CatalogDescribe,
@@ -19,9 +20,10 @@ import type {
 import type { Pins } from './pins.ts';
 import { hideDetected, hideLiterals } from './redact.ts';
 import { qualifiedName } from './relation-masks.ts';
-import { type DetailedReview, reviewStatement } from './review.ts';
+import { type DetailedReview, reviewStatement, UNSEARCHABLE_COPY } from './review.ts';
 import { type ColumnTreatment, isSearchable, isText, rowMasker } from './rows.ts';
 import { CatalogError, FIRST_USER_OID, loadSnapshot, type Snapshot } from './snapshot.ts';
+import { bodyOf, isNode, namesOf, rangeVar, type TreeNode } from './tree.ts';
 
 /** How long a snapshot is trusted, ms. */
 export const FRESH_MS = 2000;
@@ -125,6 +127,7 @@ function refuseAll(masks: readonly CompiledMask[], version: number): SessionMask
     catalogVersion: version,
     review: () => ({ kind: 'Refused', column: undefined, by, message, hint }),
     plan: () => ({ kind: 'Refused', column: undefined, by, message, hint }),
+    planCopy: () => ({ kind: 'Refused', column: undefined, by, message, hint }),
     redact: (_, text, parameters) => hideLiterals(text, parameters),
     scrub: (text) => maskDetectedText(text),
   };
@@ -158,6 +161,11 @@ function sessionMasking(closure: Closure, masks: readonly CompiledMask[], versio
     catalogVersion: version,
     review,
     plan: (reviewed, fields) => planRows(closure, by, detectors, textTypes, reviewed, fields),
+    planCopy(statement) {
+      const reviewed = review(statement);
+      if (reviewed.kind === 'Refused') return reviewed;
+      return detectors.length === 0 ? { kind: 'Pass' } : planCopy(closure, by, detectors, textTypes, statement);
+    },
     redact(statement, text, parameters) {
       const clear = statement !== undefined && review(statement).kind === 'Clear';
       return clear ? hideDetected(text, parameters) : hideLiterals(text, parameters);
@@ -240,4 +248,46 @@ function planRows(
   }
   if (treatments.every((treatment) => treatment.kind === 'Pass')) return { kind: 'Pass' };
   return { kind: 'Mask', masker: rowMasker(treatments), origins };
+}
+
+function planCopy(
+  closure: Closure,
+  by: RuleRef,
+  detectors: readonly DetectorKind[],
+  textTypes: ReadonlySet<number>,
+  statement: ClassifiedStatement,
+): RowPlan {
+  const copy = bodyOf(statement.tree, 'CopyStmt');
+  const format = copy === undefined ? undefined : copyFormatOf(copy);
+  if (copy === undefined || format === undefined) {
+    return { kind: 'Refused', column: undefined, by, ...UNSEARCHABLE_COPY };
+  }
+  return { kind: 'Mask', masker: copyMasker(format, copiedText(copy, closure, textTypes), detectors), origins: [] };
+}
+
+/** Which of the copied columns hold text, in their order; undefined: not known, so all of them may. */
+function copiedText(copy: TreeNode, closure: Closure, textTypes: ReadonlySet<number>): boolean[] | undefined {
+  const target = isNode(copy.relation) ? rangeVar(copy.relation) : undefined;
+  const [relation, another] = target === undefined ? [] : closure.candidates(target.schema, target.name);
+  if (relation === undefined || another !== undefined) return undefined;
+  const { expressions, types } = closure.snapshot;
+  const generated = new Set(
+    expressions.flatMap((one) => (one.kind === 'Generated' && one.relation === relation.oid ? [one.column] : [])),
+  );
+  const columns = [...relation.columns.values()].filter((column) => !column.dropped);
+  const names = namesOf(copy.attlist);
+  const copied =
+    names.length > 0
+      ? names.map((name) => columns.find((column) => column.name === name))
+      : columns.filter((column) => !generated.has(column.number)).sort((a, b) => a.number - b.number);
+  return copied.map((column) => {
+    let type = column?.type;
+    // A domain is described as what it is made of.
+    for (let depth = 0; depth < 32; depth++) {
+      const base = type === undefined ? undefined : types.get(type)?.base;
+      if (base === undefined || base === 0) break;
+      type = base;
+    }
+    return type === undefined || type >= FIRST_USER_OID || isSearchable(type, 0, textTypes);
+  });
 }

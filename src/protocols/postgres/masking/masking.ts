@@ -24,6 +24,8 @@ export interface SessionMasking {
    * again before any row passes. The session must hold rows back until it has a plan.
    */
   plan(review: MaskReview, fields: readonly FieldOrigin[]): RowPlan;
+  /** Plans the rows of COPY TO STDOUT, which come without a description; its masker takes CopyData messages. Never `Unknown`. */
+  planCopy(statement: ClassifiedStatement): RowPlan;
   /** Version of the catalog it was resolved against; a review of an older version is void. */
   readonly catalogVersion: number;
   /** Literals of a statement hidden for records and approvers; parameters compared with masked columns too. */
@@ -55,7 +57,7 @@ export type RowPlan =
   | { kind: 'Unknown'; tableOid: number }
   | { kind: 'Refused'; column: string | undefined; by: RuleRef | undefined; message: string; hint: string };
 
-/** Rewrites DataRow messages. Works on whole messages (type byte and length included). */
+/** Rewrites DataRow or CopyData messages. Works on whole messages (type byte and length included). */
 export interface RowMasker {
   /** The same buffer if nothing changed. Throws MaskingError on a malformed row: the session then ends. */
   mask(dataRow: Buffer): Buffer;

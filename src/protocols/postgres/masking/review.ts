@@ -5,6 +5,7 @@ import type { RuleRef } from '../../../policy/decision.ts';
 import type { ClassifiedStatement } from '../statement.ts';
 import type { Closure } from './closure.ts';
 import type { Unjudged } from './code.ts';
+import { copyFormatOf } from './copy-rows.ts';
 import type { MaskReview } from './masking.ts';
 import { judgeQuery } from './query.ts';
 import { firstMask, qualifiedName, type RelationMasks } from './relation-masks.ts';
@@ -36,7 +37,7 @@ export interface ReviewContext {
   closure: Closure;
   /** Named in refusals that no single mask is behind. */
   by: RuleRef;
-  /** Whether contents are masked by detectors: then COPY TO cannot be let out row by row. */
+  /** Whether contents are masked by detectors: then COPY TO passes only where its rows can be searched. */
   detectors: boolean;
 }
 
@@ -51,6 +52,10 @@ const clear: DetailedReview = { review: { kind: 'Clear' }, outputs: NOTHING };
 /** For `events`: no code of the relation runs. */
 const READS_NOTHING = -1;
 const NOT_SENT = 'Nothing reached the database.';
+export const UNSEARCHABLE_COPY = {
+  message: 'this COPY TO is refused while contents are masked: its rows could not be searched',
+  hint: `COPY table [(columns)] TO STDOUT in text or CSV with the usual quotes and delimiters is searched; or use SELECT. ${NOT_SENT}`,
+};
 
 function refuse(by: RuleRef, message: string, hint: string, column?: string): DetailedReview {
   return { review: { kind: 'Refused', column, by, message, hint }, outputs: NOTHING };
@@ -66,13 +71,11 @@ export function reviewStatement(statement: ClassifiedStatement, context: ReviewC
   if (top === undefined) {
     return refuse(context.by, 'the statement is not understood well enough to keep masked data in', NOT_SENT);
   }
-  const copiesOut = top.kind === 'CopyStmt' && top.body.is_from !== true;
-  if (copiesOut && context.detectors) {
-    return refuse(
-      context.by,
-      'COPY TO is refused while contents are masked',
-      'Use SELECT, or \\copy of nothing masked.',
-    );
+  if (context.detectors && top.kind === 'CopyStmt' && top.body.is_from !== true) {
+    const searchable = top.body.query === undefined && top.body.filename === undefined && top.body.is_program !== true;
+    if (!searchable || copyFormatOf(top.body) === undefined) {
+      return refuse(context.by, UNSEARCHABLE_COPY.message, UNSEARCHABLE_COPY.hint);
+    }
   }
   if (!context.closure.active) return clear;
   const tree = { [top.kind]: top.body };

@@ -92,7 +92,10 @@ export class Backend implements FrameHandler {
       const run = runOf(this.#core.ledger.head);
       if (run === undefined) return 'Whole';
       run.bytes += total;
-      return run.refusal === undefined ? 'Pass' : 'Drop';
+      if (run.refusal !== undefined) return 'Drop';
+      if (run.plan?.kind !== 'Mask') return 'Pass';
+      if (total > limits.rowBytes) this.#tooLong('row');
+      return 'Whole';
     }
     if (total > limits.rowBytes) this.#tooLong('message');
     return 'Whole';
@@ -238,7 +241,17 @@ export class Backend implements FrameHandler {
         this.#completed(run);
         break;
       case BACKEND.CopyOutResponse:
+        this.#copyOut(run, buffer[start + 5]);
+        if (run.refusal !== undefined) return;
+        break;
       case BACKEND.CopyData:
+        if (run.refusal !== undefined) return;
+        if (run.plan?.kind === 'Mask') {
+          const { length } = run.plan.masker.mask(buffer.subarray(start, end));
+          this.outbox.span(buffer, start, start + length);
+          return;
+        }
+        break;
       case BACKEND.CopyDone:
         if (run.refusal !== undefined) return;
         break;
@@ -290,6 +303,18 @@ export class Backend implements FrameHandler {
     const plan = planFor(run, masking);
     if (plan.kind === 'Unknown') return this.#lookUp(run);
     this.#applyPlan(run, plan);
+  }
+
+  /** Rows of COPY come without a description: what must be searched is known by the statement. `format`: 0 text. */
+  #copyOut(run: Run, format: number | undefined): void {
+    run.plan = undefined;
+    const { masking, statements, alternatives } = run.verdict;
+    if (masking === undefined) return;
+    const current = alternatives ? undefined : statements?.[run.completed];
+    const plans = (current === undefined ? (statements ?? []) : [current]).map((one) => masking.planCopy(one));
+    const [only] = plans;
+    if (only !== undefined && plans.every((plan) => plan.kind === 'Pass')) return;
+    this.#applyPlan(run, plans.length === 1 && only !== undefined && format === 0 ? only : undecided());
   }
 
   /** The server names a relation the catalog has not seen: reads it anew while the rows wait. */
@@ -524,14 +549,19 @@ function planFor(run: Run, masking: SessionMasking): RowPlan {
   if (plans.length > 0 && plans.every((plan) => plan.kind === 'Pass')) return plans[0]!;
   return (
     plans.find((plan) => plan.kind === 'Refused') ??
-    plans.find((plan) => plan.kind === 'Unknown') ?? {
-      kind: 'Refused',
-      column: undefined,
-      by: undefined,
-      message: 'Sallyport refused the result: it can not be told which statement it belongs to',
-      hint: 'Wait for the answer to Parse before using the name again.',
-    }
+    plans.find((plan) => plan.kind === 'Unknown') ??
+    undecided()
   );
+}
+
+function undecided(): RowPlan {
+  return {
+    kind: 'Refused',
+    column: undefined,
+    by: undefined,
+    message: 'Sallyport refused the result: it can not be told which statement it belongs to',
+    hint: 'Wait for the answer to Parse before using the name again.',
+  };
 }
 
 function rebuilt(fields: Record<string, string>): Record<string, string> {
