@@ -32,12 +32,12 @@ export function trackActivity(socket: Socket, clock: Clock): Activity {
     lastMs: () => lastMs,
     idleMs: () => (pending === undefined ? clock.monotonic() - lastMonotonic : 0),
     recorder: (inner) => ({
-      append(kind, body, channel) {
+      append(kind, body, channel, constant) {
         if (kind === 'command') {
           const { id, decision } = body as CommandBody;
           pending = decision === 'Deny' ? undefined : id;
         } else if (kind === 'result' && (body as ResultBody).id === pending) pending = undefined;
-        inner.append(kind, body, channel);
+        inner.append(kind, body, channel, constant);
       },
       whenWritten: (callback) => inner.whenWritten(callback),
       get writable() {

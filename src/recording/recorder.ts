@@ -2,12 +2,25 @@
 // event-loop turn is one write(2). Nothing may be forwarded to a target before `whenWritten` called back without error.
 import type { RecordKind } from './envelope.ts';
 
+/** Members that the bodies of many records share, spelled once. */
+export interface ConstantMembers {
+  readonly members: Readonly<Record<string, unknown>>;
+  /** As JSON, without the braces; not empty. */
+  readonly json: string;
+}
+
+/** `members`: at least one that JSON can spell. They must not change afterwards. */
+export function constantMembers(members: Readonly<Record<string, unknown>>): ConstantMembers {
+  return { members, json: JSON.stringify(members).slice(1, -1) };
+}
+
 export interface SessionRecorder {
   /**
    * Queues one event. Never throws: failure is told by `whenWritten` and `writable`. A `result` for which nobody waits
    * may be written some milliseconds later than it was queued; all else is written in the same turn.
+   * `constant`: members that come behind the body's own, none of which it may repeat.
    */
-  append(kind: RecordKind, body: object, channel?: number): void;
+  append(kind: RecordKind, body: object, channel?: number, constant?: ConstantMembers): void;
   /**
    * Calls back once everything appended so far is written (`durability: Write`) or synced (`Disk`), always
    * asynchronously and in order of the calls. With an error nothing of the batch may be acted on.
@@ -17,23 +30,6 @@ export interface SessionRecorder {
   readonly writable: boolean;
   /** Seals the stream after its `end` event. Idempotent. */
   close(): void;
-}
-
-const constants = new WeakMap<object, string>();
-
-/**
- * Declares that a member of bodies never changes, so that it is spelled as JSON once and not for every record. Only for
- * what lives long and is recorded often: what a prepared statement does, which rule let it pass. Returns the value.
- */
-export function constantMember<T extends object>(value: T): T {
-  const json = JSON.stringify(value) as string | undefined;
-  if (json !== undefined) constants.set(value, json);
-  return value;
-}
-
-/** The JSON of what `constantMember` was told of. */
-export function spelledConstant(value: object): string | undefined {
-  return constants.get(value);
 }
 
 export type RecordingErrorCode = 'NoSpace' | 'IoError' | 'Closed';

@@ -57,9 +57,9 @@ export function memoryRecords(): MemoryRecords {
     },
     closed: (stream) => closed.has(stream),
     session: (stream) => ({
-      append(kind, body, channel) {
+      append(kind, body, channel, constant) {
         // A copy: what is recorded is what was true when it was recorded.
-        const copy = structuredClone(body) as Record<string, unknown>;
+        const copy = structuredClone({ ...body, ...constant?.members }) as Record<string, unknown>;
         queue.push({ stream, kind, ...(channel === undefined ? {} : { channel }), body: copy });
         schedule();
       },

@@ -224,11 +224,11 @@ export async function startTestGateway(options: TestGatewayOptions): Promise<Tes
     gateway.sessions.push(own);
     let pending: TestRecord[] = [];
     const record: SessionRecorder = {
-      append(kind, body) {
+      append(kind, body, _channel, constant) {
         const one: TestRecord = {
           session: id,
           kind,
-          body: structuredClone(body) as Record<string, unknown>,
+          body: structuredClone({ ...body, ...constant?.members }) as Record<string, unknown>,
           written: false,
         };
         gateway.records.push(one);

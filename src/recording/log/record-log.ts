@@ -11,7 +11,13 @@ import type { Files } from '../../system/files.ts';
 import type { Random } from '../../system/random.ts';
 import type { ControlBody, RecordKind } from '../envelope.ts';
 import { CONTROL_STREAM, HEADS_FILE, isStreamName, LIVE_FOLDER, MARK_FILE, segmentName } from '../layout.ts';
-import { RecordingError, type RecordingErrorCode, type RecordLog, type SessionRecorder } from '../recorder.ts';
+import {
+  type ConstantMembers,
+  RecordingError,
+  type RecordingErrorCode,
+  type RecordLog,
+  type SessionRecorder,
+} from '../recorder.ts';
 import { type Damage, type RecoveredSession, recover } from '../recover.ts';
 import { type PrunedDay, pruneDays } from '../retention.ts';
 import { syncFolder } from '../seal/heads.ts';
@@ -210,10 +216,10 @@ export async function openRecordLog(options: RecordLogOptions): Promise<ProcessR
       });
     }
 
-    function add(stream: Stream, kind: RecordKind, body: object, channel?: number): void {
+    function add(stream: Stream, kind: RecordKind, body: object, channel?: number, constant?: ConstantMembers): void {
       let line: string;
       try {
-        line = recordLine(stream.prefix, stream.nextSeq, timestamp(clock.now()), kind, body, channel);
+        line = recordLine(stream.prefix, stream.nextSeq, timestamp(clock.now()), kind, body, channel, constant);
       } catch (error) {
         lose(stream, new RecordingError('IoError', `the ${kind} event can not be encoded`, { cause: error }));
         return;
@@ -449,11 +455,17 @@ export async function openRecordLog(options: RecordLogOptions): Promise<ProcessR
       };
     }
 
-    function append(stream: Stream, kind: RecordKind, body: object, channel?: number): void {
+    function append(
+      stream: Stream,
+      kind: RecordKind,
+      body: object,
+      channel?: number,
+      constant?: ConstantMembers,
+    ): void {
       if (stream.closed) stream.failure ??= new RecordingError('Closed', `the record of ${stream.id} is closed`);
       else if (!writable) lose(stream, refusal);
       else if (kind === 'end') addEnd(stream, body, channel);
-      else add(stream, kind, body, channel);
+      else add(stream, kind, body, channel, constant);
     }
 
     function addEnd(stream: Stream, body: object, channel?: number): void {
@@ -680,7 +692,7 @@ export async function openRecordLog(options: RecordLogOptions): Promise<ProcessR
         if (stream.durability === 'Disk') disks += 1;
         if (closing !== undefined) stream.closed = true;
         return {
-          append: (kind, body, channel) => append(stream, kind, body, channel),
+          append: (kind, body, channel, constant) => append(stream, kind, body, channel, constant),
           whenWritten(callback) {
             waiting.push({ stream, callback });
             schedule();

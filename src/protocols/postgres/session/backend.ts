@@ -5,7 +5,7 @@ import type { ResultBody } from '../../../recording/envelope.ts';
 import { errorFields, type NativeError, NOT_SUPPORTED, PROTOCOL_VIOLATION, refusalError } from '../errors.ts';
 import type { Entry } from '../ledger.ts';
 import { maskDetectedText } from '../masking/detectors.ts';
-import { rebuildError } from '../masking/errors.ts';
+import { conditionName, rebuildError } from '../masking/errors.ts';
 import { MaskingError, type RowPlan, type SessionMasking } from '../masking/masking.ts';
 import { intolerableParameter } from '../upstream/parameters.ts';
 import { type FrameHandler, Framer, type Treatment } from '../wire/framer.ts';
@@ -281,7 +281,8 @@ export class Backend implements FrameHandler {
   }
 
   #sample(run: Run, buffer: Buffer, start: number, end: number): void {
-    if (end - start > LONGEST_SAMPLED_ROW) return;
+    // What somebody may see by exemption is nothing for the record, and which value it is in is not known here.
+    if (end - start > LONGEST_SAMPLED_ROW || this.#core.session.policy().unmasked !== undefined) return;
     const fields = run.fields;
     const scrub = run.verdict.masking?.scrub.bind(run.verdict.masking) ?? maskDetectedText;
     run.sample.push(
@@ -387,8 +388,11 @@ export class Backend implements FrameHandler {
       this.outbox.add(errorResponse(errorFields('ERROR', run.refusal)));
     } else {
       const shown = this.#shownFields(run ?? itemRun(item), fields);
-      if (run !== undefined)
-        run.error = { code: fields.C ?? 'XX000', message: this.#scrub(run, (shown ?? fields).M ?? '') };
+      if (run !== undefined) {
+        const code = fields.C ?? 'XX000';
+        const quotes = this.#core.session.policy().unmasked !== undefined;
+        run.error = { code, message: quotes ? conditionName(code) : this.#scrub(run, (shown ?? fields).M ?? '') };
+      }
       if (shown === undefined) this.outbox.span(buffer, start, end);
       else this.outbox.add(errorResponse(shown));
     }
@@ -496,18 +500,16 @@ export class Backend implements FrameHandler {
     const core = this.#core;
     const masked = run.plan?.kind === 'Mask' ? run.plan.masker.count : 0;
     if (masked > 0) core.session.observe.masked(masked);
-    const body: ResultBody = {
-      id: run.commandId,
-      ...(run.tag === undefined ? {} : { tag: run.tag }),
-      rows: run.rows,
-      bytes: run.bytes,
-      ...(masked === 0 ? {} : { masked }),
-      ...(run.error === undefined ? {} : { error: run.error }),
-      ...(run.fields === undefined ? {} : { columns: run.fields.map((field) => field.name) }),
-      ...(run.sample.length === 0 ? {} : { sample: run.sample }),
-      durationMs: Math.round((core.context.clock.monotonic() - run.startedMs) * 1000) / 1000,
-      ...(run.origins === undefined ? {} : { facts: { postgresql: { origins: run.origins } } }),
-    };
+    const body: ResultBody = { id: run.commandId };
+    if (run.tag !== undefined) body.tag = run.tag;
+    body.rows = run.rows;
+    body.bytes = run.bytes;
+    if (masked > 0) body.masked = masked;
+    if (run.error !== undefined) body.error = run.error;
+    if (run.fields !== undefined) body.columns = run.fields.map((field) => field.name);
+    if (run.sample.length > 0) body.sample = run.sample;
+    body.durationMs = Math.round((core.context.clock.monotonic() - run.startedMs) * 1000) / 1000;
+    if (run.origins !== undefined) body.facts = { postgresql: { origins: run.origins } };
     core.session.record.append('result', body);
   }
 
@@ -547,11 +549,7 @@ function planFor(run: Run, masking: SessionMasking): RowPlan {
   const only = plans[0];
   if (plans.length === 1 && only !== undefined) return only;
   if (plans.length > 0 && plans.every((plan) => plan.kind === 'Pass')) return plans[0]!;
-  return (
-    plans.find((plan) => plan.kind === 'Refused') ??
-    plans.find((plan) => plan.kind === 'Unknown') ??
-    undecided()
-  );
+  return plans.find((plan) => plan.kind === 'Refused') ?? plans.find((plan) => plan.kind === 'Unknown') ?? undecided();
 }
 
 function undecided(): RowPlan {

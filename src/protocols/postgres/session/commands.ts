@@ -1,11 +1,11 @@
 // Records of commands: what was asked, what was decided, by which rule. Masked before it is written.
 import type { Decision } from '../../../policy/decision.ts';
 import type { CommandBody } from '../../../recording/envelope.ts';
-import { constantMember } from '../../../recording/recorder.ts';
+import { type ConstantMembers, constantMembers } from '../../../recording/recorder.ts';
 import type { Refusal } from '../errors.ts';
 import { maskDetectedText } from '../masking/detectors.ts';
 import type { RedactedCommand, SessionMasking } from '../masking/masking.ts';
-import { hideDetected, hideLiterals } from '../masking/redact.ts';
+import { hideDetected, hideLiterals, mayHoldSecret } from '../masking/redact.ts';
 import type { ClassifiedStatement } from '../statement.ts';
 import type { Core } from './core.ts';
 
@@ -18,86 +18,117 @@ export interface Described {
 
 /** Text and parameters as records and approvers may see them. */
 export function redacted(core: Core, command: Described): RedactedCommand {
+  const policy = core.session.policy();
+  // Whoever is exempt from a mask may write down and look for what it covers; nobody knows here which literal that is.
+  if (policy.unmasked !== undefined || mayHoldSecret(command.text) || command.parameters.some(isSecret))
+    return hideLiterals(command.text, command.parameters);
   if (command.masking !== undefined) {
     const single = command.statements?.length === 1 ? command.statements[0] : undefined;
     return command.masking.redact(single, command.text, command.parameters);
   }
   // A refusal is recorded without what its review knew: then all literals are hidden, not none.
-  if (core.session.policy().masks.length > 0) return hideLiterals(command.text, command.parameters);
+  if (policy.masks.length > 0) return hideLiterals(command.text, command.parameters);
   return hideDetected(command.text, command.parameters);
 }
 
-function base(core: Core, id: number, command: Described): Omit<CommandBody, 'decision'> {
-  const meaning = understanding(command.statements);
-  let text: string;
-  let parameters: readonly (string | null)[];
-  if (command.masking === undefined && core.session.policy().masks.length === 0) {
-    text = shownText(meaning, command.text);
-    parameters = command.parameters.map((value) => (value === null ? null : maskDetectedText(value)));
-  } else ({ text, parameters } = redacted(core, command));
-  const { verb, effects, facts } = meaning;
-  return parameters.length === 0 ? { id, verb, text, effects, facts } : { id, verb, text, parameters, effects, facts };
+const isSecret = (value: string | null): boolean => value !== null && mayHoldSecret(value);
+
+type Allowed = Pick<Extract<Decision, { kind: 'Allow' }>, 'by' | 'warnings'>;
+
+/** What the records of a statement that runs again and again have in common. */
+interface Recurring {
+  text: string;
+  by: Allowed['by'];
+  warnings: Allowed['warnings'];
+  members: ConstantMembers;
 }
 
 interface Understanding extends Pick<CommandBody, 'verb' | 'effects' | 'facts'> {
-  /** It was recorded before, so it will be again. */
-  again: boolean;
-  /** The text it was last recorded with, and what is shown of it where no column is masked. */
-  text: string | undefined;
-  shown: string;
+  /** Undefined until it is recorded the second time. */
+  recurring: Recurring | undefined;
+  recorded: boolean;
 }
-const NOT_UNDERSTOOD = {
-  verb: 'SQL',
-  effects: constantMember<readonly never[]>([]),
-  facts: constantMember({ postgresql: {} }),
-};
+
+const NOT_UNDERSTOOD = { verb: 'SQL', effects: [], facts: { postgresql: {} } };
 /** A prepared statement is bound thousands of times: what is recorded of its meaning is made once. */
 const understandings = new WeakMap<readonly ClassifiedStatement[], Understanding>();
 
 function understanding(statements: readonly ClassifiedStatement[] | undefined): Understanding {
-  if (statements === undefined) return { ...NOT_UNDERSTOOD, again: false, text: undefined, shown: '' };
+  if (statements === undefined) return { ...NOT_UNDERSTOOD, recurring: undefined, recorded: false };
   let known = understandings.get(statements);
   if (known === undefined) {
     known = {
       verb: verbOf(statements),
-      effects: statements.flatMap((statement) => statement.command.effects),
-      facts: { postgresql: factsOf(statements) },
-      again: false,
-      text: undefined,
-      shown: '',
+      effects: statements.flatMap(({ command }) =>
+        command.effects.map((effect) => ({ ...effect, object: effect.object.map((name) => maskDetectedText(name)) })),
+      ),
+      facts: { postgresql: factsOf(statements, (name) => maskDetectedText(name)) },
+      recurring: undefined,
+      recorded: false,
     };
     understandings.set(statements, known);
-  } else if (!known.again) {
-    known.again = true;
-    constantMember(known.effects);
-    constantMember(known.facts);
   }
   return known;
 }
 
-/** Searching a text for what detectors recognise costs more than all else about recording it. */
-function shownText(meaning: Understanding, text: string): string {
-  if (meaning.text !== text) {
-    meaning.text = text;
-    meaning.shown = maskDetectedText(text);
-  }
-  return meaning.shown;
+function base(core: Core, id: number, command: Described): Omit<CommandBody, 'decision'> {
+  const { text, parameters } = redacted(core, command);
+  const { verb, effects, facts } = understanding(command.statements);
+  return parameters.length === 0 ? { id, verb, text, effects, facts } : { id, verb, text, parameters, effects, facts };
 }
 
-export function allowedBody(
+/** Records a command that is let through. */
+export function recordAllowed(
   core: Core,
   id: number,
   command: Described,
-  decision: Pick<Extract<Decision, { kind: 'Allow' }>, 'by' | 'warnings'>,
+  decision: Allowed,
   hold?: { name: string; approvedBy: readonly string[] },
-): CommandBody {
+): void {
+  const { record } = core.session;
+  const constant = hold === undefined ? recurringMembers(core, command, decision) : undefined;
+  if (constant !== undefined) {
+    const { parameters } = command;
+    const own =
+      parameters.length === 0
+        ? { id, decision: 'Allow' }
+        : { id, decision: 'Allow', parameters: hideDetected('', parameters).parameters };
+    record.append('command', own, undefined, constant);
+    return;
+  }
   const body: CommandBody = { ...base(core, id, command), decision: 'Allow', by: decision.by };
   if (decision.warnings.length > 0) body.warnings = decision.warnings;
   if (hold !== undefined) {
     body.hold = hold.name;
     body.approvedBy = hold.approvedBy;
   }
-  return body;
+  record.append('command', body);
+}
+
+/** Of a command whose text is shown as `redacted` shows it whatever its parameters are, from the second time on. */
+function recurringMembers(core: Core, command: Described, { by, warnings }: Allowed): ConstantMembers | undefined {
+  const { masking, parameters, statements, text } = command;
+  const policy = core.session.policy();
+  if (masking !== undefined || policy.masks.length > 0 || policy.unmasked !== undefined) return undefined;
+  if (statements === undefined || parameters.some(isSecret)) return undefined;
+  const meaning = understanding(statements);
+  const known = meaning.recurring;
+  if (known !== undefined && known.text === text && known.by === by && known.warnings === warnings)
+    return known.members;
+  if (!meaning.recorded || mayHoldSecret(text)) {
+    meaning.recorded = true;
+    return undefined;
+  }
+  const members = constantMembers({
+    verb: meaning.verb,
+    text: hideDetected(text, []).text,
+    effects: meaning.effects,
+    facts: meaning.facts,
+    by,
+    ...(warnings.length === 0 ? {} : { warnings }),
+  });
+  meaning.recurring = { text, by, warnings, members };
+  return members;
 }
 
 export function refusedBody(
@@ -125,9 +156,9 @@ function verbOf(statements: readonly ClassifiedStatement[]): string {
 }
 
 /** `schema.table.column` and so on; a part that is not known is `*`. */
-function factsOf(statements: readonly ClassifiedStatement[]): object {
+function factsOf(statements: readonly ClassifiedStatement[], scrub: (name: string) => string): object {
   const facts = statements.map(({ command }) => command.facts);
-  const unique = (values: string[]): string[] => [...new Set(values)];
+  const unique = (values: string[]): string[] => [...new Set(values.map(scrub))];
   return {
     tag: facts.map(({ tag }) => tag).join('; '),
     relations: unique(facts.flatMap(({ relations }) => relations.map((use) => `${use.schema ?? '*'}.${use.name}`))),

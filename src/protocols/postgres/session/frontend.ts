@@ -18,7 +18,7 @@ import {
   query,
   WireError,
 } from '../wire/messages.ts';
-import { allowedBody, type Described, refusedBody } from './commands.ts';
+import { type Described, recordAllowed, refusedBody } from './commands.ts';
 import { type Core, mustUnderstand, newRun } from './core.ts';
 import { type Held, holdCommand } from './hold.ts';
 import { judgePrepared, judgeText, restsOnCurrentCatalog, type Verdict } from './judge.ts';
@@ -372,7 +372,10 @@ export class Frontend implements FrameHandler {
     const prepared = candidates.at(-1);
     const parameters = prepared === undefined ? NONE : parameterTexts(message, prepared);
     const described: Described = {
-      text: candidates.map(preparedText).join('\n-- or, if the server kept what the name meant before:\n'),
+      text:
+        candidates.length === 1
+          ? preparedText(candidates[0]!)
+          : candidates.map(preparedText).join('\n-- or, if the server kept what the name meant before:\n'),
       parameters,
       statements: undefined,
       masking: undefined,
@@ -514,8 +517,9 @@ export class Frontend implements FrameHandler {
         return undefined;
       case 'Allow': {
         core.session.observe.decision('Allow');
-        const known = { ...described, statements: verdict.verdict.statements, masking: verdict.verdict.masking };
-        const id = this.#record(known, verdict.verdict, releasedHold(comeback));
+        const { text, parameters } = described;
+        const { statements, masking } = verdict.verdict;
+        const id = this.#record({ text, parameters, statements, masking }, verdict.verdict, releasedHold(comeback));
         pass(verdict.verdict, verdict.effects, id);
         if (mode === 'Query') this.#raiseBarrier(verdict.verdict);
         this.#lastDenied = false;
@@ -556,7 +560,7 @@ export class Frontend implements FrameHandler {
     hold?: { name: string; approvedBy: readonly string[] },
   ): number {
     const id = this.#core.nextCommandId++;
-    this.#core.session.record.append('command', allowedBody(this.#core, id, described, verdict, hold));
+    recordAllowed(this.#core, id, described, verdict, hold);
     this.#batch.recorded = true;
     return id;
   }
@@ -686,7 +690,8 @@ function nothingKnown(text: string): Described {
 }
 
 function preparedText(prepared: Prepared): string {
-  return prepared.statement === undefined ? Buffer.from(prepared.text, 'latin1').toString('utf8') : prepared.text;
+  if (prepared.statement !== undefined) return prepared.text;
+  return (prepared.decoded ??= Buffer.from(prepared.text, 'latin1').toString('utf8'));
 }
 
 function sqlName(name: string): string {

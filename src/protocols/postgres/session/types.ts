@@ -11,6 +11,8 @@ export interface Prepared {
   /** Bytes of its text, for the bound on all of them. */
   size: number;
   text: string;
+  /** `text` as UTF-8, once it was asked for. */
+  decoded?: string;
   parameterTypes: readonly number[];
   /** What PREPARE or DECLARE names, already classified. */
   statement: ClassifiedStatement | undefined;
