@@ -20,6 +20,8 @@ import { cutFor, gateOfCut, type StandingFacts, successorOf, timeLeft } from './
 
 /** The clock that ends a grant may be the controller's, a little ahead of ours: its successor may begin this early. */
 const HANDOVER_MS = 1_000;
+/** For less than this the passing of time is not looked at again. */
+const GATE_MS = 1;
 export interface LiveSession {
   session: AuthenticatedSession;
   /** Resolves once the `start` record is written, with the error if it could not be. */
@@ -158,8 +160,14 @@ export function openLiveSession(world: SessionWorld, seed: LiveSeed): LiveSessio
     if (Number.isFinite(left)) cancelTimer = clock.after(Math.max(1, left), review);
   }
 
+  /** When, by the monotonic clock, time and bundle last closed nothing. Asked several times a command. */
+  let clear: { at: number; view: unknown } = { at: Number.NEGATIVE_INFINITY, view: undefined };
+
   function gate(): Gate | undefined {
     let cutting = seed.cutting();
+    const at = clock.monotonic();
+    if (cutting === undefined && !isOver && record.writable && at - clear.at < GATE_MS && bundle.view === clear.view)
+      return undefined;
     if (cutting === undefined && bundle.remaining(grant) <= 0) {
       review();
       cutting = seed.cutting();
@@ -181,6 +189,7 @@ export function openLiveSession(world: SessionWorld, seed: LiveSeed): LiveSessio
         hint: 'The record store is full or failing; the session itself stays.',
       };
     }
+    clear = { at, view: bundle.view };
     return undefined;
   }
 

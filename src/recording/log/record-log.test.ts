@@ -357,3 +357,38 @@ test('everything of all sessions is read, filtered by time', async (t) => {
   }
   assert.deepEqual([...streams].sort(), ['control', 's-after']);
 });
+
+test('a result rides along with what is waited for, or is written by itself a little later', async (t) => {
+  const folder = recordFolder(t);
+  const clock = manualClock(Date.now());
+  const log = await openTestLog(folder, { clock });
+  const session = log.session('s-ride');
+  const batches = (): number => log.stats().batches;
+  session.append('command', { id: 1 });
+  assert.equal(await written(session), undefined);
+  const before = batches();
+  session.append('result', { id: 1 });
+  await new Promise((resolve) => setImmediate(resolve));
+  assert.equal(batches(), before, 'nobody waits for it');
+  session.append('command', { id: 2 });
+  assert.equal(await written(session), undefined);
+  assert.equal(batches(), before + 1);
+  session.append('result', { id: 2 });
+  clock.advance(10);
+  assert.equal(batches(), before + 2);
+  // More than is worth keeping back.
+  session.append('result', { id: 3, sample: [['x'.repeat(100_000)]] });
+  await new Promise((resolve) => setImmediate(resolve));
+  assert.equal(batches(), before + 3);
+  // Whoever waits for a result gets it.
+  session.append('result', { id: 4 });
+  assert.equal(await written(session), undefined);
+  session.append('result', { id: 5 });
+  session.close();
+  await log.close();
+  assert.deepEqual(
+    recordsOf(folder, 's-ride').map(({ kind }) => kind),
+    ['command', 'result', 'command', 'result', 'result', 'result', 'result', 'end'],
+  );
+  assert.deepEqual(verifyRecords(folder).findings, []);
+});
