@@ -1,4 +1,5 @@
 // Plays attacks through a daemon and collects every byte the client got, in whatever message.
+import type pg from 'pg';
 import { query, SYNC } from '../../../src/protocols/postgres/wire/messages.ts';
 import type { HeldGrant } from '../../support/in-process.ts';
 import {
@@ -134,12 +135,13 @@ async function playDriver(scene: Scene, held: HeldGrant, steps: readonly (string
       const { sql, binary, parameters } = typeof step === 'string' ? ({ sql: step } as Step) : step;
       if (/^\s*copy\b/i.test(sql)) continue; // the driver alone can not do COPY
       try {
-        const results = await client.query({
+        const config: pg.QueryConfig & { rowMode: 'array'; binary?: boolean } = {
           text: sql,
           values: [...(parameters ?? [])],
           rowMode: 'array',
           ...(binary ? { binary: true } : {}),
-        } as never);
+        };
+        const results: unknown = await client.query(config);
         for (const result of [results].flat() as { rows?: unknown[] }[]) {
           played.completed += 1;
           played.rows += result.rows?.length ?? 0;
