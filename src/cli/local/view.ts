@@ -9,7 +9,8 @@ export function connectionTable(
   connections: readonly Connection[],
   policies: readonly (AccessPolicy | ClusterAccessPolicy)[],
 ): string {
-  if (connections.length === 0) return 'The directory defines no Connection yet.\n';
+  if (connections.length === 0)
+    return 'The directory defines no Connection yet. Add one as YAML: docs/local.md shows how; the directory is watched.\n';
   const rows = [...connections]
     .sort((a, b) =>
       `${a.metadata.namespace}/${a.metadata.name}` < `${b.metadata.namespace}/${b.metadata.name}` ? -1 : 1,
