@@ -13,7 +13,18 @@ import { project } from './project.ts';
 import { records } from './records.ts';
 import { secrets } from './secrets.ts';
 
-const GROUPS: readonly CriteriaGroup[] = [clients, denials, holds, cuts, chaos, records, secrets, leaks, policies, project];
+const GROUPS: readonly CriteriaGroup[] = [
+  clients,
+  denials,
+  holds,
+  cuts,
+  chaos,
+  records,
+  secrets,
+  leaks,
+  policies,
+  project,
+];
 
 const colours = process.stdout.isTTY === true && !process.env.NO_COLOR;
 const paint = (ok: boolean, text: string): string => (colours ? styleText(ok ? 'green' : 'red', text) : text);
@@ -47,7 +58,9 @@ async function runGroup(group: CriteriaGroup): Promise<number> {
 const wanted = process.argv.slice(2);
 const unknown = wanted.filter((name) => !GROUPS.some((group) => group.name === name));
 if (unknown.length > 0) {
-  console.error(`accept-slice: no group ${unknown.join(', ')}; there are ${GROUPS.map((group) => group.name).join(', ')}`);
+  console.error(
+    `accept-slice: no group ${unknown.join(', ')}; there are ${GROUPS.map((group) => group.name).join(', ')}`,
+  );
   process.exit(2);
 }
 let failed = 0;
