@@ -23,7 +23,7 @@ import {
   WireError,
 } from '../wire/messages.ts';
 import { Outbox } from '../wire/outbox.ts';
-import type { Core } from './core.ts';
+import { type Core, failInternally } from './core.ts';
 import { resolveMasking } from './judge.ts';
 import type { Item, Run } from './types.ts';
 import { valueText } from './values.ts';
@@ -129,7 +129,7 @@ export class Backend implements FrameHandler {
           { code: '42501', message: 'Sallyport: a row could not be masked, so the session ends' },
           'MaskingFailed',
         );
-      } else throw error;
+      } else failInternally(this.#core, error);
     }
   }
 

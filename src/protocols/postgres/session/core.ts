@@ -128,3 +128,20 @@ export function newRun(core: Core, commandId: number, verdict: PassedVerdict): R
 export function wireName(sqlName: string): string {
   return Buffer.from(sqlName, 'utf8').toString('latin1');
 }
+
+/** A fault of our own costs the session it happened in, never the process (INV-11). Nothing of the message is logged. */
+export function failInternally(core: Core, error: unknown): void {
+  const frames = error instanceof Error ? (error.stack ?? '').split('\n').filter((line) => /^\s+at /.test(line)) : [];
+  core.context.log('error', 'a session ended by a fault of the gateway itself', {
+    error: error instanceof Error ? error.name : typeof error,
+    at: frames.slice(0, 8).map((line) => line.trim()),
+  });
+  core.fail(
+    {
+      code: 'XX000',
+      message: 'Sallyport: an internal error ended the session',
+      hint: 'Report it; the gateway’s log has where.',
+    },
+    'InternalError',
+  );
+}

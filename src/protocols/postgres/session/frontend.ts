@@ -19,7 +19,7 @@ import {
   WireError,
 } from '../wire/messages.ts';
 import { type Described, recordAllowed, refusedBody } from './commands.ts';
-import { type Core, mustUnderstand, newRun } from './core.ts';
+import { type Core, failInternally, mustUnderstand, newRun } from './core.ts';
 import { type Held, holdCommand } from './hold.ts';
 import { judgePrepared, judgeText, restsOnCurrentCatalog, type Verdict } from './judge.ts';
 import { type Batch, newBatch, type Outgoing } from './outgoing.ts';
@@ -199,8 +199,8 @@ export class Frontend implements FrameHandler {
     try {
       wait = this.#message(type, buffer, start, end, comeback);
     } catch (error) {
-      if (!(error instanceof WireError)) throw error;
-      this.broken(error.message);
+      if (error instanceof WireError) this.broken(error.message);
+      else failInternally(this.#core, error);
       return;
     }
     if (wait === undefined || this.#ended) return;
