@@ -25,7 +25,14 @@ export function lockFolder(files: Files, folder: string): () => void {
       } finally {
         files.closeSync(fd);
       }
-      return () => files.unlinkSync(path);
+      return () => {
+        try {
+          files.unlinkSync(path);
+        } catch (error) {
+          // Removed with the whole folder: there is nothing left to unlock.
+          if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+        }
+      };
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code !== 'EEXIST' || attempt > 0) throw error;
       const [pid, started] = files.readFileSync(path).toString('latin1').trim().split(' ');

@@ -392,3 +392,23 @@ test('a result rides along with what is waited for, or is written by itself a li
   );
   assert.deepEqual(verifyRecords(folder).findings, []);
 });
+
+test('INV-04: records that somebody removes while they are written stop new commands', async (t) => {
+  const folder = recordFolder(t);
+  const clock = manualClock(Date.now());
+  const health: RecordHealth[] = [];
+  const log = await openTestLog(folder, { clock, onHealth: (each) => health.push(each) });
+  const session = log.session('s-removed');
+  session.append('command', { id: 1 });
+  assert.equal(await written(session), undefined);
+  fs.rmSync(folder, { recursive: true });
+  clock.advance(100);
+  session.append('command', { id: 2 });
+  const error = await written(session);
+  assert.ok(error instanceof RecordingError);
+  assert.equal(session.writable, false);
+  assert.equal(health.at(-1)?.kind, 'Unwritable');
+  clock.advance(10_000);
+  assert.equal(session.writable, false, 'it does not begin anew in a folder without its past');
+  await assert.rejects(log.close(), RecordingError);
+});

@@ -134,6 +134,8 @@ const RIDE = { ms: 5, bytes: 64 * 1024 };
 const MARK_MS = 1000;
 const PROBE_MS = { first: 100, last: 5000 };
 const LIVE_FILES_KEPT = 3;
+/** How often a batch looks whether its file is still where readers would find it. */
+const LOOK_MS = 50;
 
 /** Recovers what a dead process left, then opens for writing. Rejects with RecordFolderInUse or Node's error. */
 export async function openRecordLog(options: RecordLogOptions): Promise<ProcessRecordLog> {
@@ -252,11 +254,27 @@ export async function openRecordLog(options: RecordLogOptions): Promise<ProcessR
     }
 
     /** Writes what is gathered. True if it is written or there was nothing. */
+    let lookedAt = Number.NEGATIVE_INFINITY;
+
+    /** Writing to a file that somebody removed succeeds and records nothing. Throws Node's error when it is gone. */
+    function look(at: number): void {
+      const { current } = writer;
+      if (current === undefined || at - lookedAt < LOOK_MS) return;
+      lookedAt = at;
+      try {
+        files.statSync(current.path);
+      } catch (error) {
+        writer.giveUp();
+        throw error;
+      }
+    }
+
     function writeBatch(): boolean {
       if (entryStreams.length === 0) return true;
       const started = clock.monotonic();
       let place: { file: LiveFile; offset: number };
       try {
+        look(started);
         place = writer.write(buffer, end);
       } catch (error) {
         dropBatch(error);
