@@ -224,6 +224,10 @@ async function memory(local: Local, way: Way, relay: Way): Promise<string> {
     ['sallyport local (operator and proxy in one process)', local.pid, way.env],
     ['bare relay', relay.pid!, relay.env],
   ] as const) {
+    // One round first: code and pools that the first sessions bring are not what the next ones cost.
+    await run(process.execPath, [path.join(import.meta.dirname, 'idle.ts'), '8', String(pid)], {
+      env: { ...process.env, ...env },
+    });
     const before = rssOf(pid);
     const script = path.join(import.meta.dirname, 'idle.ts');
     const { stdout } = await run(process.execPath, [script, '64', String(pid)], { env: { ...process.env, ...env } });
@@ -231,7 +235,7 @@ async function memory(local: Local, way: Way, relay: Way): Promise<string> {
     rows.push([name, before.toFixed(0), (((with64 - before) * 1024) / 64).toFixed(0)]);
   }
   for (const row of rows) console.log(row.join('  '));
-  return table(['memory after the runs above', 'RSS, MiB', 'per idle TLS session, KiB'], rows);
+  return table(['memory before any load', 'RSS, MiB', 'per idle TLS session, KiB'], rows);
 }
 
 async function main(): Promise<void> {
@@ -279,10 +283,11 @@ async function main(): Promise<void> {
       console.log(`\n${title}`);
       parts.push(`## ${title}\n\n${await make()}\n`);
     };
+    // Before any load: what a load leaves behind would hide what an idle session takes.
+    await part('memory', 'Memory', () => memory(local, gateway, relayWay));
     await part('throughput', 'Throughput', () => throughput(ways));
     await part('latency', 'Added latency', () => latency(ways, folder));
     await part('bulk', 'Bulk', () => bulk(ways, masked));
-    await part('memory', 'Memory', () => memory(local, gateway, relayWay));
     await part('cuts', 'From the act to the cut', async () => {
       const rows = await measureCuts(local, server, TRIALS, (line) => console.log(line));
       return table(['what ends a sleeping session', 'trials', 'p50, ms', 'p99, ms', 'most, ms'], rows);

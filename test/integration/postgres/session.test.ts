@@ -448,6 +448,13 @@ for (const major of [15, 18] as const) {
           }),
         );
         assert.ok(bytes > lines * 15, `${bytes}`);
+        await client.query('select 1');
+        const copied = ruled.records.filter((one) => one.kind === 'result' && one.body.tag === `COPY ${lines}`);
+        assert.deepEqual(
+          copied.map((one) => one.body.rows),
+          [lines, lines],
+          'both ways are recorded with their rows',
+        );
         const cursor = client.query(new Cursor('select id from bulk order by id'));
         assert.equal((await cursor.read(10)).length, 10);
         assert.equal((await cursor.read(5))[4].id, 14);

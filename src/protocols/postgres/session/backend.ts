@@ -502,7 +502,7 @@ export class Backend implements FrameHandler {
     if (masked > 0) core.session.observe.masked(masked);
     const body: ResultBody = { id: run.commandId };
     if (run.tag !== undefined) body.tag = run.tag;
-    body.rows = run.rows;
+    body.rows = copiedRows(run.tag) ?? run.rows;
     body.bytes = run.bytes;
     if (masked > 0) body.masked = masked;
     if (run.error !== undefined) body.error = run.error;
@@ -565,6 +565,12 @@ function undecided(): RowPlan {
 function rebuilt(fields: Record<string, string>): Record<string, string> {
   const kept = rebuildError(Object.entries(fields).map(([code, value]) => ({ code, value })));
   return Object.fromEntries(kept.map(({ code, value }) => [code, value]));
+}
+
+/** COPY's rows are no DataRows; its tag counts them. */
+function copiedRows(tag: string | undefined): number | undefined {
+  const count = tag === undefined ? null : /^COPY ([0-9]{1,15})$/.exec(tag);
+  return count === null ? undefined : Number(count[1]);
 }
 
 function isEnd(type: number): boolean {
