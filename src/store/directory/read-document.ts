@@ -98,8 +98,8 @@ function tell(content: FileContent, file: string, position: Position, told: Told
 }
 
 function readBrokenText(content: FileContent, file: string, document: ParsedDocument & { kind: 'Broken' }): void {
-  const found = recognise(document.text);
-  const known = found.find((object) => object.kind !== undefined && object.name !== undefined);
+  const { objects, doubtful } = recognise(document.text);
+  const known = objects.find((object) => object.name !== undefined);
   const problem = tell(content, file, document.position, {
     field: '',
     message: document.message,
@@ -108,16 +108,16 @@ function readBrokenText(content: FileContent, file: string, document: ParsedDocu
       ? {}
       : { object: `${known.kind} ${known.namespace === undefined ? '' : `${known.namespace}/`}${known.name}` }),
   });
-  if (found.length === 0) {
+  const ours = mentionsSallyport(document.text);
+  const foreign = objects.length > 0 && !ours && objects.every(({ kind }) => kind !== '' && !isKind(kind));
+  // Another program's document that happens to be broken, or a Secret: those tighten nothing.
+  if (foreign) return;
+  if (doubtful) {
     // Could hold anything: nothing it may tighten is let through.
     content.unclear = true;
     content.broken.push({ problem });
-    return;
   }
-  for (const object of found) {
-    const ours = isKind(object.kind ?? '');
-    // Another program's document that happens to be broken, unless it speaks of Sallyport.
-    if (!ours && object.kind !== 'Secret' && !mentionsSallyport(document.text)) continue;
+  for (const object of objects) {
     if (object.kind === 'Secret') continue;
     if (object.name === undefined) content.unclear = true;
     content.broken.push({ ...object, problem });
