@@ -3,7 +3,7 @@ import { test } from 'node:test';
 import fc from 'fast-check';
 import { findKind, KIND_NAMES } from './kinds.ts';
 import { editDistance, nearest } from './nearest.ts';
-import { fieldOf, nearestKind, type Problem, shown, validate, validateStatus } from './validate.ts';
+import { fieldOf, nearestKind, type Problem, shown, validate, validateSpec, validateStatus } from './validate.ts';
 
 const policy = (spec: object = {}, metadata: object = {}): Record<string, unknown> => ({
   apiVersion: 'sallyport.dev/v1alpha1',
@@ -27,6 +27,42 @@ test('a right object has no problems', () => {
     validate('AccessPolicy', policy({ rules: [{ name: 'read', action: 'Allow', sql: { effects: ['Read'] } }] })),
     [],
   );
+});
+
+test('two entries of one name in a list that is a map are refused, as an API server would', () => {
+  const rule = { name: 'a', action: 'Deny' };
+  assert.equal(
+    only(validate('AccessPolicy', policy({ rules: [rule, { ...rule, name: 'b' }, rule] }))),
+    'spec.rules[2].name: "a" is the name of spec.rules[0] already; give each entry its own name',
+  );
+  assert.equal(
+    only(validate('AccessPolicy', policy({ masking: [1, 2].map(() => ({ name: 'm', detectors: ['Card'] })) }))),
+    'spec.masking[1].name: "m" is the name of spec.masking[0] already; give each entry its own name',
+  );
+  const step = { name: 'lead', approvers: [{ kind: 'Group', name: 'leads' }] };
+  assert.equal(
+    only(validate('AccessPolicy', policy({ approval: { steps: [step, step] } }))),
+    'spec.approval.steps[1].name: "lead" is the name of spec.approval.steps[0] already; give each entry its own name',
+  );
+  const account = { name: 'reader', secretRef: { name: 's' } };
+  assert.equal(
+    only(
+      validateSpec('Connection', {
+        type: 'PostgreSQL',
+        postgresql: { host: 'db' },
+        accounts: [account, { ...account, secretRef: { name: 't' } }],
+      }),
+    ),
+    'spec.accounts[1].name: "reader" is the name of spec.accounts[0] already; give each entry its own name',
+  );
+  const condition = {
+    type: 'Ready',
+    status: 'True',
+    reason: 'Ready',
+    message: '',
+    lastTransitionTime: '2026-03-01T09:00:00Z',
+  };
+  assert.match(only(validateStatus('AccessPolicy', { conditions: [condition, condition] })), /conditions\[1\]\.type/);
 });
 
 test('each mistake is told with its field and what to write instead', () => {

@@ -4,6 +4,7 @@
 import Type from 'typebox';
 import { Compile, type Validator } from 'typebox/compile';
 import type { TLocalizedValidationError } from 'typebox/error';
+import { canonicalJson } from './canonical.ts';
 import { brokenRules, type SchemaNode } from './cel.ts';
 import { KIND_NAMES, KINDS, type Kind } from './kinds.ts';
 import { isLabelKey, isLabelValue, ObjectMetaSchema } from './metadata.ts';
@@ -139,7 +140,40 @@ export function validateValue(schema: Type.TSchema, value: unknown, prefix = '')
       continue;
     problems.push({ path: prefix + path, message: rule.message, hint: hintOfRule(node, path, rule.fieldPath) });
   }
+  problems.push(...repeatedEntries(node, value, prefix));
   return problems.slice(0, MOST_PROBLEMS);
+}
+
+/** Entries that have their key from one before them, in every list that an API server keeps as a map. */
+function repeatedEntries(schema: SchemaNode, value: unknown, path: string): Problem[] {
+  if (Array.isArray(value)) {
+    const { items } = schema;
+    if (items === undefined) return [];
+    const below = value.flatMap((item, index) => repeatedEntries(items, item, `${path}/${index}`));
+    const keys = schema['x-kubernetes-list-map-keys'];
+    if (schema['x-kubernetes-list-type'] !== 'map' || keys === undefined) return below;
+    const first = new Map<string, number>();
+    value.forEach((item: unknown, index) => {
+      // Without its key an entry is told of already.
+      if (!isObject(item) || keys.some((key) => item[key] === undefined)) return;
+      const key = canonicalJson(keys.map((each) => item[each]));
+      const earlier = first.get(key);
+      if (earlier === undefined) {
+        first.set(key, index);
+        return;
+      }
+      below.push({
+        path: `${path}/${index}/${keys[0]}`,
+        message: `${keys.map((each) => shown(item[each])).join(', ')} is the ${keys.join(', ')} of ${fieldOf(`${path}/${earlier}`)} already`,
+        hint: `give each entry its own ${keys.join(', ')}`,
+      });
+    });
+    return below;
+  }
+  if (!isObject(value)) return [];
+  return Object.entries(schema.properties ?? {}).flatMap(([name, child]) =>
+    Object.hasOwn(value, name) ? repeatedEntries(child, value[name], `${path}/${escapePointer(name)}`) : [],
+  );
 }
 
 /** A field that is missing because it is written under another name: the wrong name says it all. */
