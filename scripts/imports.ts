@@ -14,9 +14,11 @@ export const LAYERS: Readonly<Record<string, readonly string[]>> = {
   gateway: ['system', 'api', 'policy', 'recording', 'identity', 'protocols'],
   kube: ['system', 'api'],
   // The seam names the principal who asks; nothing else of policy.
-  store: ['system', 'api', 'policy'],
-  controllers: ['system', 'api', 'policy', 'recording', 'identity', 'store'],
-  // For shells only: it may see what it measures, and only cli may see it.
+  store: ['system', 'api', 'policy', 'kube'],
+  controllers: ['system', 'api', 'policy', 'recording', 'identity', 'store', 'kube'],
+  // The shell of a proxy in its pod: small, so that it loads no controllers and no store.
+  proxy: ['system', 'api', 'policy', 'recording', 'identity', 'protocols', 'gateway', 'kube', 'telemetry'],
+  // For shells only: it may see what it measures, and only cli and proxy may see it.
   telemetry: ['system', 'api', 'policy', 'recording', 'identity', 'protocols', 'gateway'],
   cli: [
     'system',
@@ -29,6 +31,7 @@ export const LAYERS: Readonly<Record<string, readonly string[]>> = {
     'kube',
     'store',
     'controllers',
+    'proxy',
     'telemetry',
   ],
 };
@@ -41,7 +44,7 @@ const TYPE_SEAMS: readonly { folder: string; target: string }[] = [
 /** Packages that are too large or too powerful for a folder. */
 const REFUSED_PACKAGES: readonly { folders: readonly string[]; name: string; why: string }[] = [
   {
-    folders: ['gateway', 'protocols', 'policy', 'recording', 'identity', 'api', 'system'],
+    folders: ['proxy', 'gateway', 'protocols', 'policy', 'recording', 'identity', 'api', 'system'],
     name: '@kubernetes/client-node',
     why: 'the data plane is handed a BundleFeed',
   },

@@ -7,7 +7,7 @@ import type { Generated } from './generated.ts';
 export const apiReference: Generated = {
   path: 'docs/reference/api.md',
   render: () => {
-    const kinds = Object.values(KINDS);
+    const kinds = Object.values<KindDefinition>(KINDS).filter(({ internal }) => internal !== true);
     return [
       '<!-- Made by npm run generate from src/api. Do not edit. -->',
       '',

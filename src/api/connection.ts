@@ -147,6 +147,20 @@ export const ConnectionSpec = closed(
         { description: 'Where clients reach the Connection.' },
       ),
     ),
+    networkPolicy: Type.Optional(
+      closed(
+        {
+          targetPodSelector: Type.Optional(
+            mapOf(Type.String({ maxLength: 63 }), {
+              maxProperties: 16,
+              description:
+                'Labels of the target’s pods in the Connection’s namespace. Given: a NetworkPolicy lets only the proxy reach them on the target’s port.',
+            }),
+          ),
+        },
+        { description: 'In a cluster: how the way around the proxy is closed.' },
+      ),
+    ),
     recording: Type.Optional(
       closed(
         {

@@ -1,11 +1,15 @@
 // The kinds of sallyport.dev/v1alpha1, in one table: what the generator makes CRDs and the reference from, and what
 // stores and the command line look up. A kind that is not in it does not exist.
 import type Type from 'typebox';
+import { EnforcementBundleSpec, EnforcementBundleStatus } from './bundle-object.ts';
 import { ConnectionSpec, ConnectionStatus } from './connection.ts';
 import { AccessApprovalSpec, AccessApprovalStatus, AccessGrantSpec, AccessGrantStatus } from './grant.ts';
 import { CommandHoldSpec, CommandHoldStatus } from './hold.ts';
 import { AccessLockSpec, AccessLockStatus } from './lock.ts';
 import { AccessPolicySpec, ClusterAccessPolicySpec, PolicyStatus } from './policy.ts';
+import { ProxyReplicaSpec, ProxyReplicaStatus } from './replica.ts';
+import { AccessSessionSpec, AccessSessionStatus } from './session.ts';
+import { RecordingStoreSpec, RecordingStoreStatus } from './store.ts';
 
 /** A column of `get`, as in a CustomResourceDefinition. */
 export interface PrinterColumn {
@@ -31,6 +35,10 @@ export interface KindDefinition {
   categories: readonly string[];
   /** Paths of `--field-selector` (Kubernetes >= 1.32). */
   selectableFields: readonly string[];
+  /** Exists in a cluster only: a directory of YAML refuses it. */
+  clusterOnly?: true;
+  /** Between operator and proxies: in no category and no reference. */
+  internal?: true;
 }
 
 const CATEGORIES = ['sallyport'];
@@ -226,6 +234,81 @@ export const KINDS = {
     ],
     categories: CATEGORIES,
     selectableFields: [],
+  },
+  AccessSession: {
+    kind: 'AccessSession',
+    plural: 'accesssessions',
+    singular: 'accesssession',
+    shortNames: ['asession'],
+    scope: 'Namespaced',
+    description: 'A live session, in a cluster. Written by its proxy; deleting it ends the session.',
+    spec: AccessSessionSpec,
+    status: AccessSessionStatus,
+    columns: [
+      { name: 'Connection', type: 'string', jsonPath: '.spec.connectionRef.name', description: 'Where it is.' },
+      { name: 'User', type: 'string', jsonPath: '.spec.username', description: 'Whose it is.' },
+      {
+        name: 'Grant',
+        type: 'string',
+        jsonPath: '.spec.grantRef.name',
+        description: 'Under which grant.',
+        priority: 1,
+      },
+      { name: 'Phase', type: 'string', jsonPath: '.status.phase', description: 'Whether it goes on.' },
+      AGE,
+    ],
+    categories: CATEGORIES,
+    selectableFields: ['.spec.connectionRef.name', '.spec.username', '.status.phase'],
+    clusterOnly: true,
+  },
+  RecordingStore: {
+    kind: 'RecordingStore',
+    plural: 'recordingstores',
+    singular: 'recordingstore',
+    shortNames: ['rstore'],
+    scope: 'Cluster',
+    description: 'Where proxies keep their records, in a cluster. The one named `default` serves whoever names none.',
+    spec: RecordingStoreSpec,
+    status: RecordingStoreStatus,
+    columns: [{ name: 'Type', type: 'string', jsonPath: '.spec.type', description: 'Kind of store.' }, AGE],
+    categories: CATEGORIES,
+    selectableFields: [],
+    clusterOnly: true,
+  },
+  EnforcementBundle: {
+    kind: 'EnforcementBundle',
+    plural: 'enforcementbundles',
+    singular: 'enforcementbundle',
+    shortNames: [],
+    scope: 'Namespaced',
+    description: 'One signed shard of what a proxy enforces. Internal.',
+    spec: EnforcementBundleSpec,
+    status: EnforcementBundleStatus,
+    columns: [AGE],
+    categories: [],
+    selectableFields: [],
+    clusterOnly: true,
+    internal: true,
+  },
+  ProxyReplica: {
+    kind: 'ProxyReplica',
+    plural: 'proxyreplicas',
+    singular: 'proxyreplica',
+    shortNames: [],
+    scope: 'Namespaced',
+    description: 'What one proxy says of itself and is handed by the operator. Internal.',
+    spec: ProxyReplicaSpec,
+    status: ProxyReplicaStatus,
+    columns: [
+      { name: 'Version', type: 'string', jsonPath: '.spec.version', description: 'Version of the program.' },
+      { name: 'Sessions', type: 'integer', jsonPath: '.spec.sessions', description: 'Live sessions.' },
+      condition('Programmed', 'Whether it enforces the newest bundles.'),
+      AGE,
+    ],
+    categories: [],
+    selectableFields: [],
+    clusterOnly: true,
+    internal: true,
   },
 } as const satisfies Record<string, KindDefinition>;
 

@@ -1,16 +1,10 @@
 // What controllers and CLI see of resources, whatever stands behind: a directory of YAML or a Kubernetes API server.
 // Conflict and Gone are values. Secrets are not in it: accounts' credentials come from a CredentialSource.
+import type { Kind } from '../api/kinds.ts';
 import type { Resource } from '../api/resource.ts';
 import type { Principal } from '../policy/principal.ts';
 
-export type KindName =
-  | 'Connection'
-  | 'AccessPolicy'
-  | 'ClusterAccessPolicy'
-  | 'AccessGrant'
-  | 'AccessApproval'
-  | 'CommandHold'
-  | 'AccessLock';
+export type KindName = Kind;
 
 export interface ObjectKey {
   kind: KindName;

@@ -1,0 +1,82 @@
+// ProxyReplica: what one proxy process says of itself (spec) and what the operator hands it (status). The operator makes
+// the object; the proxy writes the spec of its own and nothing else.
+import Type, { type Static } from 'typebox';
+import type { Resource } from './resource.ts';
+import { Conditions, closed, described, Name, ShortText, Timestamp } from './schema.ts';
+
+export const ProxyReplicaSpec = closed({
+  csr: Type.Optional(
+    Type.String({
+      maxLength: 8192,
+      description:
+        'PEM PKCS#10 request for the key of its listeners. Only the key counts; the operator chooses the names.',
+    }),
+  ),
+  recordKey: Type.Optional(
+    Type.String({
+      pattern: '^[A-Za-z0-9_-]{43}$',
+      maxLength: 43,
+      description: 'Raw Ed25519 key that signs its records, base64url.',
+    }),
+  ),
+  version: Type.Optional(described(ShortText, 'Version of the program.')),
+  podUid: Type.Optional(described(ShortText, 'Uid of the pod that wrote this.')),
+  observedAt: Type.Optional(described(Timestamp, 'When it was written.')),
+  sessions: Type.Optional(Type.Integer({ minimum: 0, description: 'Live sessions, roughly.' })),
+  recordsWritable: Type.Optional(Type.Boolean({ description: 'Whether records can be written.' })),
+  connections: Type.Optional(
+    Type.Array(
+      closed({
+        uid: described(ShortText, 'Uid of the Connection.'),
+        listening: Type.Boolean({ description: 'Whether its port is open.' }),
+        applied: Type.Array(
+          closed({
+            shard: described(ShortText, 'Name of the shard.'),
+            epoch: Type.Integer({ minimum: 0, description: 'As in the bundle.' }),
+            sequence: Type.Integer({ minimum: 0, description: 'As in the bundle.' }),
+          }),
+          { maxItems: 4200, description: 'Shards in force.' },
+        ),
+        target: Type.Optional(
+          closed(
+            {
+              reachable: Type.Boolean({ description: 'Whether a login there worked.' }),
+              message: Type.String({ maxLength: 1024, description: 'Version of the target, or why not.' }),
+              hint: Type.Optional(Type.String({ maxLength: 1024, description: 'What to do.' })),
+              at: described(Timestamp, 'When it was tried.'),
+            },
+            { description: 'What the last look at the target said.' },
+          ),
+        ),
+      }),
+      { maxItems: 512, description: 'Connections it serves.' },
+    ),
+  ),
+});
+export type ProxyReplicaSpec = Static<typeof ProxyReplicaSpec>;
+
+export const ProxyReplicaStatus = closed({
+  connections: Type.Optional(
+    Type.Array(
+      closed({
+        uid: described(ShortText, 'Uid of the Connection.'),
+        name: described(Name, 'Its name.'),
+        port: Type.Integer({ minimum: 1, maximum: 65535, description: 'Port of the pod that serves it.' }),
+        bundles: Type.Array(described(Name, 'Name of an EnforcementBundle.'), {
+          maxItems: 4200,
+          description: 'What to watch for it.',
+        }),
+      }),
+      { maxItems: 512, description: 'Connections it is to serve.' },
+    ),
+  ),
+  certificate: Type.Optional(Type.String({ maxLength: 32768, description: 'PEM chain for the key in `spec.csr`.' })),
+  certificateFor: Type.Optional(described(ShortText, 'Digest of the key and names the certificate is for.')),
+  renewAt: Type.Optional(described(Timestamp, 'When the certificates are made anew.')),
+  recordCertificate: Type.Optional(
+    Type.String({ maxLength: 4096, description: 'JSON: the operator vouches for `spec.recordKey`.' }),
+  ),
+  conditions: Type.Optional(Conditions),
+});
+export type ProxyReplicaStatus = Static<typeof ProxyReplicaStatus>;
+export type ProxyReplica = Resource<'ProxyReplica', ProxyReplicaSpec, ProxyReplicaStatus>;
