@@ -33,11 +33,11 @@ export function tableReport(files: readonly FileResult[]): string {
     lines.push(
       file,
       ...alignColumns(
-        results.map(({ outcome, name, expected, got, by }) => [
+        results.map(({ outcome, name, got, misses, by }) => [
           MARK[outcome],
           safeText(name, 72),
-          outcome === 'Passed' ? got : `expected ${expected}, got ${got}`,
-          by.map((ref) => `${ref.policy} "${ref.rule}"`).join(', '),
+          outcome === 'Passed' ? got : misses.join('; '),
+          outcome === 'Passed' ? by.map((ref) => `${ref.policy} "${ref.rule}"`).join(', ') : '',
         ]),
       ),
       '',
@@ -85,7 +85,7 @@ export function junitReport(files: readonly FileResult[]): string {
     lines.push(
       `  <testsuite name="${xml(entry.suite ?? entry.file)}" tests="${entry.results.length}" failures="${own.failed}" errors="${own.errors}">`,
     );
-    for (const { name, outcome, expected, got, why, line } of entry.results) {
+    for (const { name, outcome, misses, why, line } of entry.results) {
       const head = `    <testcase classname="${xml(entry.file)}" name="${xml(name)}" file="${xml(entry.file)}" line="${line}"`;
       if (outcome === 'Passed') {
         lines.push(`${head}/>`);
@@ -94,7 +94,7 @@ export function junitReport(files: readonly FileResult[]): string {
       const tag = outcome === 'Failed' ? 'failure' : 'error';
       lines.push(
         `${head}>`,
-        `      <${tag} message="${xml(`expected ${expected}, got ${got}`)}">${xml(why)}</${tag}>`,
+        `      <${tag} message="${xml(misses.join('; '))}">${xml(why)}</${tag}>`,
         '    </testcase>',
       );
     }

@@ -44,6 +44,8 @@ export interface CaseResult {
   outcome: 'Passed' | 'Failed' | 'Error';
   expected: string;
   got: string;
+  /** What is not as expected, in a few words each; of an error, why it can not be run. None of what passed. */
+  misses: readonly string[];
   /** Rules that said so. */
   by: readonly RuleRef[];
   /** The text that gave the result; of several, the first that went wrong. */
@@ -174,6 +176,7 @@ function resultOf(one: ReadyCase, verdict: Verdict): CaseResult {
     outcome: verdict.misses.length === 0 ? 'Passed' : 'Failed',
     expected: expectedText(one),
     got: `${verdict.got}${masked}`,
+    misses: verdict.misses,
     by: verdict.decision === undefined ? [] : refsOf(verdict.decision),
     text: verdict.text,
     why: verdict.misses.length === 0 ? '' : [...verdict.misses, verdict.why].filter((line) => line !== '').join('\n'),
@@ -187,6 +190,7 @@ function failedToRun(one: ReadyCase, why: string): CaseResult {
     outcome: 'Error',
     expected: expectedText(one),
     got: 'nothing',
+    misses: [why],
     by: [],
     text: undefined,
     why,

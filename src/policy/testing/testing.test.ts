@@ -152,6 +152,31 @@ test('a rule is meant by its name, with its policy, or by the rule that brought 
     assert.equal(refMeans(ref, name), false, name);
 });
 
+test('a report says what differs where the decision is as expected', () => {
+  const results = [
+    { name: 'mask', statement: 'GET c', expect: 'Allow', masked: ['c.phone'] },
+    { name: 'rule', statement: 'GET a', expect: 'Allow', rule: 'team/writes' },
+    { name: 'elsewhere', statement: 'GET a', connection: 'payments/other', expect: 'Allow' },
+  ].map((one) => ({ ...outcome(one), line: 1 }));
+  const files = [{ file: 'a.test.yaml', suite: undefined, results }];
+  const told = [
+    'expected c.phone masked, and it is not; c.email masked too',
+    'expected rule team/writes, got payments/team/base.reads',
+    'there is no Connection payments/other; there are payments/orders-db',
+  ];
+  const rows = tableReport(files).split('\n').slice(1, 4);
+  const xml = junitReport(files);
+  told.forEach((text, index) => {
+    assert.ok(rows[index]!.endsWith(`  ${text}`), rows[index]);
+    assert.ok(xml.includes(` message="${text}">`), xml);
+  });
+  const json = JSON.parse(jsonReport(files)) as { files: { cases: { misses: string[] }[] }[] };
+  assert.deepEqual(
+    json.files[0]!.cases.map(({ misses }) => misses.join('; ')),
+    told,
+  );
+});
+
 test('reports: a table, JSON, and XML that is well-formed whatever the names are', () => {
   const files = [
     {
@@ -178,6 +203,6 @@ test('reports: a table, JSON, and XML that is well-formed whatever the names are
   assert.match(xml, /name="bad &lt;&amp;&quot;\ufffd\ufffd&gt;" file="a\.test\.yaml" line="7">/);
   assert.match(
     xml,
-    /<failure message="expected Allow, got Deny">expected Allow, got denied by payments\/team &quot;no-drop&quot;/,
+    /<failure message="expected Allow, got denied by payments\/team &quot;no-drop&quot;">expected Allow, got denied by payments\/team &quot;no-drop&quot;/,
   );
 });
