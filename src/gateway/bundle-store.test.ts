@@ -113,6 +113,25 @@ test('INV-03: an end without signature holds against every shard, and thousands 
   assert.equal(bundle.grant('b')?.uid, 'b');
 });
 
+test('INV-04: one heartbeat may speak for every Connection, nothing else may', () => {
+  const { store, tell } = open();
+  const forAll = (name: ShardName, sequence: number, payload: unknown): ShardEnvelope =>
+    signShard(key, { connectionUid: '*', shard: name, epoch: 1, sequence, payload });
+  tell({ kind: 'Shard', envelope: forAll('heartbeat', 1, { atMs: clock.now() }) });
+  tell({ kind: 'Shard', envelope: shard('policy', 1, 2, policy(1)) });
+  tell({ kind: 'Shard', envelope: shard('overlay', 1, 3, { locks: [], voidTickets: [] }) });
+  assert.equal(store.connection('c')?.silent(), undefined, 'one that came before the Connection counts');
+  clock.advance(301_000);
+  assert.match(String(store.connection('c')?.silent()), /no heartbeat/);
+  tell({ kind: 'Shard', envelope: forAll('heartbeat', 1, { atMs: clock.now() }) });
+  assert.match(String(store.connection('c')?.silent()), /no heartbeat/, 'a sequence is good once');
+  tell({ kind: 'Shard', envelope: forAll('heartbeat', 4, { atMs: clock.now() }) });
+  assert.equal(store.connection('c')?.silent(), undefined);
+  tell({ kind: 'Shard', envelope: forAll('grants-0', 5, { grants: [grant('g')] }) });
+  assert.equal(store.connection('c')?.grant('g'), undefined);
+  assert.equal(store.connection('*'), undefined);
+});
+
 test('a listener that throws does not stop the feed', () => {
   let thrown = 0;
   const { store, tell } = open(() => {

@@ -5,14 +5,15 @@
 // still allows it (INV-03). Memory is bounded by what trusted keys signed.
 // Does not guarantee freshness of a single shard: whoever can withhold shards can delay a signed change. Ended grants
 // therefore come over `GrantEnded` as well, and silence of the whole controller is the heartbeat's business.
-import type {
-  BundleGrant,
-  GrantsShard,
-  HeartbeatShard,
-  OverlayShard,
-  PolicyShard,
-  Release,
-  ShardEnvelope,
+import {
+  type BundleGrant,
+  EVERY_CONNECTION,
+  type GrantsShard,
+  type HeartbeatShard,
+  type OverlayShard,
+  type PolicyShard,
+  type Release,
+  type ShardEnvelope,
 } from '../policy/bundle.ts';
 import { type TrustedKey, verifyShard } from '../policy/bundle-signing.ts';
 import type { Clock } from '../system/clock.ts';
@@ -82,6 +83,12 @@ interface Mark {
   payloadHash: string;
 }
 
+interface Heartbeat {
+  shard: HeartbeatShard;
+  atMonotonic: number;
+  atWall: number;
+}
+
 interface State extends ConnectionBundle {
   marks: Map<string, Mark>;
   grantShards: Map<string, GrantsShard>;
@@ -90,7 +97,7 @@ interface State extends ConnectionBundle {
   ended: Map<string, { grant: BundleGrant; end: GrantEnd }>;
   overlay: OverlayShard | undefined;
   releases: readonly Release[];
-  heartbeat: { shard: HeartbeatShard; atMonotonic: number; atWall: number } | undefined;
+  heartbeat: Heartbeat | undefined;
   voided: ReadonlySet<string>;
   policy: PolicyShard | undefined;
   generation: number;
@@ -104,6 +111,7 @@ export function openBundleStore(options: BundleStoreOptions): BundleStore {
   const states = new Map<string, State>();
   /** Grants ended without a signature, by uid: no shard revives them. Oldest first. */
   const endedUnsigned = new Map<string, GrantEnd>();
+  let common: { heartbeat: Heartbeat; mark: Mark } | undefined;
   // One counter for the process: a Connection that is deleted and made again never repeats a generation.
   let generations = 0;
 
@@ -119,7 +127,7 @@ export function openBundleStore(options: BundleStoreOptions): BundleStore {
       ended: new Map(),
       overlay: undefined,
       releases: [],
-      heartbeat: undefined,
+      heartbeat: common?.heartbeat,
       voided: new Set(),
       policy: undefined,
       generation: 0,
@@ -224,9 +232,12 @@ export function openBundleStore(options: BundleStoreOptions): BundleStore {
   function onShard(envelope: ShardEnvelope): void {
     const fault = envelopeFault(envelope);
     if (fault !== undefined) return refuse(envelope, fault);
-    if (!options.serves(envelope.connectionUid)) return refuse(envelope, 'Foreign');
+    const forAll = envelope.connectionUid === EVERY_CONNECTION;
+    if (forAll ? envelope.shard !== 'heartbeat' : !options.serves(envelope.connectionUid)) {
+      return refuse(envelope, 'Foreign');
+    }
     // Order first: it is cheap, and a repeated shard is no event. What is unsigned never gets to move the mark.
-    const mark = states.get(envelope.connectionUid)?.marks.get(envelope.shard);
+    const mark = forAll ? common?.mark : states.get(envelope.connectionUid)?.marks.get(envelope.shard);
     if (mark !== undefined) {
       const order = envelope.epoch - mark.epoch || envelope.sequence - mark.sequence;
       if (order < 0) return refuse(envelope, 'Older');
@@ -242,16 +253,32 @@ export function openBundleStore(options: BundleStoreOptions): BundleStore {
     if (change.kind === 'Policy' && change.policy.connection.uid !== envelope.connectionUid) {
       return refuse(envelope, 'Foreign');
     }
+    const { epoch, sequence, payloadHash } = envelope;
+    const fresh: Mark = { epoch, sequence, payloadHash };
+    if (change.kind === 'Heartbeat' && forAll) {
+      common = { heartbeat: heard(change.heartbeat), mark: fresh };
+      for (const state of states.values()) {
+        state.heartbeat = common.heartbeat;
+        changed(state, envelope.shard, false);
+      }
+      return;
+    }
     const state = stateOf(envelope.connectionUid);
-    state.marks.set(envelope.shard, {
-      epoch: envelope.epoch,
-      sequence: envelope.sequence,
-      payloadHash: envelope.payloadHash,
-    });
+    state.marks.set(envelope.shard, fresh);
     apply(state, envelope.shard, change);
-    renew(state, change.kind === 'Policy');
-    options.onChange({ kind: 'Changed', connectionUid: state.uid, shard: envelope.shard });
+    changed(state, envelope.shard, change.kind === 'Policy');
   }
+
+  function changed(state: State, shard: string, policyChanged: boolean): void {
+    renew(state, policyChanged);
+    options.onChange({ kind: 'Changed', connectionUid: state.uid, shard });
+  }
+
+  const heard = (shard: HeartbeatShard): Heartbeat => ({
+    shard,
+    atMonotonic: clock.monotonic(),
+    atWall: clock.now(),
+  });
 
   function apply(state: State, shard: string, change: Payload): void {
     switch (change.kind) {
@@ -269,7 +296,7 @@ export function openBundleStore(options: BundleStoreOptions): BundleStore {
         state.voided = new Set(change.overlay.voidTickets);
         return;
       case 'Heartbeat':
-        state.heartbeat = { shard: change.heartbeat, atMonotonic: clock.monotonic(), atWall: clock.now() };
+        state.heartbeat = heard(change.heartbeat);
         return;
       case 'Ignored':
         return;

@@ -9,6 +9,9 @@ export const BUNDLE_FORMAT = 1;
 /** Largest payload of one shard, bytes. */
 export const SHARD_LIMIT = 256 * 1024;
 
+/** In place of a Connection's uid: the shard is for all of them. Only a heartbeat may be. */
+export const EVERY_CONNECTION = '*';
+
 export type ShardName = 'policy' | 'identity' | `grants-${number}` | 'releases' | 'overlay' | 'heartbeat';
 
 /** A shard as stored: the signature is Ed25519 over `signedBytes(envelope)` (see bundle-signing.ts). */
