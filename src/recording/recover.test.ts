@@ -3,7 +3,9 @@ import fs from 'node:fs';
 import { test } from 'node:test';
 import { callsOfALife, everything, killedAt, life, recoveryKilledAt, signer } from '../../test/support/record-life.ts';
 import { mortalFiles, openTestLog, recordFolder, shortSession, written } from '../../test/support/records.ts';
+import { systemFiles } from '../system/files.ts';
 import { manualClock } from '../system/manual-clock.ts';
+import { recover } from './recover.ts';
 import { verifyRecords } from './verify.ts';
 
 // Every call is tried in test/fuzz/recording-crash.test.ts.
@@ -88,4 +90,53 @@ test('heads that were damaged are set aside and stay a finding', async (t) => {
   await next.close();
   const findings = verifyRecords(folder).findings.map(({ code, piece }) => `${code} ${piece}`);
   assert.ok(findings.includes('Changed heads.log'), findings.join());
+});
+
+test('INV-07: the end of long heads tells the next start what all of them would', async (t) => {
+  const folder = recordFolder(t);
+  for (let process = 0; process < 10; process += 1) {
+    const log = await openTestLog(folder, { signer });
+    for (let number = 0; number < 12; number += 1) await shortSession(log, `s-${process}-${number}`);
+    await log.close();
+  }
+  const heads = fs.statSync(`${folder}/heads.log`).size;
+  const calls = await callsOfALife(t);
+  for (let at = 20; at < calls; at += 61) {
+    const dead = recordFolder(t);
+    fs.cpSync(folder, dead, { recursive: true });
+    await life(mortalFiles(at), dead);
+    const recovered = await Promise.all(
+      [1500, 6000, heads * 10].map(async (headsWindow) => {
+        const copy = recordFolder(t);
+        fs.cpSync(dead, copy, { recursive: true });
+        const reads = { bytes: 0 };
+        const files = {
+          ...systemFiles,
+          readSync(...given: Parameters<typeof systemFiles.readSync>) {
+            const read = systemFiles.readSync(...given);
+            reads.bytes += read;
+            return read;
+          },
+        };
+        const result = await recover({
+          files,
+          folder: copy,
+          headsPath: `${copy}/heads.log`,
+          signer,
+          now: () => 1_800_000_000_000,
+          segmentBytes: 1 << 20,
+          trusted: [],
+          headsWindow,
+        });
+        const { position } = result.heads;
+        result.heads.close();
+        const { sessions, damage, nextFile, control } = result;
+        fs.rmSync(copy, { recursive: true });
+        return { told: { position, sessions, damage, nextFile, control }, bytes: reads.bytes };
+      }),
+    );
+    for (const { told } of recovered) assert.deepEqual(told, recovered.at(-1)!.told, `killed at call ${at}`);
+    assert.ok(recovered[1]!.bytes < recovered[2]!.bytes, `${recovered.map(({ bytes }) => bytes)}, killed at ${at}`);
+    fs.rmSync(dead, { recursive: true });
+  }
 });

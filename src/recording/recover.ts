@@ -2,7 +2,7 @@
 // sealed yet, ends the sessions that were cut short, and says per session what is not known.
 // Guarantees: may itself be killed at any point and run again; nothing is lost, nothing appears twice. A record counts
 // if its batch is whole. Does not: repair. What is damaged in the middle stays visible as a gap to `verify`.
-import { hash } from 'node:crypto';
+import { createHash } from 'node:crypto';
 import type { TrustedKey } from '../policy/bundle-signing.ts';
 import { type Files, writeFileAtomically } from '../system/files.ts';
 import { RECORD_VERSION, type RecordEnvelope } from './envelope.ts';
@@ -20,7 +20,15 @@ import {
   SEALED_FOLDER,
 } from './layout.ts';
 import { decodeLiveHeader, payloadLines, readBatch, ZERO_HASH } from './log/batch.ts';
-import { type HeadsPosition, type HeadsWriter, openHeads, readHeads, syncFolder } from './seal/heads.ts';
+import {
+  FIRST_POSITION,
+  type HeadsPosition,
+  type HeadsWriter,
+  headsTail,
+  openHeads,
+  readHeads,
+  syncFolder,
+} from './seal/heads.ts';
 import { createSealer, type Sealable } from './seal/sealer.ts';
 import { parseRecord } from './seal/segment.ts';
 import { KEYS_FORMAT, type KeysFile, type RecordSigner, rawPublicKey } from './signer.ts';
@@ -74,7 +82,12 @@ export interface RecoverOptions {
   segmentBytes: number;
   /** Roots beside the signer's own, for keys of earlier controllers. */
   trusted: readonly TrustedKey[];
+  /** How much of a long heads file is looked at first, bytes. */
+  headsWindow?: number;
 }
+
+/** Some 10,000 heads; reading and checking them takes about a second. */
+const HEADS_WINDOW = 4 * 1024 * 1024;
 
 export async function recover(options: RecoverOptions): Promise<Recovery> {
   const { files, folder, signer, now } = options;
@@ -92,7 +105,7 @@ export async function recover(options: RecoverOptions): Promise<Recovery> {
   for (const { record } of leftRecords(files, folder, liveFiles, [])) present.add(record.stream);
 
   const streams = new Map<string, LeftStream>();
-  const { position, live } = gatherHeads(options, keys, present, streams, damage);
+  const { position, live } = gatherHeads(options, keys, { streams: present, files: liveFiles }, streams, damage);
   const heads = openHeads(files, options.headsPath, signer, now, position.position);
   if (position.damaged !== undefined) await heads.append({ kind: 'Damaged', ...position.damaged });
 
@@ -264,24 +277,50 @@ interface HeadsState {
   damaged: { file: string; hash: string } | undefined;
 }
 
-/** Puts into `streams` how far each stream is sealed that is not ended or that the live log has records of. */
+/**
+ * Puts into `streams` how far each stream is sealed that is not ended or that the live log has records of. Of a long
+ * file only as much is read, from its end, as there can be something in: a process that says `Opened` has ended every
+ * session before it, and removed their live files; `control` alone goes on, from its last segment.
+ */
 function gatherHeads(
   options: RecoverOptions,
   keys: Keyring,
-  present: ReadonlySet<string>,
+  left: { streams: ReadonlySet<string>; files: readonly number[] },
   streams: Map<string, LeftStream>,
   damage: Damage[],
 ): { position: HeadsState; live: number } {
   const { files, headsPath } = options;
-  const start: HeadsPosition = { entry: 0, prev: ZERO_HASH, length: 0 };
-  if (!files.existsSync(headsPath)) return { position: { position: start, damaged: undefined }, live: 0 };
-  let position = start;
+  if (!files.existsSync(headsPath)) return { position: { position: FIRST_POSITION, damaged: undefined }, live: 0 };
+  for (let window = options.headsWindow ?? HEADS_WINDOW; ; window *= 4) {
+    const from = headsTail(files, headsPath, keys, window) ?? FIRST_POSITION;
+    streams.clear();
+    const found = walkHeads(options, keys, left.streams, from, streams);
+    const enough = found.live > 0 && left.files.every((number) => number >= found.live) && streams.has(CONTROL_STREAM);
+    if (from.length > 0 && !enough) continue;
+    damage.push(...found.damage);
+    if (found.damage.length === 0)
+      return { position: { position: found.position, damaged: undefined }, live: found.live };
+    const aside = `${headsPath}.${options.now()}.damaged`;
+    const digest = hashOfFile(files, headsPath);
+    files.renameSync(headsPath, aside);
+    const file = aside.slice(aside.lastIndexOf('/') + 1);
+    return { position: { position: FIRST_POSITION, damaged: { file, hash: digest } }, live: found.live };
+  }
+}
+
+function walkHeads(
+  { files, headsPath }: RecoverOptions,
+  keys: Keyring,
+  present: ReadonlySet<string>,
+  from: HeadsPosition,
+  streams: Map<string, LeftStream>,
+): { position: HeadsPosition; live: number; damage: Damage[] } {
+  let position = from;
   let live = 0;
-  let bad = false;
-  for (const item of readHeads(files, headsPath, keys)) {
+  const damage: Damage[] = [];
+  for (const item of readHeads(files, headsPath, keys, from)) {
     if (item.kind === 'Torn') continue;
     if (item.kind === 'Bad') {
-      bad = true;
       damage.push({ piece: HEADS_FILE, at: item.at, message: `the heads are damaged (${item.problem})` });
       continue;
     }
@@ -300,14 +339,23 @@ function gatherHeads(
     }
     position = { entry: head.entry + 1, prev: item.hash, length: item.end };
   }
-  if (!bad) {
-    return { position: { position, damaged: undefined }, live };
+  return { position, live, damage };
+}
+
+function hashOfFile(files: Files, path: string): string {
+  const digest = createHash('sha256');
+  const chunk = Buffer.allocUnsafe(1 << 20);
+  const fd = files.openSync(path, 'r');
+  try {
+    for (let at = 0; ; ) {
+      const read = files.readSync(fd, chunk, 0, chunk.length, at);
+      if (read === 0) return digest.digest('hex');
+      digest.update(chunk.subarray(0, read));
+      at += read;
+    }
+  } finally {
+    files.closeSync(fd);
   }
-  const aside = `${headsPath}.${options.now()}.damaged`;
-  const bytes = files.readFileSync(headsPath);
-  files.renameSync(headsPath, aside);
-  const file = aside.slice(aside.lastIndexOf('/') + 1);
-  return { position: { position: start, damaged: { file, hash: hash('sha256', bytes, 'hex') } }, live };
 }
 
 /** Adds this process's certificate and root to `keys.json`; returns the ring of all keys so far. */

@@ -70,15 +70,24 @@ export type HeadItem =
   /** The file ends within a line. */
   | { kind: 'Torn'; at: number; bytes: number };
 
-/** Walks a heads file; goes on after a bad line as far as lines can be told apart. Throws if it can not be read. */
-export function* readHeads(files: Files, path: string, keys: Keyring): Generator<HeadItem> {
+export const FIRST_POSITION: HeadsPosition = { entry: 0, prev: ZERO_HASH, length: 0 };
+
+/**
+ * Walks a heads file from `from`; goes on after a bad line as far as lines can be told apart. Throws if it can not be
+ * read.
+ */
+export function* readHeads(
+  files: Files,
+  path: string,
+  keys: Keyring,
+  from: HeadsPosition = FIRST_POSITION,
+): Generator<HeadItem> {
   const fd = files.openSync(path, 'r');
   try {
     let rest: Buffer = Buffer.alloc(0);
-    let at = 0;
-    let entry = 0;
-    let prev = ZERO_HASH;
-    for (let position = 0; ; ) {
+    let at = from.length;
+    let { entry, prev } = from;
+    for (let position = at; ; ) {
       const chunk = Buffer.allocUnsafe(READ_BYTES);
       const read = files.readSync(fd, chunk, 0, chunk.length, position);
       position += read;
@@ -111,6 +120,34 @@ export function* readHeads(files: Files, path: string, keys: Keyring): Generator
   } finally {
     files.closeSync(fd);
   }
+}
+
+/**
+ * A place in the last `bytes` of a heads file to read on from, after a line that is itself good. The start where the
+ * file is no larger; undefined where that line is not good.
+ */
+export function headsTail(files: Files, path: string, keys: Keyring, bytes: number): HeadsPosition | undefined {
+  const { size } = files.statSync(path);
+  if (size <= bytes) return FIRST_POSITION;
+  const window = Buffer.alloc(2 * LONGEST_LINE);
+  const begin = size - bytes;
+  const fd = files.openSync(path, 'r');
+  let read: number;
+  try {
+    read = files.readSync(fd, window, 0, window.length, begin);
+  } finally {
+    files.closeSync(fd);
+  }
+  const start = window.subarray(0, read).indexOf(0x0a) + 1;
+  const end = window.subarray(0, read).indexOf(0x0a, start);
+  if (start === 0 || end < 0) return undefined;
+  const decoded = decodeSignedLine(window.subarray(start, end), HEAD_FORMAT, keys);
+  if (decoded.kind === 'Bad') return undefined;
+  return {
+    entry: (decoded.body as Head).entry + 1,
+    prev: hash('sha256', window.subarray(start, end + 1), 'hex'),
+    length: begin + end + 1,
+  };
 }
 
 /** Opens for appending at `position`, cutting off whatever torn bytes lie beyond. Throws Node's error. */
