@@ -11,6 +11,8 @@ interface Instance {
   _free(pointer: number): void;
   _wasm_parse_query_raw(query: number): number;
   _wasm_free_parse_result(result: number): void;
+  _wasm_scan(query: number): number;
+  _wasm_free_string(text: number): void;
   getValue(pointer: number, type: 'i32'): number;
   UTF8ToString(pointer: number): string;
   stringToUTF8(text: string, pointer: number, bytes: number): void;
@@ -34,6 +36,15 @@ export type ParseOutcome =
   | { kind: 'Parsed'; statements: readonly unknown[] }
   /** `offset`: characters before the error. */
   | { kind: 'Failed'; reason: string; offset?: number };
+
+/** A token of SQL; offsets in bytes of UTF-8. */
+export interface Token {
+  start: number;
+  end: number;
+  text: string;
+  /** As the scanner calls it: `SCONST`, `IDENT`, `C_COMMENT` … */
+  tokenName: string;
+}
 
 /** A parse of more text than this may have made the instance large: it is replaced. */
 const RETIRE_BYTES = 128 * 1024;
@@ -138,5 +149,38 @@ export function parse(text: string, bytes: number): ParseOutcome {
     return { kind: 'Parsed', statements: Array.isArray(tree.stmts) ? (tree.stmts as unknown[]) : [] };
   } catch {
     return { kind: 'Failed', reason: 'the parse tree could not be read' };
+  }
+}
+
+/** The tokens of a text, comments included; undefined where the scanner cannot read it, or is starting again. */
+export function scan(text: string): readonly Token[] | undefined {
+  const instance = current;
+  if (instance === undefined || text.includes('\0') || !text.isWellFormed()) {
+    if (instance === undefined) replenish();
+    return undefined;
+  }
+  const bytes = Buffer.byteLength(text);
+  let json: string;
+  try {
+    const query = instance._malloc(bytes + 1);
+    if (query === 0) {
+      replace();
+      return undefined;
+    }
+    instance.stringToUTF8(text, query, bytes + 1);
+    const result = instance._wasm_scan(query);
+    json = result === 0 ? '' : instance.UTF8ToString(result);
+    if (result !== 0) instance._wasm_free_string(result);
+    instance._free(query);
+  } catch {
+    replace();
+    return undefined;
+  }
+  if (bytes > RETIRE_BYTES && spare !== undefined) replace();
+  try {
+    // An error comes as its message.
+    return (JSON.parse(json) as { tokens: Token[] }).tokens;
+  } catch {
+    return undefined;
   }
 }

@@ -1,9 +1,10 @@
 // The masking of one (connection, account, database): keeps a snapshot of its catalog fresh, and answers sessions' three
 // questions from it. Fails closed: without a snapshot, or after a failed refresh, everything is refused or stale.
-import { loadModule } from 'libpg-query';
+
 import type { CompiledMask } from '../../../policy/bundle.ts';
 import type { RuleRef } from '../../../policy/decision.ts';
 import type { Clock } from '../../../system/clock.ts';
+import { loadParser } from '../classify/parser.ts';
 import type { ClassifiedStatement } from '../statement.ts';
 import { type Closure, computeClosure } from './closure.ts';
 import { copyFormatOf, copyMasker } from './copy-rows.ts';
@@ -52,7 +53,7 @@ export function openMaskingCatalog({ query, describe, clock }: MaskingCatalogOpt
     const began = clock.monotonic();
     const of = epoch;
     try {
-      await loadModule();
+      await loadParser();
       const next = await withDeadline(clock, loadSnapshot(query, describe, snapshot));
       if (next !== snapshot) {
         snapshot = next;

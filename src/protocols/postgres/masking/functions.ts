@@ -2,7 +2,7 @@
 // token, can name nothing masked: no dynamic SQL, no unreadable identifiers, no relation that leads to masked data, no
 // function that is not cleared itself. Bodies are never understood, only read for names, so a cleared function is safe
 // in whatever way it uses them.
-import { scanSync } from 'libpg-query';
+import { scan } from '../classify/parser.ts';
 import { PURE_EXTENSIONS, reachesStorage, SYSTEM_COLUMNS } from './builtin-reach.ts';
 import { matchesPattern, nameKey } from './patterns.ts';
 import type { CatalogFunction, Snapshot } from './snapshot.ts';
@@ -45,12 +45,8 @@ function readWords(text: string): BodyWords {
   const operators = new Set<string>();
   let unreadable: string | undefined;
   let wholeRow = false;
-  let tokens: readonly { text: string; tokenName: string }[];
-  try {
-    tokens = scanSync(text).tokens.filter((token) => !token.tokenName.endsWith('COMMENT'));
-  } catch {
-    return { names, operators, unreadable: 'its body could not be read', wholeRow: true };
-  }
+  const tokens = scan(text)?.filter((token) => !token.tokenName.endsWith('COMMENT'));
+  if (tokens === undefined) return { names, operators, unreadable: 'its body could not be read', wholeRow: true };
   let created = false;
   for (let i = 0; i < tokens.length; i++) {
     const raw = tokens[i]!.text;

@@ -1,5 +1,5 @@
 // Parse trees of what the catalog says (views, expressions), kept as long as the catalog entry they belong to.
-import { parseSync } from 'libpg-query';
+import { parse } from '../classify/parser.ts';
 import { type Mentions, mentionsOf } from './tree.ts';
 
 const parsed = new WeakMap<object, { tree: unknown; mentions: Mentions } | 'Unreadable'>();
@@ -8,11 +8,14 @@ export function parseOnce(owner: object, sql: string): { tree: unknown; mentions
   const known = parsed.get(owner);
   if (known !== undefined) return known;
   let result: { tree: unknown; mentions: Mentions } | 'Unreadable' = 'Unreadable';
-  try {
-    const tree = parseSync(sql).stmts?.[0]?.stmt;
-    if (tree !== undefined) result = { tree, mentions: mentionsOf(tree) };
-  } catch {
-    // stays Unreadable: whoever asks treats it as able to do anything
+  const outcome = sql.includes('\0') ? undefined : parse(sql, Buffer.byteLength(sql));
+  if (outcome?.kind === 'Parsed') {
+    const tree = (outcome.statements[0] as { stmt?: unknown } | undefined)?.stmt;
+    try {
+      if (tree !== undefined) result = { tree, mentions: mentionsOf(tree) };
+    } catch {
+      // stays Unreadable: whoever asks treats it as able to do anything
+    }
   }
   parsed.set(owner, result);
   return result;

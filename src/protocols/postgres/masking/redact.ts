@@ -1,6 +1,6 @@
 // Hides a statement's literals for records and approvers, token by token with PostgreSQL's own scanner.
 // What the scanner cannot read is hidden whole: nothing is guessed.
-import { scanSync } from 'libpg-query';
+import { scan } from '../classify/parser.ts';
 import { maskDetectedText } from './detectors.ts';
 import type { RedactedCommand } from './masking.ts';
 
@@ -15,12 +15,8 @@ export function hideLiterals(text: string, parameters: readonly (string | null)[
     hidden += 1;
     return '***';
   });
-  let tokens: readonly { start: number; end: number; text: string; tokenName: string }[];
-  try {
-    tokens = scanSync(text).tokens;
-  } catch {
-    return { text: WHOLE, parameters: hiddenParameters, hiddenLiterals: hidden + 1 };
-  }
+  const tokens = scan(text);
+  if (tokens === undefined) return { text: WHOLE, parameters: hiddenParameters, hiddenLiterals: hidden + 1 };
   // Offsets are in bytes of UTF-8.
   const bytes = Buffer.from(text, 'utf8');
   const pieces: string[] = [];
