@@ -1,0 +1,3 @@
+module sallyport.dev/test/cluster/pause
+
+go 1.25.0
