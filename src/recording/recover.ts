@@ -4,15 +4,15 @@
 // if its batch is whole. Does not: repair. What is damaged in the middle stays visible as a gap to `verify`.
 import { createHash } from 'node:crypto';
 import type { TrustedKey } from '../policy/bundle-signing.ts';
-import { type Files, writeFileAtomically } from '../system/files.ts';
+import type { Files } from '../system/files.ts';
 import { RECORD_VERSION, type RecordEnvelope } from './envelope.ts';
-import { type Keyring, keyringOf, parseKeysFile } from './keyring.ts';
+import type { Keyring } from './keyring.ts';
+import { ringOf, shareKeys } from './keys-file.ts';
 import {
   CONTROL_STREAM,
   HEADS_FILE,
   isDateFolder,
   isStreamName,
-  KEYS_FILE,
   LIVE_FOLDER,
   liveFileName,
   liveFileNumber,
@@ -31,7 +31,7 @@ import {
 } from './seal/heads.ts';
 import { createSealer, type Sealable } from './seal/sealer.ts';
 import { parseRecord } from './seal/segment.ts';
-import { KEYS_FORMAT, type KeysFile, type RecordSigner, rawPublicKey } from './signer.ts';
+import type { RecordSigner } from './signer.ts';
 
 export interface RecoveredSession {
   stream: string;
@@ -93,7 +93,7 @@ export async function recover(options: RecoverOptions): Promise<Recovery> {
   const { files, folder, signer, now } = options;
   for (const name of [LIVE_FOLDER, SEALED_FOLDER])
     files.mkdirSync(`${folder}/${name}`, { recursive: true, mode: 0o700 });
-  const keys = shareKeys(files, folder, signer, options.trusted);
+  const keys = ringOf(signer, shareKeys(files, folder, signer), [signer.root, ...options.trusted]);
   const damage: Damage[] = [];
 
   const liveFiles = files
@@ -356,20 +356,4 @@ function hashOfFile(files: Files, path: string): string {
   } finally {
     files.closeSync(fd);
   }
-}
-
-/** Adds this process's certificate and root to `keys.json`; returns the ring of all keys so far. */
-function shareKeys(files: Files, folder: string, signer: RecordSigner, others: readonly TrustedKey[]): Keyring {
-  const path = `${folder}/${KEYS_FILE}`;
-  const found = files.existsSync(path) ? parseKeysFile(files.readFileSync(path)) : undefined;
-  const roots = new Map((found?.roots ?? []).map((root) => [root.keyId, root]));
-  const ours = { keyId: signer.root.keyId, publicKey: rawPublicKey(signer.root.publicKey) };
-  roots.set(ours.keyId, ours);
-  const certificates = (found?.certificates ?? []).filter(
-    ({ signature }) => signature !== signer.certificate.signature,
-  );
-  certificates.push(signer.certificate);
-  const file: KeysFile = { format: KEYS_FORMAT, roots: [...roots.values()], certificates };
-  writeFileAtomically(files, path, Buffer.from(`${JSON.stringify(file, undefined, 2)}\n`), 0o644);
-  return keyringOf(certificates, [signer.root, ...others]);
 }

@@ -33,6 +33,8 @@ export interface KeysFile {
 export interface RecordSigner {
   readonly keyId: string;
   readonly certificate: RecordCertificate;
+  /** Every certificate that this process has had, `certificate` last. */
+  readonly issued: readonly RecordCertificate[];
   readonly root: TrustedKey;
   /** Ed25519 over `bytes`, 64 bytes, off the event loop. */
   sign(bytes: Uint8Array): Promise<Buffer>;
@@ -105,20 +107,34 @@ export interface SignerOptions {
   validForMs?: number;
 }
 
+/** A signer whose process also holds the controller's key. */
+export interface RenewableSigner extends RecordSigner {
+  /** Replaces `certificate` by one for the same key that begins at `nowMs`. */
+  renew(nowMs: number): void;
+}
+
 /** Throws on PEM that holds no Ed25519 private key. */
-export function openRecordSigner(options: SignerOptions): RecordSigner {
+export function openRecordSigner(options: SignerOptions): RenewableSigner {
   const privateKey =
     options.privateKeyPem === undefined
       ? generateKeyPairSync('ed25519').privateKey
       : createPrivateKey(options.privateKeyPem);
   if (privateKey.asymmetricKeyType !== 'ed25519') throw new TypeError('the record key must be an Ed25519 key');
-  const certificate = issueRecordCertificate(options.controllerKey, createPublicKey(privateKey), {
-    notBeforeMs: options.nowMs - 60_000,
-    notAfterMs: options.nowMs + (options.validForMs ?? 400 * 86_400_000),
-  });
+  const issue = (nowMs: number): RecordCertificate =>
+    issueRecordCertificate(options.controllerKey, createPublicKey(privateKey), {
+      notBeforeMs: nowMs - 60_000,
+      notAfterMs: nowMs + (options.validForMs ?? 400 * 86_400_000),
+    });
+  const issued = [issue(options.nowMs)];
   return {
-    keyId: certificate.keyId,
-    certificate,
+    keyId: issued[0]!.keyId,
+    get certificate() {
+      return issued.at(-1)!;
+    },
+    issued,
+    renew(nowMs) {
+      issued.push(issue(nowMs));
+    },
     root: trustedKeyOf(options.controllerKey),
     sign: (bytes) =>
       new Promise((resolve, reject) => {

@@ -21,6 +21,7 @@ import type { GatewayMetrics } from '../../gateway/observer.ts';
 import { type TrustedKey, trustedKeyOf } from '../../policy/bundle-signing.ts';
 import type { CredentialSource } from '../../protocols/credential.ts';
 import type { Dial, ProbeResult, Protocol } from '../../protocols/protocol.ts';
+import { keepCertified } from '../../recording/keys-file.ts';
 import { openRecordLog, type ProcessRecordLog } from '../../recording/log/record-log.ts';
 import { openRecordSigner, rawPublicKey } from '../../recording/signer.ts';
 import type { FileProblem } from '../../store/directory/file-problem.ts';
@@ -120,6 +121,15 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
       },
     });
     undo.push(() => records.close());
+    undo.push(
+      keepCertified({
+        files,
+        folder: path.join(state, RECORDS),
+        clock,
+        signer,
+        onError: (error) => log('error', 'the record key can not be certified anew', { error: error.message }),
+      }),
+    );
     for (const lost of records.recovered.sessions)
       log('warn', 'a session of an earlier process was recovered', {
         session: String((lost as { stream?: string }).stream),
