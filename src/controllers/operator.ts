@@ -15,7 +15,7 @@ import type { ProbeResult } from '../protocols/protocol.ts';
 import type { KindName } from '../store/resource-store.ts';
 import { misfit } from './bundles/build.ts';
 import { bundlesTouchedBy, createBundleController, HEARTBEAT_MS } from './bundles/controller.ts';
-import { createConnectionReconciler } from './connections/controller.ts';
+import { createConnectionReconciler, type ProxiesView } from './connections/controller.ts';
 import { createGrantReconciler, grantsTouchedBy } from './grants/controller.ts';
 import type { Choice } from './grants/decide.ts';
 import { createHoldReconciler, holdsTouchedBy } from './holds/controller.ts';
@@ -73,10 +73,16 @@ export interface OperatorOptions extends Omit<ControllerContext, 'cache'> {
   key: SigningKey;
   epoch: number;
   publisher: ShardPublisher;
+  /** One heartbeat for every Connection, as a cluster has it. */
+  commonHeartbeat?: boolean;
   broken(): readonly BrokenResource[];
   endpoint(connectionUid: string): { host: string; port: number } | undefined;
   caBundle: string;
   probe(connection: Connection, signal: AbortSignal): Promise<ProbeResult>;
+  /** What the proxies say of a Connection, where they are processes of their own. */
+  proxies?: ProxiesView;
+  /** Further kinds to hold in the cache, and who else hears of every change from the start on. */
+  also?: { kinds: readonly KindName[]; onChange(event: CacheEvent): void };
   /** How commands begin in hints: `sallyport`. */
   prefix: string;
 }
@@ -85,6 +91,8 @@ export interface Operator {
   cache: Cache;
   /** What the files or endpoints say changed: everything is looked at again. */
   resync(): void;
+  /** What the proxies say of this Connection changed: its status is looked at again. */
+  lookAgain(connection: Connection): void;
   /** The policy shard of a Connection as it is now. */
   compile(connection: Connection): PolicyShard | undefined;
   /** Under which policy somebody's request would run. */
@@ -110,8 +118,10 @@ export async function startOperator(options: OperatorOptions): Promise<Operator>
     if (event.kind === 'Connection' || event.kind === 'AccessPolicy' || event.kind === 'ClusterAccessPolicy')
       compiled = new Map();
     for (const { touched, queue } of queues) for (const key of touched(event)) queue.add(key);
+    options.also?.onChange(event);
   };
-  const cache = await openCache(store, KINDS, (event) => started && dispatch(event), log, INDEXERS);
+  const kinds = [...KINDS, ...(options.also?.kinds ?? [])];
+  const cache = await openCache(store, kinds, (event) => started && dispatch(event), log, INDEXERS);
   const context: ControllerContext = { ...options, cache };
 
   const compile = (connection: Connection): PolicyShard | undefined => {
@@ -193,8 +203,10 @@ export async function startOperator(options: OperatorOptions): Promise<Operator>
     kinds: readonly KindName[],
     touched: (event: CacheEvent) => string[],
     reconcile: Reconcile,
-  ): void => {
-    queues.push({ kinds, touched, queue: createQueue({ name, reconcile, clock, log }) });
+  ): Queue => {
+    const made = createQueue({ name, reconcile, clock, log });
+    queues.push({ kinds, touched, queue: made });
+    return made;
   };
   const only = (kind: KindName) => (event: CacheEvent) =>
     event.kind === kind ? [keyOf(event.object.metadata.namespace, event.object.metadata.name)] : [];
@@ -213,7 +225,7 @@ export async function startOperator(options: OperatorOptions): Promise<Operator>
     (event) => policiesTouchedBy(event, cache),
     createPolicyReconciler({ ...context, compile }),
   );
-  queue(
+  const connectionQueue = queue(
     'connections',
     ['Connection'],
     (event) =>
@@ -226,6 +238,7 @@ export async function startOperator(options: OperatorOptions): Promise<Operator>
       endpoint: options.endpoint,
       caBundle: options.caBundle,
       probe: options.probe,
+      ...(options.proxies === undefined ? {} : { proxies: options.proxies }),
       broken: () =>
         options.broken().flatMap((each) =>
           each.kind === 'Connection' && each.name !== undefined
@@ -266,12 +279,14 @@ export async function startOperator(options: OperatorOptions): Promise<Operator>
       armResync();
     });
   };
+  if (options.commonHeartbeat === true) bundles.heartbeat();
   armBeat();
   armResync();
 
   return {
     cache,
     resync,
+    lookAgain: ({ metadata }) => connectionQueue.add(keyOf(metadata.namespace, metadata.name)),
     compile,
     eligibility,
     get idle() {

@@ -6,7 +6,7 @@ import type { Connection } from '../../api/connection.ts';
 import type { AccessGrant } from '../../api/grant.ts';
 import type { CommandHold } from '../../api/hold.ts';
 import type { AccessLock } from '../../api/lock.ts';
-import type { PolicyShard, ShardName } from '../../policy/bundle.ts';
+import { EVERY_CONNECTION, type PolicyShard, type ShardName } from '../../policy/bundle.ts';
 import { type SigningKey, signShard } from '../../policy/bundle-signing.ts';
 import { type Files, writeFileAtomically } from '../../system/files.ts';
 import type { ControllerContext, ShardPublisher } from '../ports.ts';
@@ -22,6 +22,8 @@ export interface BundleControllerOptions extends ControllerContext {
   epoch: number;
   /** The policy shard of a Connection; undefined: no protocol serves its type. */
   compile(connection: Connection): PolicyShard | undefined;
+  /** One heartbeat for every Connection instead of one each: a cluster has many, and each beat is a write there. */
+  commonHeartbeat?: boolean;
 }
 
 /** Raises the stored epoch by one and returns it. A file that can not be read starts from the clock, which is higher. */
@@ -97,7 +99,7 @@ export function createBundleController(options: BundleControllerOptions): Bundle
       publisher.withdraw(uid, stale);
       shards.delete(stale);
     }
-    if (first) beat(uid);
+    if (first && options.commonHeartbeat !== true) beat(uid);
     const ends = [
       ...grants.map((grant) => grant.expiresAtMs),
       ...locks.flatMap((lock) => (lock.untilMs === undefined ? [] : [lock.untilMs])),
@@ -109,6 +111,7 @@ export function createBundleController(options: BundleControllerOptions): Bundle
   return {
     reconcile,
     heartbeat() {
+      if (options.commonHeartbeat === true) return beat(EVERY_CONNECTION);
       for (const { uid } of published.values()) beat(uid);
     },
   };

@@ -21,6 +21,15 @@ export interface ConnectionControllerOptions extends ControllerContext {
   broken(): readonly BrokenObject[];
   /** Logs in to the target once; never rejects. */
   probe(connection: Connection, signal: AbortSignal): Promise<ProbeResult>;
+  /** In a cluster the proxies serve and probe; this is what they say. Absent: this process serves and probes itself. */
+  proxies?: ProxiesView;
+}
+
+export interface ProxiesView {
+  /** Whether every proxy of the Connection enforces what is published, and if not, which does not and why. */
+  programmed(connection: Connection): { ok: boolean; reason: string; message: string };
+  /** What the proxies found at the target; undefined: none has looked yet. */
+  reached(connection: Connection): ProbeResult | undefined;
 }
 
 const sentence = (text: string): string => (text === '' || /[.!?]$/.test(text) ? text : `${text}.`);
@@ -28,6 +37,15 @@ const sentence = (text: string): string => (text === '' || /[.!?]$/.test(text) ?
 export function createConnectionReconciler(options: ConnectionControllerOptions): Reconcile {
   const { cache, clock, records } = options;
   const probes = new Map<string, { generation: number; atMs: number; result: ProbeResult }>();
+  const probed = async (key: string, connection: Connection, signal: AbortSignal): Promise<ProbeResult> => {
+    const { generation } = connection.metadata;
+    const known = probes.get(key);
+    const goodForMs = known?.result.kind === 'Reachable' ? PROBE_EVERY_MS : PROBE_RETRY_MS;
+    if (known?.generation === generation && clock.monotonic() - known.atMs < goodForMs) return known.result;
+    const result = await options.probe(connection, signal);
+    probes.set(key, { generation, atMs: clock.monotonic(), result });
+    return result;
+  };
   return async (key, signal) => {
     const { namespace, name } = splitKey(key);
     const connection = cache.get<Connection>({ kind: 'Connection', ...(namespace ? { namespace } : {}), name });
@@ -38,12 +56,9 @@ export function createConnectionReconciler(options: ConnectionControllerOptions)
     const { uid, generation } = connection.metadata;
     const shard = options.compile(connection);
     const endpoint = options.endpoint(uid);
-    let probe = probes.get(key);
-    const goodForMs = probe?.result.kind === 'Reachable' ? PROBE_EVERY_MS : PROBE_RETRY_MS;
-    if (probe === undefined || probe.generation !== generation || clock.monotonic() - probe.atMs >= goodForMs) {
-      probe = { generation, atMs: clock.monotonic(), result: await options.probe(connection, signal) };
-      probes.set(key, probe);
-    }
+    const result =
+      options.proxies === undefined ? await probed(key, connection, signal) : options.proxies.reached(connection);
+    const programmed = options.proxies?.programmed(connection) ?? listening(endpoint);
     const set = (
       conditions: Condition[] | undefined,
       type: string,
@@ -95,28 +110,21 @@ export function createConnectionReconciler(options: ConnectionControllerOptions)
                   'Accepted',
                   `${shard.policies.length === 1 ? '1 policy is' : `${shard.policies.length} policies are`} in force.${reservedNote(reservedInConnection(connection))}`,
                 );
+    conditions = set(conditions, 'Programmed', programmed.ok ? 'True' : 'False', programmed.reason, programmed.message);
     conditions =
-      endpoint === undefined
-        ? set(
-            conditions,
-            'Programmed',
-            'False',
-            'NotListening',
-            'No listener is open for it. See the log for why; a port may be taken.',
-          )
-        : set(conditions, 'Programmed', 'True', 'Listening', `Listens on ${endpoint.host}:${endpoint.port}.`);
-    conditions =
-      probe.result.kind === 'Failed'
+      result?.kind === 'Failed'
         ? set(
             conditions,
             'Ready',
             'False',
             'TargetUnreachable',
-            [probe.result.reason, probe.result.hint].map(sentence).join(' ').trim(),
+            [result.reason, result.hint].map(sentence).join(' ').trim(),
           )
-        : endpoint === undefined
-          ? set(conditions, 'Ready', 'False', 'NotListening', 'No listener is open for it.')
-          : set(conditions, 'Ready', 'True', 'Ready', `The target answers (${probe.result.version}).`);
+        : !programmed.ok
+          ? set(conditions, 'Ready', 'False', programmed.reason, programmed.message)
+          : result === undefined
+            ? set(conditions, 'Ready', 'False', 'NotProbed', 'No proxy has logged in to the target yet.')
+            : set(conditions, 'Ready', 'True', 'Ready', `The target answers (${result.version}).`);
     const status: ConnectionStatus = {
       observedGeneration: generation,
       ...(endpoint !== undefined ? { endpoint, caBundle: options.caBundle } : {}),
@@ -125,12 +133,22 @@ export function createConnectionReconciler(options: ConnectionControllerOptions)
     if (connection.status?.observedGeneration !== generation) {
       await records.write({
         act: connection.status?.observedGeneration === undefined ? 'connection.create' : 'connection.change',
-        actor: { username: 'files' },
+        actor: { username: options.proxies === undefined ? 'files' : 'kubernetes' },
         object: objectOf(connection),
         details: { generation },
       });
     }
     await writeStatus(options, connection, status);
-    return { againInMs: probe.result.kind === 'Reachable' ? PROBE_EVERY_MS : PROBE_RETRY_MS };
+    if (options.proxies !== undefined) return undefined;
+    return { againInMs: result?.kind === 'Reachable' ? PROBE_EVERY_MS : PROBE_RETRY_MS };
   };
 }
+
+const listening = (endpoint: { host: string; port: number } | undefined) =>
+  endpoint === undefined
+    ? {
+        ok: false,
+        reason: 'NotListening',
+        message: 'No listener is open for it. See the log for why; a port may be taken.',
+      }
+    : { ok: true, reason: 'Listening', message: `Listens on ${endpoint.host}:${endpoint.port}.` };
