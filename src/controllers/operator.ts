@@ -121,7 +121,7 @@ export async function startOperator(options: OperatorOptions): Promise<Operator>
     options.also?.onChange(event);
   };
   const kinds = [...KINDS, ...(options.also?.kinds ?? [])];
-  const cache = await openCache(store, kinds, (event) => started && dispatch(event), log, INDEXERS);
+  const cache = await openCache(store, kinds, (event) => started && dispatch(event), log, clock, INDEXERS);
   const context: ControllerContext = { ...options, cache };
 
   const compile = (connection: Connection): PolicyShard | undefined => {

@@ -1,7 +1,9 @@
 import assert from 'node:assert/strict';
 import test from 'node:test';
+import type { Resource } from '../api/resource.ts';
+import type { ResourceStore } from '../store/resource-store.ts';
 import { manualClock } from '../system/manual-clock.ts';
-import { createQueue } from './runtime.ts';
+import { createQueue, openCache } from './runtime.ts';
 
 const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 const quiet = (): void => undefined;
@@ -95,4 +97,50 @@ test('a key asks to be looked at later, the earliest wish counts, and stop withd
   queue.add('a');
   await turn();
   assert.equal(calls, 2);
+});
+
+test('INV-10: a watch that is too old lists again, and goes on trying where the list fails', async () => {
+  const clock = manualClock();
+  const object = (name: string): Resource => ({
+    apiVersion: 'sallyport.dev/v1alpha1',
+    kind: 'AccessLock',
+    metadata: { name, namespace: 'ns', uid: name, resourceVersion: '1', generation: 1, creationTimestamp: '' },
+    spec: {},
+  });
+  let listed = [object('a'), object('b')];
+  let failures = 0;
+  let gone: () => void = () => undefined;
+  const store = {
+    list: async () => {
+      if (failures > 0) {
+        failures -= 1;
+        throw new Error('the API server is away');
+      }
+      return { items: listed, resourceVersion: '7' };
+    },
+    watch: (_kind: string, _from: string, _onEvent: unknown, onGone: () => void) => {
+      gone = onGone;
+      return () => undefined;
+    },
+  } as unknown as ResourceStore;
+  const heard: string[] = [];
+  const cache = await openCache(
+    store,
+    ['AccessLock'],
+    (event) => heard.push(`${event.type} ${event.object.metadata.name}`),
+    quiet,
+    clock,
+  );
+  heard.length = 0;
+  listed = [object('b'), object('c')];
+  failures = 2;
+  gone();
+  for (let round = 0; round < 3; round += 1) {
+    await turn();
+    clock.advance(2_000);
+  }
+  await turn();
+  assert.deepEqual(heard, ['Deleted a', 'Modified b', 'Modified c']);
+  assert.equal(cache.get({ kind: 'AccessLock', namespace: 'ns', name: 'a' }), undefined);
+  cache.stop();
 });

@@ -44,12 +44,15 @@ export function splitKey(key: string): { namespace: string | undefined; name: st
 /** Ways to find objects: index name to the values an object is found by. */
 export type Indexers = Partial<Record<KindName, Readonly<Record<string, (object: Resource) => readonly string[]>>>>;
 
+const RELIST_MS = 2_000;
+
 /** Lists and watches `kinds`; resolves once everything is listed. `onChange` then hears of every object once. */
 export async function openCache(
   store: ResourceStore,
   kinds: readonly KindName[],
   onChange: (event: CacheEvent) => void,
   log: Log,
+  clock: Clock,
   indexers: Indexers = {},
 ): Promise<RunningCache> {
   const held = new Map<KindName, Map<string, Resource>>(kinds.map((kind) => [kind, new Map()]));
@@ -99,12 +102,20 @@ export async function openCache(
         (event) => apply(kind, event),
         () => {
           stops.get(kind)?.();
-          follow(kind).catch((error: unknown) =>
-            log('error', 'a watch could not start anew', { kind, error: String(error) }),
-          );
+          again(kind);
         },
       ),
     );
+  };
+  const again = (kind: KindName): void => {
+    follow(kind).catch((error: unknown) => {
+      if (stopped) return;
+      log('error', 'a watch could not start anew; it is tried again', { kind, error: String(error) });
+      stops.set(
+        kind,
+        clock.after(RELIST_MS, () => again(kind)),
+      );
+    });
   };
   for (const kind of kinds) await follow(kind);
 
