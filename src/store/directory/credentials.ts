@@ -1,10 +1,14 @@
 // Accounts' credentials from the Secret manifests of the directory, read anew at every use: a rotated password counts at
-// once, and none stays in memory here. A Secret that is doubtful (written twice, in a broken document, without a
-// password) is refused. Messages name files and keys, never values.
-import { parseDocuments } from './documents.ts';
+// once, and none stays in memory here. What is remembered is where each Secret lies, by the identity of its file, so that
+// a login reads that one document and no other.
+// A Secret that is doubtful (written twice, in a broken document, without a password) is refused. That it is written
+// twice counts once `look` was called, which whoever watches the directory does. Messages name files and keys, never
+// values.
+import fs from 'node:fs';
+import { type Lines, type ParsedDocument, parseDocuments } from './documents.ts';
 import { readText } from './loader.ts';
 import { DEFAULT_NAMESPACE } from './read-document.ts';
-import { scanDirectory } from './scan.ts';
+import { type ScannedFile, scanDirectory, stampOf } from './scan.ts';
 
 export interface SecretCredential {
   username: string;
@@ -22,49 +26,127 @@ export interface DirectoryCredentials {
   read(connection: { namespace: string; name: string }, secretName: string): Promise<SecretCredential>;
 }
 
+export interface WatchedCredentials extends DirectoryCredentials {
+  /** The directory may have changed: every file is to be looked at before the next use. */
+  look(): void;
+}
+
 type Data = Readonly<Record<string, unknown>>;
 
-export function directoryCredentials(directory: string): DirectoryCredentials {
+/** A document in a file. */
+interface Place {
+  file: ScannedFile;
+  lines: Lines;
+}
+interface FileIndex {
+  /** By `namespace/name`. */
+  secrets: ReadonlyMap<string, Place[]>;
+  /** Documents that are no YAML and may have been meant as Secrets. */
+  broken: readonly Place[];
+}
+type Index = ReadonlyMap<string, { stamp: string; index: FileIndex }>;
+
+export function directoryCredentials(directory: string): WatchedCredentials {
+  let index: Index = new Map();
+  let current = false;
+  const readNow = (connection: { namespace: string; name: string }, secretName: string): SecretCredential => {
+    const full = `${connection.namespace}/${secretName}`;
+    const places = placesOf(index, full);
+    // Of a file that changed, or a Secret that is not where it was, nothing that is remembered counts.
+    if (!current || places.length === 0 || !places.every(isUnchanged)) {
+      index = indexDirectory(directory, index);
+      current = true;
+    }
+    return readCredential(connection, secretName, placesOf(index, full), index);
+  };
   return {
-    read: (connection, secretName) =>
-      new Promise((resolve) => {
-        resolve(readCredential(directory, connection, secretName));
-      }),
+    read: (connection, secretName) => new Promise((resolve) => resolve(readNow(connection, secretName))),
+    look() {
+      current = false;
+    },
   };
 }
 
+/** Reads the files that are not in `known` as they are now. */
+function indexDirectory(directory: string, known: Index): Index {
+  const index = new Map<string, { stamp: string; index: FileIndex }>();
+  for (const file of scanDirectory(directory).files) {
+    const before = known.get(file.file);
+    index.set(file.file, before?.stamp === file.stamp ? before : { stamp: file.stamp, index: indexFile(file) });
+  }
+  return index;
+}
+
+function indexFile(file: ScannedFile): FileIndex {
+  const secrets = new Map<string, Place[]>();
+  const broken: Place[] = [];
+  const text = readText(file);
+  if (typeof text !== 'string' || !text.includes('Secret')) return { secrets, broken };
+  for (const document of parseDocuments(text)) {
+    const place = { file, lines: document.lines };
+    const name = secretIn(document)?.name;
+    if (name !== undefined) secrets.set(name, [...(secrets.get(name) ?? []), place]);
+    if (document.kind === 'Broken' && /^kind:\s*["']?Secret\b/m.test(document.text)) broken.push(place);
+  }
+  return { secrets, broken };
+}
+
+function placesOf(index: Index, name: string): Place[] {
+  return [...index.values()].flatMap((file) => file.index.secrets.get(name) ?? []);
+}
+
+function isUnchanged({ file }: Place): boolean {
+  try {
+    return stampOf(fs.statSync(file.absolute, { bigint: true })) === file.stamp;
+  } catch {
+    return false;
+  }
+}
+
+function secretIn(document: ParsedDocument | undefined): { name: string; secret: Data } | undefined {
+  if (document?.kind !== 'Value') return undefined;
+  const secret = asObject(document.value);
+  const metadata = asObject(secret?.['metadata']);
+  if (secret?.['kind'] !== 'Secret' || secret['apiVersion'] !== 'v1' || metadata === undefined) return undefined;
+  const { name, namespace = DEFAULT_NAMESPACE } = metadata;
+  return typeof name === 'string' && typeof namespace === 'string'
+    ? { name: `${namespace}/${name}`, secret }
+    : undefined;
+}
+
+function textAt({ file, lines }: Place): string {
+  const text = readText(file);
+  return typeof text === 'string'
+    ? text
+        .split('\n')
+        .slice(lines.before, lines.before + lines.count)
+        .join('\n')
+    : '';
+}
+
 function readCredential(
-  directory: string,
   connection: { namespace: string; name: string },
   secretName: string,
+  places: readonly Place[],
+  index: Index,
 ): SecretCredential {
   const full = `${connection.namespace}/${secretName}`;
   const fail = (why: string): never => {
     throw new CredentialUnavailable(`Secret ${full} of Connection ${connection.namespace}/${connection.name} ${why}.`);
   };
-  const found: { file: string; secret: Data }[] = [];
-  for (const file of scanDirectory(directory).files) {
-    const text = readText(file);
-    if (typeof text !== 'string' || !text.includes(secretName)) continue;
-    for (const document of parseDocuments(text)) {
-      if (document.kind === 'Broken') {
-        if (/^kind:\s*["']?Secret\b/m.test(document.text) && document.text.includes(secretName)) {
-          fail(`may be in a document that is no YAML: ${file.file}:${document.position.line}: ${document.message}`);
-        }
-        continue;
-      }
-      const secret = asObject(document.value);
-      const metadata = asObject(secret?.['metadata']);
-      if (secret?.['kind'] !== 'Secret' || secret['apiVersion'] !== 'v1' || metadata === undefined) continue;
-      if (metadata['name'] !== secretName) continue;
-      if ((metadata['namespace'] ?? DEFAULT_NAMESPACE) !== connection.namespace) continue;
-      found.push({ file: file.file, secret });
-    }
+  for (const broken of [...index.values()].flatMap((file) => file.index.broken)) {
+    const text = textAt(broken);
+    const [document] = text.includes(secretName) ? parseDocuments(text) : [];
+    if (document?.kind !== 'Broken') continue;
+    const line = broken.lines.before + document.position.line;
+    fail(`may be in a document that is no YAML: ${broken.file.file}:${line}: ${document.message}`);
   }
-  const [first, second] = found;
+  const [first, second] = places;
   if (first === undefined) return fail('is not in the directory; add it, or correct secretRef.name');
-  if (second !== undefined) return fail(`is written twice, in ${first.file} and ${second.file}; remove one`);
-  const value = (key: string): string => decode(first.secret, key, (why) => fail(`(${first.file}) ${why}`));
+  if (second !== undefined) return fail(`is written twice, in ${first.file.file} and ${second.file.file}; remove one`);
+  const found = secretIn(parseDocuments(textAt(first))[0]);
+  if (found?.name !== full) return fail(`(${first.file.file}) is being changed just now; try again`);
+  const value = (key: string): string => decode(found.secret, key, (why) => fail(`(${first.file.file}) ${why}`));
   const username = value('username');
   const password = value('password');
   const hosts = value('sallyport-hosts').split(/\s+/).filter(Boolean);

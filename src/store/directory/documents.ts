@@ -35,8 +35,15 @@ export type ParsedDocument =
       /** Where the value at a JSON pointer begins, or what is nearest to it; `key`: where its key begins. */
       locate(pointer: string, key?: boolean): Position;
       text: string;
+      lines: Lines;
     }
-  | { kind: 'Broken'; position: Position; message: string; hint: string; text: string };
+  | { kind: 'Broken'; position: Position; message: string; hint: string; text: string; lines: Lines };
+
+/** Which lines of the file `text` is: `count` of them after the first `before`. */
+export interface Lines {
+  before: number;
+  count: number;
+}
 
 /** Documents of a file in their order; those without content are left out. */
 export function parseDocuments(text: string): ParsedDocument[] {
@@ -127,6 +134,7 @@ function parseChunk(chunk: Chunk): ParsedDocument[] {
         kind: 'Value',
         value,
         text: chunk.text,
+        lines: linesOf(chunk),
         locate: (pointer, key = false) => {
           const offset = offsetOf(document, segments(pointer), key);
           return positionOf(chunk, counter, offset ?? firstContent(chunk.text));
@@ -150,8 +158,11 @@ function brokenAt(chunk: Chunk, offset: number, message: string, hint: string): 
     message,
     hint,
     text: chunk.text,
+    lines: linesOf(chunk),
   };
 }
+
+const linesOf = ({ text, linesBefore }: Chunk): Lines => ({ before: linesBefore, count: text.split('\n').length });
 
 function positionOf(chunk: Chunk, counter: LineCounter, offset: number): Position {
   const { line, col } = counter.linePos(offset);

@@ -24,6 +24,8 @@ export interface LoadedDirectory {
   problems: FileProblem[];
   /** Files that declare each Secret, by `namespace/name`. */
   secrets: Map<string, DeclaredSecret[]>;
+  /** Changes whenever what a Secret says may have, by `namespace/name`. */
+  secretStamps: Map<string, string>;
   /** Files and folders (empty: the whole directory) of which it is not known what they declare. */
   unclear: string[];
   /** Absolute folders to watch. */
@@ -66,6 +68,7 @@ export function createLoader(directory: string): DirectoryLoader {
         broken: scan.unclear.map((file) => ({ problem: `${file === '' ? 'the directory' : file} can not be read` })),
         problems: [...scan.problems],
         secrets: new Map(),
+        secretStamps: new Map(),
         unclear: [...scan.unclear],
         folders: scan.folders,
         fingerprint: '',
@@ -75,6 +78,10 @@ export function createLoader(directory: string): DirectoryLoader {
         const content = cached?.stamp === file.stamp ? cached.content : readScannedFile(file);
         next.set(file.file, { stamp: file.stamp, content });
         add(loaded, file.file, content);
+        for (const { namespace, name } of content.secrets) {
+          const key = `${namespace}/${name}`;
+          loaded.secretStamps.set(key, `${loaded.secretStamps.get(key) ?? ''}${file.file}=${file.stamp}\n`);
+        }
       }
       cache = next;
       besides = [];

@@ -488,6 +488,50 @@ test('INV-05: credentials are read anew, and appear nowhere else', async (t) => 
   }
 });
 
+test('INV-05: a Secret is found again wherever it moves, and reading it touches no other file', async (t) => {
+  const folders = testFolders(t);
+  folders.write('a.yaml', connectionYaml('db'));
+  const others = Array.from({ length: 5 }, (_, index) => `# ${index}\n${secretYaml(`other-${index}`)}`).join('---\n');
+  folders.write('secrets.yaml', `${others}---\n# Secret db-reader\n${secretYaml('db-reader', 'one')}`);
+  const { store } = testStore(t, folders);
+  const changed: string[][] = [];
+  store.onSecretsChanged((secrets) => changed.push([...secrets].sort()));
+  const read = async (): Promise<string> =>
+    (await store.credentials.read({ namespace: 'payments', name: 'db' }, 'db-reader')).password;
+  assert.equal(await read(), 'one');
+  const opened: string[] = [];
+  const { readFileSync } = fs;
+  const mocked = t.mock.method(fs, 'readFileSync', (file: string) => {
+    opened.push(path.basename(file));
+    return readFileSync(file);
+  });
+  assert.equal(await read(), 'one');
+  mocked.mock.restore();
+  assert.deepEqual(opened, ['secrets.yaml']);
+  // The same lines hold another Secret now.
+  folders.write('secrets.yaml', `${secretYaml('db-reader', 'two')}---\n${others}`);
+  assert.equal(await read(), 'two');
+  folders.write('secrets.yaml', others);
+  folders.write('new.yaml', secretYaml('db-reader', 'three'));
+  assert.equal(await read(), 'three');
+  store.reload();
+  assert.ok(changed.flat().includes('payments/db-reader'));
+  changed.length = 0;
+  folders.write('b.yaml', policyYaml('p'));
+  store.reload();
+  assert.deepEqual(changed, []);
+  folders.write('new.yaml', secretYaml('db-reader', 'four'));
+  store.reload();
+  assert.deepEqual(changed, [['payments/db-reader']]);
+  // A twin in another file is seen once the directory is looked at.
+  folders.write('twin.yaml', secretYaml('db-reader', 'five'));
+  store.reload();
+  await assert.rejects(read(), /is written twice, in new\.yaml and twin\.yaml/);
+  folders.remove('twin.yaml');
+  folders.remove('new.yaml');
+  await assert.rejects(read(), /is not in the directory/);
+});
+
 test('INV-05: a doubtful Secret is refused in words that hold no secret', async (t) => {
   const folders = testFolders(t);
   const base = 'apiVersion: v1\nkind: Secret\nmetadata: { name: s, namespace: payments }\n';

@@ -51,6 +51,8 @@ export interface DirectoryStore extends ResourceStore {
   broken(): readonly BrokenResource[];
   /** Called after `problems` or `broken` changed. Returns the function that stops it. */
   onFilesChanged(listener: () => void): () => void;
+  /** Called with `namespace/name` of Secrets whose files changed. Returns the function that stops it. */
+  onSecretsChanged(listener: (secrets: ReadonlySet<string>) => void): () => void;
   /** Reads the files now. Events of changes follow as always. */
   reload(): void;
   /** Forgets what has been over for 7 days. Also done every hour. */
@@ -78,7 +80,10 @@ export function openDirectoryStore(options: DirectoryStoreOptions): DirectorySto
   const { journal } = opened;
   const state = createState(journal, opened.entries);
   const loader = createLoader(directory);
+  const credentials = directoryCredentials(directory);
   const listeners = new Set<() => void>();
+  const secretListeners = new Set<(secrets: ReadonlySet<string>) => void>();
+  let secretStamps: ReadonlyMap<string, string> = new Map();
   let problems: readonly FileProblem[] = [];
   let broken: readonly BrokenResource[] = [];
   let watch: FileWatch | undefined;
@@ -86,7 +91,14 @@ export function openDirectoryStore(options: DirectoryStoreOptions): DirectorySto
 
   const reload = (): void => {
     if (closed) return;
+    credentials.look();
     const loaded = loader.load();
+    const rotated = new Set(
+      [...loaded.secretStamps.keys(), ...secretStamps.keys()].filter(
+        (key) => loaded.secretStamps.get(key) !== secretStamps.get(key),
+      ),
+    );
+    secretStamps = loaded.secretStamps;
     watch?.folders(loaded.folders);
     const next = reconcile(loaded, state.objects, { nowMs: clock.now(), uid: () => randomUid(random) });
     try {
@@ -99,6 +111,7 @@ export function openDirectoryStore(options: DirectoryStoreOptions): DirectorySto
       next.broken.push({ problem: `${message}; ${hint}` });
       retry();
     }
+    if (rotated.size > 0) for (const listener of Array.from(secretListeners)) listener(rotated);
     const before = canonicalJson({ problems, broken });
     problems = next.problems;
     broken = next.broken;
@@ -239,9 +252,13 @@ export function openDirectoryStore(options: DirectoryStoreOptions): DirectorySto
       listeners.add(listener);
       return () => listeners.delete(listener);
     },
+    onSecretsChanged(listener) {
+      secretListeners.add(listener);
+      return () => secretListeners.delete(listener);
+    },
     reload,
     collect,
-    credentials: directoryCredentials(directory),
+    credentials,
     close() {
       if (closed) return;
       closed = true;
