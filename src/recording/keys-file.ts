@@ -22,7 +22,8 @@ export function shareKeys(files: Files, folder: string, signer: RecordSigner): R
   const roots = new Map((found?.roots ?? []).map((root) => [root.keyId, root]));
   const ours = { keyId: signer.root.keyId, publicKey: rawPublicKey(signer.root.publicKey) };
   roots.set(ours.keyId, ours);
-  const own = new Set(signer.issued.map(({ signature }) => signature));
+  const issued = certificatesOf(signer);
+  const own = new Set(issued.map(({ signature }) => signature));
   const certificates = [
     ...(found?.certificates ?? []).filter(({ signature }) => !own.has(signature)),
     ...signer.issued,
@@ -38,18 +39,20 @@ export function ringOf(
   certificates: readonly RecordCertificate[],
   roots: readonly TrustedKey[],
 ): Keyring {
-  let known = 0;
+  let latest = signer.certificate;
   let ring = keyringOf(certificates, roots);
   return {
     check(...given) {
-      if (signer.issued.length !== known) {
-        known = signer.issued.length;
-        ring = keyringOf([...certificates, ...signer.issued], roots);
+      if (signer.certificate !== latest) {
+        latest = signer.certificate;
+        ring = keyringOf([...certificates, ...certificatesOf(signer)], roots);
       }
       return ring.check(...given);
     },
   };
 }
+
+const certificatesOf = (signer: RecordSigner): readonly RecordCertificate[] => signer.issued ?? [signer.certificate];
 
 const LOOK_EVERY_MS = 3_600_000;
 

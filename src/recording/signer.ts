@@ -33,8 +33,8 @@ export interface KeysFile {
 export interface RecordSigner {
   readonly keyId: string;
   readonly certificate: RecordCertificate;
-  /** Every certificate that this process has had, `certificate` last. */
-  readonly issued: readonly RecordCertificate[];
+  /** Every certificate that this process has had, `certificate` last. Absent: there was no other. */
+  readonly issued?: readonly RecordCertificate[];
   readonly root: TrustedKey;
   /** Ed25519 over `bytes`, 64 bytes, off the event loop. */
   sign(bytes: Uint8Array): Promise<Buffer>;
