@@ -35,6 +35,16 @@ export class KubeConnectionError extends Error {
   }
 }
 
+/** A failure where a caller has no value for it. */
+export class KubeFailedError extends Error {
+  readonly failure: KubeFailure;
+  constructor(what: string, failure: KubeFailure) {
+    super(`${what}: ${failure.status} ${failure.reason}: ${failure.message}`);
+    this.name = 'KubeFailedError';
+    this.failure = failure;
+  }
+}
+
 const LONGEST_MESSAGE = 4096;
 
 /** Reads a Status out of any JSON value; what is missing is filled from the HTTP status. */
