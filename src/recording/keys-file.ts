@@ -24,10 +24,7 @@ export function shareKeys(files: Files, folder: string, signer: RecordSigner): R
   roots.set(ours.keyId, ours);
   const issued = certificatesOf(signer);
   const own = new Set(issued.map(({ signature }) => signature));
-  const certificates = [
-    ...(found?.certificates ?? []).filter(({ signature }) => !own.has(signature)),
-    ...signer.issued,
-  ];
+  const certificates = [...(found?.certificates ?? []).filter(({ signature }) => !own.has(signature)), ...issued];
   const file: KeysFile = { format: KEYS_FORMAT, roots: [...roots.values()], certificates };
   writeFileAtomically(files, path, Buffer.from(`${JSON.stringify(file, undefined, 2)}\n`), 0o644);
   return certificates;
