@@ -143,3 +143,23 @@ test('a listener that throws does not stop the feed', () => {
   assert.equal(thrown, 2);
   assert.equal(store.connection('c')!.view!.policy.connection.generation, 2);
 });
+
+test('a Connection that is not served any more takes its grants along; served again, its shards count anew', () => {
+  const seen: BundleChange[] = [];
+  const { store, tell } = open((change) => seen.push(change));
+  const shards = [
+    shard('policy', 1, 1, policy(1)),
+    shard('overlay', 1, 1, { locks: [], voidTickets: [] }),
+    shard('grants-0', 1, 1, { grants: [grant('g')] }),
+  ];
+  for (const envelope of shards) tell({ kind: 'Shard', envelope });
+  const held = store.connection('c')!;
+  assert.deepEqual([...held.applied.keys()], ['policy', 'overlay', 'grants-0']);
+  tell({ kind: 'ConnectionGone', connectionUid: 'c' });
+  assert.deepEqual(seen.at(-1), { kind: 'Gone', connectionUid: 'c' });
+  assert.equal(store.connection('c'), undefined);
+  assert.equal(held.view, undefined);
+  assert.equal(held.grant('g'), undefined);
+  for (const envelope of shards) tell({ kind: 'Shard', envelope });
+  assert.equal(store.connection('c')?.grant('g')?.uid, 'g');
+});

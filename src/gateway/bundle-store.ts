@@ -55,6 +55,8 @@ export interface ConnectionBundle {
   isVoid(jti: string): boolean;
   /** Wall time at which the last heartbeat came. */
   readonly heartbeatAtMs: number | undefined;
+  /** The newest proven shards by name; one that is gone since is still named. */
+  readonly applied: ReadonlyMap<string, { epoch: number; sequence: number }>;
 }
 
 export interface BundleStore {
@@ -141,6 +143,9 @@ export function openBundleStore(options: BundleStoreOptions): BundleStore {
       isVoid: (jti) => state.voided.has(jti),
       get heartbeatAtMs() {
         return state.heartbeat?.atWall;
+      },
+      get applied() {
+        return state.marks;
       },
     };
     states.set(uid, state);
@@ -321,6 +326,17 @@ export function openBundleStore(options: BundleStoreOptions): BundleStore {
     options.onChange({ kind: 'Changed', connectionUid, shard });
   }
 
+  /** Whoever still holds on to the state finds nothing allowed in it. */
+  function onConnectionGone(connectionUid: string): void {
+    const state = states.get(connectionUid);
+    if (state === undefined) return;
+    state.grantShards.clear();
+    rebuildGrants(state);
+    state.releases = [];
+    onGone(connectionUid, 'policy');
+    states.delete(connectionUid);
+  }
+
   function onGrantEnded(event: Extract<FeedEvent, { kind: 'GrantEnded' }>): void {
     const end: GrantEnd = { phase: event.phase, ...(event.by === undefined ? {} : { by: event.by }) };
     if (endedUnsigned.has(event.grantUid)) return;
@@ -348,6 +364,7 @@ export function openBundleStore(options: BundleStoreOptions): BundleStore {
     try {
       if (event.kind === 'Shard') onShard(event.envelope);
       else if (event.kind === 'ShardGone') onGone(event.connectionUid, event.shard);
+      else if (event.kind === 'ConnectionGone') onConnectionGone(event.connectionUid);
       else onGrantEnded(event);
     } catch (error) {
       // A listener's fault must not stop the feed for everybody else.

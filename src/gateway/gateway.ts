@@ -90,12 +90,29 @@ export interface Readiness {
   reasons: readonly string[];
 }
 
+/** What the gateway has proven of one Connection. */
+export interface ServedConnection {
+  /** From its policy shard; undefined before that has come and after it is gone. */
+  connection: GatewayConnection | undefined;
+  /** The newest proven shards by name; one that is gone since is still named. */
+  applied: ReadonlyMap<string, { epoch: number; sequence: number }>;
+  /** Why no command may run on it now. */
+  silent: string | undefined;
+}
+
 export interface Gateway {
   /** Subscribes to the feed and opens listeners as Connections come. Resolves once every Connection that the feed told at once is listening or has failed to. */
   start(): Promise<void>;
   /** Stops accepting, lets sessions finish for `drainMs`, cuts the rest (`Shutdown`). Resolves when none is left. A second call may be less patient. */
   stop(drainMs: number): Promise<void>;
   sessions(): SessionInfo[];
+  /**
+   * Takes a socket that came another way than by the Connection's listener, such as through a tunnel. `client` is what
+   * limits count and records name; `address` need not be an IP address.
+   */
+  accept(connectionUid: string, socket: Socket, client: { address: string; port: number }): void;
+  /** By uid: every Connection that a shard was ever proven for. */
+  connections(): ReadonlyMap<string, ServedConnection>;
   /** Ends one session; false if there is none of that id. */
   kill(id: string, by: string): boolean;
   /** By Connection uid: where each is reached now. */
@@ -151,10 +168,15 @@ export function createGateway(options: GatewayOptions): Gateway {
 
   function onSocket(uid: string, socket: Socket): void {
     const { remoteAddress: address, remotePort: port } = socket;
+    if (address === undefined || port === undefined) return void socket.destroy();
+    accept(uid, socket, { address, port });
+  }
+
+  function accept(uid: string, socket: Socket, client: { address: string; port: number }): void {
+    const { address } = client;
     const bundle = store?.connection(uid);
     const connection = bundle?.view?.policy.connection;
     const protocol = options.protocols.find(({ type }) => type === connection?.spec.type);
-    if (address === undefined || port === undefined) return void socket.destroy();
     if (draining || bundle === undefined || connection === undefined || protocol === undefined) {
       return refuse(socket, 'Draining');
     }
@@ -171,7 +193,7 @@ export function createGateway(options: GatewayOptions): Gateway {
     const session = createSession(world, {
       id,
       socket,
-      client: { address, port },
+      client,
       connection: { uid, name, namespace, spec },
       protocol,
       bundle,
@@ -295,6 +317,16 @@ export function createGateway(options: GatewayOptions): Gateway {
     },
 
     sessions: () => [...sessions.values()].map((session) => session.info()),
+    accept,
+
+    connections() {
+      const found = new Map<string, ServedConnection>();
+      for (const bundle of store?.connections() ?? []) {
+        const connection = bundle.view?.policy.connection;
+        found.set(bundle.uid, { connection, applied: bundle.applied, silent: bundle.silent() });
+      }
+      return found;
+    },
 
     kill(id, by) {
       const session = sessions.get(id);

@@ -28,6 +28,8 @@ export interface BundleFeed {
 export type FeedEvent =
   | { kind: 'Shard'; envelope: ShardEnvelope }
   | { kind: 'ShardGone'; connectionUid: string; shard: string }
+  /** The process is not to serve it any more. Should it come back, its shards are judged as after a start. */
+  | { kind: 'ConnectionGone'; connectionUid: string }
   /** Unsigned, from watching AccessGrants directly: a deny needs no signature. */
   | { kind: 'GrantEnded'; grantUid: string; phase: 'Denied' | 'Expired' | 'Revoked' | 'Deleted'; by?: string };
 
