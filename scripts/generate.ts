@@ -3,14 +3,21 @@
 import fs from 'node:fs';
 import path from 'node:path';
 import { apiReference } from './generators/api-reference.ts';
+import { chartCrds, installManifest } from './generators/chart.ts';
 import { crdFiles } from './generators/crds.ts';
 import { errorsReference } from './generators/errors-reference.ts';
 import type { Generated } from './generators/generated.ts';
 
-const GENERATORS: readonly Generated[] = [...crdFiles(), apiReference, errorsReference];
+const GENERATORS: readonly Generated[] = [
+  ...crdFiles(),
+  apiReference,
+  errorsReference,
+  ...chartCrds(),
+  installManifest,
+];
 
 /** Folders in which every file is generated, so that one nobody makes any more is removed. */
-const OWNED_FOLDERS = ['crds'];
+const OWNED_FOLDERS = ['crds', 'charts/sallyport/templates/crds', 'manifests'];
 
 async function main(): Promise<number> {
   const root = path.resolve(import.meta.dirname, '..');
