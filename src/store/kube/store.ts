@@ -162,10 +162,18 @@ function refusal(failure: KubeFailure, what: string): Exclude<StoreResult<never>
     case 400:
     case 413:
     case 422:
-      return { kind: 'Invalid', problems: causesOf(failure) };
+      return { kind: 'Invalid', problems: problemsOf(failure) };
     case 403:
       return { kind: 'Forbidden', message: failure.message };
     default:
       throw new KubeFailedError(what, failure);
   }
+}
+
+/** Unknown fields come as one sentence without causes. */
+function problemsOf(failure: KubeFailure): string[] {
+  const unknown = [...failure.message.matchAll(/unknown field "([^"]+)"/g)].map(
+    (match) => `${match[1]}: unknown field`,
+  );
+  return unknown.length > 0 ? unknown : causesOf(failure);
 }
