@@ -79,6 +79,8 @@ export interface OperatorOptions extends Omit<ControllerContext, 'cache'> {
   endpoint(connectionUid: string): { host: string; port: number } | undefined;
   caBundle: string;
   probe(connection: Connection, signal: AbortSignal): Promise<ProbeResult>;
+  /** See ConnectionControllerOptions. */
+  probeStamp?(connection: Connection): string;
   /** What the proxies say of a Connection, where they are processes of their own. */
   proxies?: ProxiesView;
   /** Further kinds to hold in the cache, and who else hears of every change from the start on. */
@@ -238,6 +240,7 @@ export async function startOperator(options: OperatorOptions): Promise<Operator>
       endpoint: options.endpoint,
       caBundle: options.caBundle,
       probe: options.probe,
+      ...(options.probeStamp === undefined ? {} : { probeStamp: options.probeStamp }),
       ...(options.proxies === undefined ? {} : { proxies: options.proxies }),
       broken: () =>
         options.broken().flatMap((each) =>

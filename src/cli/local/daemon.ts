@@ -160,6 +160,7 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
       const found = gateway.endpoints().get(uid);
       return found && { host: 'localhost', port: found.port };
     };
+    const rotations = new Map<string, number>();
     const operator = await startOperator({
       store,
       definitions: options.protocols,
@@ -175,6 +176,7 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
       endpoint,
       caBundle: authority.caPem,
       probe,
+      probeStamp: (connection) => String(rotations.get(firstSecretOf(connection)) ?? 0),
       prefix,
     });
     undo.push(() => operator.stop());
@@ -218,6 +220,12 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
       store.onFilesChanged(() => {
         operator.resync();
         show();
+      }),
+    );
+    undo.push(
+      store.onSecretsChanged((secrets) => {
+        for (const secret of secrets) rotations.set(secret, (rotations.get(secret) ?? 0) + 1);
+        operator.resync();
       }),
     );
     for (const kind of ['Connection', 'AccessPolicy', 'ClusterAccessPolicy'] as const) {
@@ -351,6 +359,11 @@ const problemView = (problem: FileProblem): FileProblemView => ({
   message: problem.message,
   hint: problem.hint,
 });
+
+/** `namespace/name` of the Secret that the Connection is probed with. */
+function firstSecretOf({ metadata, spec }: Connection): string {
+  return `${metadata.namespace ?? 'default'}/${spec.accounts[0]?.secretRef.name ?? ''}`;
+}
 
 /** Logs in to a Connection's target once with its first account. */
 function createProbe(protocols: readonly Protocol[], store: DirectoryStore) {

@@ -21,6 +21,8 @@ export interface ConnectionControllerOptions extends ControllerContext {
   broken(): readonly BrokenObject[];
   /** Logs in to the target once; never rejects. */
   probe(connection: Connection, signal: AbortSignal): Promise<ProbeResult>;
+  /** Changes whenever the last probe says nothing any more, such as with a new password. */
+  probeStamp?(connection: Connection): string;
   /** In a cluster the proxies serve and probe; this is what they say. Absent: this process serves and probes itself. */
   proxies?: ProxiesView;
 }
@@ -36,14 +38,14 @@ const sentence = (text: string): string => (text === '' || /[.!?]$/.test(text) ?
 
 export function createConnectionReconciler(options: ConnectionControllerOptions): Reconcile {
   const { cache, clock, records } = options;
-  const probes = new Map<string, { generation: number; atMs: number; result: ProbeResult }>();
+  const probes = new Map<string, { stamp: string; atMs: number; result: ProbeResult }>();
   const probed = async (key: string, connection: Connection, signal: AbortSignal): Promise<ProbeResult> => {
-    const { generation } = connection.metadata;
+    const stamp = `${connection.metadata.generation} ${options.probeStamp?.(connection) ?? ''}`;
     const known = probes.get(key);
     const goodForMs = known?.result.kind === 'Reachable' ? PROBE_EVERY_MS : PROBE_RETRY_MS;
-    if (known?.generation === generation && clock.monotonic() - known.atMs < goodForMs) return known.result;
+    if (known?.stamp === stamp && clock.monotonic() - known.atMs < goodForMs) return known.result;
     const result = await options.probe(connection, signal);
-    probes.set(key, { generation, atMs: clock.monotonic(), result });
+    probes.set(key, { stamp, atMs: clock.monotonic(), result });
     return result;
   };
   return async (key, signal) => {
