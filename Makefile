@@ -4,7 +4,7 @@ export PATH := $(CURDIR)/node_modules/.bin:$(PATH)
 export NODE_NO_WARNINGS := 1
 NPM := npm --no-update-notifier --no-fund --no-audit --loglevel=error
 .DEFAULT_GOAL := help
-.PHONY: help demo test unit integration hostile fuzz conformance coverage bench generate verify accept-slice campaign clean
+.PHONY: help demo test unit integration hostile fuzz conformance coverage bench generate verify accept-slice campaign cluster cluster-down image clean
 
 help: ## Show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -66,6 +66,15 @@ campaign: node_modules/.installed ## The slow suites at full size, by hand
 	@FUZZ_RUNS=20000 $(MAKE) --no-print-directory fuzz
 	@ACCEPT_FULL=1 $(MAKE) --no-print-directory accept-slice
 	@BENCH_SECONDS=10 BENCH_ROUNDS=5 $(MAKE) --no-print-directory bench
+
+cluster: node_modules/.installed ## A Kubernetes on this machine; SIZE=control for its API alone. eval "$$(make -s cluster)" uses it
+	@node scripts/cluster/up.ts --size $(or $(SIZE),node) $(if $(CLUSTER_FOLDER),--folder $(CLUSTER_FOLDER))
+
+cluster-down: node_modules/.installed ## End that cluster and all its pods
+	@node scripts/cluster/down.ts $(if $(CLUSTER_FOLDER),--folder $(CLUSTER_FOLDER))
+
+image: node_modules/.installed ## Build image/out/*.oci.tar; ARCH=amd64, arm64 or all
+	@node image/build.ts $(if $(ARCH),--architecture $(ARCH))
 
 clean: ## Remove installed packages and build output
 	@rm -rf node_modules dist coverage

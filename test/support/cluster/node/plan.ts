@@ -46,7 +46,7 @@ export const SERVICE_CIDR = '10.96.0.0/16';
 /** First of SERVICE_CIDR: the Service `kubernetes`. */
 export const API_SERVICE_ADDRESS = '10.96.0.1';
 export const DNS_SERVICE_ADDRESS = '10.96.0.10';
-/** Where CoreDNS listens: an address of the node that no other cluster can see. */
+/** Where the node reaches CoreDNS, which listens on all its addresses: one of the node that no other cluster can see. */
 export const DNS_ADDRESS = '10.244.255.53';
 export const PAUSE_IMAGE = 'localhost/pause:1';
 export const PROVISIONER = 'sallyport.dev/local-folder';
@@ -344,7 +344,6 @@ export function kubeletConfig(plan: ClusterPlan): string {
 }
 
 export const corefile = (plan: ClusterPlan): string => `.:53 {
-  bind ${DNS_ADDRESS}
   errors
   kubernetes cluster.local in-addr.arpa {
     kubeconfig ${kubeconfigOf(plan.folder, plan.components.dns.name)}

@@ -98,7 +98,7 @@ async function until(what: string, holds: () => Promise<boolean> | boolean): Pro
 }
 
 /** One request to the API server as admin. `status` 0: it could not be reached. */
-export function request(method: string, at: string, body?: unknown): Promise<{ status: number; text: string }> {
+function request(method: string, at: string, body?: unknown): Promise<{ status: number; text: string }> {
   return new Promise((resolve) => {
     const call = https.request(
       {
@@ -140,9 +140,7 @@ async function network(): Promise<void> {
   run('ip', 'address', 'add', `${plan.nodeAddress}/24`, 'dev', link);
   run('ip', 'link', 'set', link, 'up');
   run('ip', 'route', 'add', 'default', 'via', plan.hostAddress);
-  run('ip', 'link', 'add', 'dns0', 'type', 'dummy');
-  run('ip', 'address', 'add', `${DNS_ADDRESS}/32`, 'dev', 'dns0');
-  run('ip', 'link', 'set', 'dns0', 'up');
+  run('ip', 'address', 'add', `${DNS_ADDRESS}/32`, 'dev', 'lo');
   fs.writeFileSync('/proc/sys/net/ipv4/ip_forward', '1');
   const rules = path.join(plan.folder, 'masquerade.nft');
   fs.writeFileSync(rules, masquerade());
@@ -180,9 +178,11 @@ async function bootstrap(): Promise<void> {
 }
 
 async function main(): Promise<void> {
-  process.stdin.resume();
-  process.stdin.once('end', () => void end());
-  process.stdin.once('error', () => void end());
+  if (process.env['SALLYPORT_CLUSTER_DETACHED'] !== '1') {
+    process.stdin.resume();
+    process.stdin.once('end', () => void end());
+    process.stdin.once('error', () => void end());
+  }
   for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => void end());
 
   if (plan.size === 'node') {
