@@ -213,7 +213,8 @@ export function createGateway(options: GatewayOptions): Gateway {
 
   function freshId(): string {
     for (;;) {
-      const id = `s-${randomSuffix(random, 8)}`;
+      // 61 bits: never the id of another session, in all the years that records are kept.
+      const id = `s-${randomSuffix(random, 13)}`;
       if (!sessions.has(id)) return id;
     }
   }

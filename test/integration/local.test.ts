@@ -360,7 +360,7 @@ test('INV-07: a denial is explained, a session replayed, the records verify, and
   assert.match(why.stdout, /rule "no-ddl"/);
   const statement = expectCode(await local.cli(['why', '--connection', 'orders-db', 'drop table orders'], alice), 0);
   assert.match(statement.stdout, /no-ddl/);
-  const session = /session (s-[a-z0-9]+)/.exec(why.stdout)![1]!;
+  const session = /session (s-[a-z0-9]{13})\b/.exec(why.stdout)![1]!;
   assert.match(expectCode(await local.cli(['records', 'ls'], dana), 0).stdout, new RegExp(session));
   assert.match(expectCode(await local.cli(['replay', session], dana), 0).stdout, /drop table orders/);
   expectCode(await local.cli(['verify'], dana), 0);
