@@ -5,7 +5,7 @@
 import type { Command } from './command.ts';
 import type { Decision, HoldRequirement, RuleRef } from './decision.ts';
 import type { SessionPolicy, SessionRule } from './session-policy.ts';
-import { commandTitle, distinct, effectText, listText } from './wording.ts';
+import { brokenTitle, commandTitle, distinct, effectText, listText } from './wording.ts';
 
 const NONE: readonly never[] = [];
 
@@ -173,13 +173,14 @@ function denyUncovered(policy: SessionPolicy, command: Command, warnings: readon
 
 function denyBroken(policy: SessionPolicy, command: Command | undefined): Decision {
   const first = policy.broken[0]!;
+  const title = brokenTitle(first.policy);
   const more = policy.broken.length > 1 ? ` (and ${policy.broken.length - 1} more)` : '';
   return {
     kind: 'Deny',
     code: 'PolicyNotAccepted',
     by: undefined,
-    message: `Sallyport refused ${command === undefined ? 'the command' : commandTitle(command)}: policy ${first.policy} is not in order, so everything here is denied`,
-    hint: `Policy ${first.policy}${more}: ${first.problem}. Ask its authors to mend it, then run the command again.`,
+    message: `Sallyport refused ${command === undefined ? 'the command' : commandTitle(command)}: ${title} is not in order, so everything here is denied`,
+    hint: `${title.charAt(0).toUpperCase()}${title.slice(1)}${more}: ${first.problem}. Ask its authors to mend it, then run the command again.`,
     warnings: NONE,
   };
 }

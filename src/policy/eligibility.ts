@@ -8,7 +8,7 @@ import { DEFAULT_MAX_DURATION_MS, LONGEST_GRANT_MS } from './compile-checks.ts';
 import { homeOf } from './prepare-session.ts';
 import type { Principal } from './principal.ts';
 import { matchesAny, subjectText } from './subjects.ts';
-import { listText, safeText } from './wording.ts';
+import { brokenTitle, listText, safeText } from './wording.ts';
 
 /** A grant lasts this long when neither the request says nor the policy is shorter. */
 export const DEFAULT_GRANT_MS = 3_600_000;
@@ -197,7 +197,7 @@ function withDuration(candidate: Candidate, input: EligibilityInput): Eligibilit
       .filter(({ accepted }) => !accepted)
       .map(
         ({ name: broken, problem }) =>
-          `policy ${broken} is not in order, so every command will be denied: ${problem ?? ''}`,
+          `${brokenTitle(broken)} is not in order, so every command will be denied: ${problem ?? ''}`,
       ),
   };
 }

@@ -4,7 +4,7 @@ import type { Command } from './command.ts';
 import { decide, permits, restricts } from './decide.ts';
 import type { Decision, RuleRef } from './decision.ts';
 import type { ProtocolRules, SessionPolicy, SessionRule } from './session-policy.ts';
-import { alignColumns, commandTitle, distinct, effectText, safeText } from './wording.ts';
+import { alignColumns, brokenTitle, commandTitle, distinct, effectText, safeText } from './wording.ts';
 
 export interface ExplainedRule {
   ref: RuleRef;
@@ -122,7 +122,8 @@ export function explanationText(explanation: Explanation): string {
       lines.push(
         `  needs ${count} of ${approvers.length === 0 ? 'nobody' : approvers.map((each) => each.name ?? each.kind).join(', ')} (${by.policy}, "${by.rule}")`,
       );
-  for (const { policy, problem } of explanation.broken) lines.push(`  policy ${policy} is not in order: ${problem}`);
+  for (const { policy, problem } of explanation.broken)
+    lines.push(`  ${brokenTitle(policy)} is not in order: ${problem}`);
   if (explanation.effects.length > 0) {
     lines.push('', 'What it does');
     explanation.effects.forEach((effect) => lines.push(`  ${effect}`));

@@ -15,6 +15,15 @@ export function safeText(text: string, most: number = LONGEST_NAME): string {
   );
 }
 
+/** What is not in order, from the name the compiler gave it: `policy payments/team`, `Connection payments/orders-db`. */
+export function brokenTitle(name: string): string {
+  const split = name.indexOf(' ');
+  const kind = split < 0 ? 'policy' : name.slice(0, split);
+  if (kind === 'file') return 'a file that may hold policies';
+  if (name.endsWith('(unreadable)')) return `${/^[AEIOU]/.test(kind) ? 'an' : 'a'} ${kind} whose name can not be read`;
+  return safeText(split < 0 ? `policy ${name}` : name, 200);
+}
+
 /** `public.orders`; parts that are not known are left out; empty for no object. */
 export function objectText(object: readonly string[]): string {
   return safeText(object.filter((part) => part !== '*').join('.'));
