@@ -13,7 +13,8 @@ export interface LocalListenerOptions {
   /** 0: any free port. */
   port: number;
   secret: string;
-  gateway: { host: string; port: number; caPem: string };
+  /** `host` is whose certificate must be shown; `address`, if given, is where to dial: the near end of a tunnel. */
+  gateway: { host: string; port: number; caPem: string; address?: string };
   account: string;
   /** A ticket for one login. Rejects with a message for the client. */
   ticket(): Promise<string>;
@@ -132,8 +133,8 @@ function withAccount(body: Buffer, account: string): Record<string, string> {
 }
 
 async function dial(options: LocalListenerOptions): Promise<tls.TLSSocket> {
-  const { host, port, caPem } = options.gateway;
-  const socket = net.connect({ host, port, noDelay: true });
+  const { host, port, caPem, address = host } = options.gateway;
+  const socket = net.connect({ host: address, port, noDelay: true });
   await once(socket, 'connect');
   socket.write(SSL_REQUEST);
   const [answer] = (await once(socket, 'data')) as [Buffer];

@@ -7,6 +7,7 @@ import type { Duplex } from 'node:stream';
 import type { AuthenticatedSession, Cut, ProbeResult, ProbeTarget, Protocol, SessionContext } from '../protocol.ts';
 import { createClassificationCache } from './classify/cache.ts';
 import { loadClassifier } from './classify/classify.ts';
+import { createShapeCache } from './classify/shape-cache.ts';
 import { postgresDefinition } from './definition.ts';
 import { CONNECTION_FAILURE, cutError, type NativeError, NOT_SUPPORTED } from './errors.ts';
 import { admit, refuse } from './handshake/frontend-auth.ts';
@@ -49,7 +50,12 @@ interface Shared {
 
 export function createPostgresProtocol(options: PostgresOptions = {}): Protocol {
   const shared: Shared = {
-    services: { classify: options.classify ?? cachedClassifier(), prefix: options.commandPrefix ?? 'sallyport' },
+    services: {
+      ...(options.classify === undefined
+        ? cachedClassifier()
+        : { classify: options.classify, classifyLike: () => undefined }),
+      prefix: options.commandPrefix ?? 'sallyport',
+    },
     keys: new ScramKeyCache(),
     sides: createSidePool({ openCatalog: options.openCatalog ?? openMaskingCatalog }),
   };
@@ -63,17 +69,22 @@ export function createPostgresProtocol(options: PostgresOptions = {}): Protocol 
 /** Longer texts never come here: the session's own limit is lower or the same. */
 const MOST_STATEMENT_BYTES = 64 * 1024 * 1024;
 
-function cachedClassifier(): Services['classify'] {
+function cachedClassifier(): Pick<Services, 'classify' | 'classifyLike'> {
   const cache = createClassificationCache({ statementBytes: MOST_STATEMENT_BYTES });
   const decoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
-  return (text) => {
-    let decoded: string;
-    try {
-      decoded = decoder.decode(text);
-    } catch {
-      return { kind: 'NotUnderstood', reason: 'it is not valid UTF-8' };
-    }
-    return cache.classify(decoded);
+  const shapes = createShapeCache({ classify: (text) => cache.classify(text) });
+  return {
+    classify(text) {
+      let decoded: string;
+      try {
+        decoded = decoder.decode(text);
+      } catch {
+        return { kind: 'NotUnderstood', reason: 'it is not valid UTF-8' };
+      }
+      return cache.classify(decoded);
+    },
+    // Bytes above ASCII have no shape, so it does not matter how they are read here.
+    classifyLike: (text) => shapes.find(text.toString('latin1')),
   };
 }
 

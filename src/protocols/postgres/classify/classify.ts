@@ -55,9 +55,7 @@ export function classify(input: string | Uint8Array, limits: { statementBytes?: 
     const statements: ClassifiedStatement[] = [];
     for (const raw of outcome.statements) {
       if (!isObject(raw)) return refuse('the parse tree could not be read');
-      const start = number(raw, 'stmt_location');
-      const length = number(raw, 'stmt_len');
-      const end = length === 0 ? bytes : start + length;
+      const { start, end } = extent(raw, bytes);
       const own = utf8 === undefined ? text.slice(start, end) : utf8.toString('utf8', start, end);
       statements.push(classifyOne(raw, own, start, end));
     }
@@ -71,6 +69,19 @@ export function classify(input: string | Uint8Array, limits: { statementBytes?: 
 
 function refuse(reason: string): Extract<Classification, { kind: 'NotUnderstood' }> {
   return { kind: 'NotUnderstood', reason };
+}
+
+/** Bytes of the text that a statement takes; `bytes`: of the whole. */
+function extent(raw: Fields, bytes: number): { start: number; end: number } {
+  const start = number(raw, 'stmt_location');
+  const length = number(raw, 'stmt_len');
+  return { start, end: length === 0 ? bytes : start + length };
+}
+
+/** The only statement of an ASCII text, from its tree. Throws NotUnderstood and RangeError. */
+export function classifyTree(raw: Fields, text: string, bytes: number): ClassifiedStatement {
+  const { start, end } = extent(raw, bytes);
+  return classifyOne(raw, text.slice(start, end), start, end);
 }
 
 function classifyOne(raw: Fields, text: string, start: number, end: number): ClassifiedStatement {

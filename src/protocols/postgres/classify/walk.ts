@@ -28,7 +28,7 @@ export interface Walk {
 
 /** Expression and clause nodes with nothing to judge but their parts. */
 const PLAIN = new Set(
-  `A_ArrayExpr A_Const A_Indices A_Indirection A_Star Alias BitString Boolean BooleanTest BoolExpr CaseExpr CaseTestExpr
+  `A_ArrayExpr A_Indices A_Indirection A_Star Alias BitString Boolean BooleanTest BoolExpr CaseExpr CaseTestExpr
   CaseWhen CoalesceExpr CollateClause CurrentOfExpr Float GroupingFunc GroupingSet IndexElem InferClause
   InferenceElem Integer JsonAggConstructor JsonArgument JsonArrayAgg JsonArrayConstructor JsonArrayQueryConstructor
   JsonBehavior JsonFormat JsonFuncExpr JsonIsPredicate JsonKeyValue JsonObjectAgg JsonObjectConstructor JsonOutput
@@ -72,6 +72,8 @@ export function walkFields(walk: Walk, fields: Fields, scope: Scope): void {
 
 function walkKind(walk: Walk, kind: string, fields: Fields, node: unknown, scope: Scope): void {
   switch (kind) {
+    case 'A_Const':
+      return; // whoever cares for a value looks at it from where it stands
     case 'SelectStmt':
       select(walk, fields, scope);
       return;

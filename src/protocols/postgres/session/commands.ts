@@ -37,7 +37,8 @@ type Allowed = Pick<Extract<Decision, { kind: 'Allow' }>, 'by' | 'warnings'>;
 
 /** What the records of a statement that runs again and again have in common. */
 interface Recurring {
-  text: string;
+  /** undefined: it differs from time to time, and is no part of the members. */
+  text: string | undefined;
   by: Allowed['by'];
   warnings: Allowed['warnings'];
   members: ConstantMembers;
@@ -49,6 +50,7 @@ interface Understanding extends Pick<CommandBody, 'verb' | 'effects' | 'facts'> 
   recorded: boolean;
 }
 
+const NONE: readonly never[] = [];
 const NOT_UNDERSTOOD = { verb: 'SQL', effects: [], facts: { postgresql: {} } };
 /** A prepared statement is bound thousands of times: what is recorded of its meaning is made once. */
 const understandings = new WeakMap<readonly ClassifiedStatement[], Understanding>();
@@ -88,11 +90,13 @@ export function recordAllowed(
   const { record } = core.session;
   const constant = hold === undefined ? recurringMembers(core, command, decision) : undefined;
   if (constant !== undefined) {
-    const { parameters } = command;
-    const own =
-      parameters.length === 0
-        ? { id, decision: 'Allow' }
-        : { id, decision: 'Allow', parameters: hideDetected('', parameters).parameters };
+    const { parameters, text } = command;
+    const own: { id: number; decision: 'Allow'; text?: string; parameters?: readonly (string | null)[] } = {
+      id,
+      decision: 'Allow',
+    };
+    if (!('text' in constant.members)) own.text = hideDetected(text, NONE).text;
+    if (parameters.length > 0) own.parameters = hideDetected('', parameters).parameters;
     record.append('command', own, undefined, constant);
     return;
   }
@@ -113,22 +117,34 @@ function recurringMembers(core: Core, command: Described, { by, warnings }: Allo
   if (statements === undefined || parameters.some(isSecret)) return undefined;
   const meaning = understanding(statements);
   const known = meaning.recurring;
-  if (known !== undefined && known.text === text && known.by === by && known.warnings === warnings)
+  if (mayHoldSecretNow(known, text)) return undefined;
+  if (
+    known !== undefined &&
+    (known.text === undefined || known.text === text) &&
+    known.by === by &&
+    known.warnings === warnings
+  )
     return known.members;
-  if (!meaning.recorded || mayHoldSecret(text)) {
+  if (!meaning.recorded) {
     meaning.recorded = true;
     return undefined;
   }
+  const varies = known !== undefined && known.text !== text;
   const members = constantMembers({
     verb: meaning.verb,
-    text: hideDetected(text, []).text,
+    ...(varies ? {} : { text: hideDetected(text, NONE).text }),
     effects: meaning.effects,
     facts: meaning.facts,
     by,
     ...(warnings.length === 0 ? {} : { warnings }),
   });
-  meaning.recurring = { text, by, warnings, members };
+  meaning.recurring = { text: varies ? undefined : text, by, warnings, members };
   return members;
+}
+
+/** A text that was looked at before need not be looked at again. */
+function mayHoldSecretNow(known: Recurring | undefined, text: string): boolean {
+  return known?.text !== text && mayHoldSecret(text);
 }
 
 export function refusedBody(

@@ -5,7 +5,7 @@ import type { NativeError } from '../errors.ts';
 import type { Ledger } from '../ledger.ts';
 import type { MaskingCatalog, SessionMasking } from '../masking/masking.ts';
 import type { SessionNames } from '../names/session.ts';
-import type { Classification } from '../statement.ts';
+import type { Classification, ClassifiedStatement } from '../statement.ts';
 import { NameTable } from './names.ts';
 import type { Item, PassedVerdict, Portal, Prepared, Run } from './types.ts';
 
@@ -13,6 +13,11 @@ import type { Item, PassedVerdict, Portal, Prepared, Run } from './types.ts';
 export interface Services {
   /** Text in UTF-8. Never throws. */
   classify(text: Buffer): Classification;
+  /**
+   * The statements of another text that differs from this one in literals which no judgement of rules looks at. Not for
+   * masks, nor for anything shown: tree and text are the other's. undefined: none is known. Never throws.
+   */
+  classifyLike(text: Buffer): readonly ClassifiedStatement[] | undefined;
   /** How the person calls us in hints: `sallyport`, `kubectl access`. */
   prefix: string;
 }

@@ -44,6 +44,12 @@ export function judgeText(core: Core, text: Buffer): Verdict {
   const early = gateRefusal(core, policy);
   if (early !== undefined) return refuse(early);
   if (!mustUnderstand(policy)) return transparent(policy);
+  const like = policy.masks.length === 0 ? core.services.classifyLike(text) : undefined;
+  if (like !== undefined) {
+    // What is said to people and what is held is this text's own: only an Allow may rest on another's.
+    const verdict = judgeStatements(core, policy, like, true);
+    if (verdict.kind === 'Allow') return verdict;
+  }
   const statements = understand(core, text);
   if ('code' in statements) return refuse(statements);
   return judgeStatements(core, policy, statements, true);
