@@ -4,7 +4,7 @@ export PATH := $(CURDIR)/node_modules/.bin:$(PATH)
 export NODE_NO_WARNINGS := 1
 NPM := npm --no-update-notifier --no-fund --no-audit --loglevel=error
 .DEFAULT_GOAL := help
-.PHONY: help demo test unit integration hostile fuzz conformance coverage bench generate verify accept-slice campaign cluster cluster-down image clean
+.PHONY: help demo test unit integration hostile fuzz conformance coverage bench generate verify accept-slice e2e accept-operator campaign cluster cluster-down image clean
 
 help: ## Show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -61,6 +61,12 @@ accept-slice: node_modules/.installed ## Run every acceptance criterion of the P
 	@scripts/tools.sh conformance
 	@scripts/tools.sh bench
 	@node test/acceptance/slice.ts
+
+e2e: node_modules/.installed ## The first access, end to end on a Kubernetes of this machine's own (root)
+	@node test/acceptance/operator.ts story
+
+accept-operator: node_modules/.installed ## Run every acceptance criterion of the operator, one line each (root)
+	@node test/acceptance/operator.ts
 
 campaign: node_modules/.installed ## The slow suites at full size, by hand
 	@FUZZ_RUNS=20000 $(MAKE) --no-print-directory fuzz

@@ -1,9 +1,7 @@
 // `make accept-slice`: every acceptance criterion of the PostgreSQL slice that a machine can check, one line each with
 // the figure it measured. Arguments: names of groups to run; none: all.
-import { styleText } from 'node:util';
 import { chaos } from './chaos.ts';
 import { clients } from './clients.ts';
-import type { CriteriaGroup } from './criterion.ts';
 import { cuts } from './cuts.ts';
 import { denials } from './denials.ts';
 import { holds } from './holds.ts';
@@ -11,63 +9,7 @@ import { leaks } from './leaks.ts';
 import { policies } from './policies.ts';
 import { project } from './project.ts';
 import { records } from './records.ts';
+import { runCriteria } from './runner.ts';
 import { secrets } from './secrets.ts';
 
-const GROUPS: readonly CriteriaGroup[] = [
-  clients,
-  denials,
-  holds,
-  cuts,
-  chaos,
-  records,
-  secrets,
-  leaks,
-  policies,
-  project,
-];
-
-const colours = process.stdout.isTTY === true && !process.env.NO_COLOR;
-const paint = (ok: boolean, text: string): string => (colours ? styleText(ok ? 'green' : 'red', text) : text);
-
-async function runGroup(group: CriteriaGroup): Promise<number> {
-  let failed = 0;
-  const line = (ok: boolean, claim: string, figure: string): void => {
-    if (!ok) failed += 1;
-    console.log(`${paint(ok, ok ? 'ok  ' : 'FAIL')}  ${claim}  [${figure}]`);
-  };
-  try {
-    await group.start?.();
-  } catch (error) {
-    for (const { claim } of group.criteria) line(false, claim, `could not start: ${String(error).split('\n')[0]}`);
-    await group.stop?.().catch(() => undefined);
-    return failed;
-  }
-  for (const { claim, check } of group.criteria) {
-    const started = performance.now();
-    const seconds = (): string => `${((performance.now() - started) / 1000).toFixed(1)} s`;
-    try {
-      line(true, claim, `${await check()}; ${seconds()}`);
-    } catch (error) {
-      line(false, claim, `${error instanceof Error ? error.message : String(error)}; ${seconds()}`);
-    }
-  }
-  await group.stop?.();
-  return failed;
-}
-
-const wanted = process.argv.slice(2);
-const unknown = wanted.filter((name) => !GROUPS.some((group) => group.name === name));
-if (unknown.length > 0) {
-  console.error(
-    `accept-slice: no group ${unknown.join(', ')}; there are ${GROUPS.map((group) => group.name).join(', ')}`,
-  );
-  process.exit(2);
-}
-let failed = 0;
-for (const group of GROUPS) {
-  if (wanted.length > 0 && !wanted.includes(group.name)) continue;
-  console.log(`# ${group.name}`);
-  failed += await runGroup(group);
-}
-console.log(failed === 0 ? 'Every criterion holds.' : `${failed} criteria do not hold.`);
-process.exit(failed === 0 ? 0 : 1);
+await runCriteria('accept-slice', [clients, denials, holds, cuts, chaos, records, secrets, leaks, policies, project]);

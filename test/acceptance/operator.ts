@@ -1,0 +1,6 @@
+// `make accept-operator`: every acceptance criterion of the operator that a machine can check, on real clusters.
+// Arguments: names of groups to run; none: all. `make e2e` is the group `story`.
+import { story } from './operator/story.ts';
+import { runCriteria } from './runner.ts';
+
+await runCriteria('accept-operator', [story]);
