@@ -14,6 +14,10 @@ export interface DialGuardOptions {
   allowLoopback?: boolean;
   /** Further places to refuse, as addresses or CIDR blocks: the API server, foreign Services. */
   deny?: readonly string[];
+  /** Why a name may not be dialled, by rules of the place where this runs: a clause such as `is in namespace other`. */
+  refuseName?: (host: string) => string | undefined;
+  /** The same for each address of it, or for an address given as such. Must not reject. */
+  refuseAddress?: (address: string) => Promise<string | undefined>;
   /** All addresses of a name. Default: the system's resolver. */
   resolve?: (host: string) => Promise<readonly string[]>;
   /** Opens a TCP connection to an address literal. Default: `node:net`. */
@@ -96,6 +100,8 @@ export function createDialGuard(options: DialGuardOptions = {}): DialGuard {
   }
 
   async function checkedAddresses(host: string, signal: AbortSignal): Promise<readonly string[]> {
+    const named = options.refuseName?.(host);
+    if (named !== undefined) throw new DialError('Forbidden', `${host} may not be dialled: it ${named}`);
     let addresses: readonly string[];
     try {
       addresses = isIP(host) !== 0 || host.includes('%') ? [host] : await abortable(resolve(host), signal);
@@ -105,12 +111,23 @@ export function createDialGuard(options: DialGuardOptions = {}): DialGuard {
     }
     if (addresses.length === 0) throw new DialError('Unreachable', `${host} has no address`);
     for (const address of addresses) {
-      const problem = problemOf(address);
+      const problem = problemOf(address) ?? (await placed(host, address, signal));
       if (problem !== undefined) {
         throw new DialError('Forbidden', `${host} may not be dialled: its address ${address} ${problem}`);
       }
     }
     return addresses;
+  }
+
+  async function placed(host: string, address: string, signal: AbortSignal): Promise<string | undefined> {
+    if (options.refuseAddress === undefined) return undefined;
+    // Two spellings of one address are one address.
+    const bytes = unmapped(addressBytes(address)!);
+    try {
+      return await abortable(options.refuseAddress(bytes.length === 4 ? bytes.join('.') : address), signal);
+    } catch {
+      throw timedOut(host);
+    }
   }
 
   return {

@@ -20,7 +20,7 @@ const GOING_AWAY = 1001;
 const UNSUPPORTED = 1003;
 
 /**
- * `socket` must have been made with `allowHalfOpen`. Resolves when both are gone; never rejects. `signal` ends both.
+ * `socket` must have been made with `allowHalfOpen`; `web` may be paused, lest it speaks before it is listened to. Resolves when both are gone; never rejects. `signal` ends both.
  */
 export function bridge(web: WebSocket, socket: Socket, clock: Clock, signal?: AbortSignal): Promise<void> {
   return new Promise((resolve) => {
@@ -32,6 +32,9 @@ export function bridge(web: WebSocket, socket: Socket, clock: Clock, signal?: Ab
     let cancelPing = (): void => {};
     let cancelClose = (): void => {};
 
+    const hear = (): void => {
+      heard = clock.monotonic();
+    };
     const settle = (): void => {
       if (!webGone || !socketGone) return;
       cancelPing();
@@ -49,14 +52,12 @@ export function bridge(web: WebSocket, socket: Socket, clock: Clock, signal?: Ab
       socket.destroy();
     };
     const ping = (): void => {
+      // Who does not listen hears nothing. The peer pings as well, even while it does not listen.
+      if (web.isPaused) hear();
       if (clock.monotonic() - heard > TUNNEL_SILENCE_MS) return web.terminate();
       if (web.readyState === web.OPEN) web.ping();
       cancelPing = clock.after(TUNNEL_PING_MS, ping);
     };
-    const hear = (): void => {
-      heard = clock.monotonic();
-    };
-
     web.on('message', (data: RawData, binary: boolean) => {
       hear();
       if (!binary) return close(UNSUPPORTED);
@@ -113,5 +114,6 @@ export function bridge(web: WebSocket, socket: Socket, clock: Clock, signal?: Ab
     else signal?.addEventListener('abort', abort, { once: true });
     if (web.readyState === web.CLOSED) web.emit('close');
     cancelPing = clock.after(TUNNEL_PING_MS, ping);
+    web.resume();
   });
 }

@@ -29,5 +29,8 @@ test('a request whose name was changed does not verify', async () => {
 
 test('other keys are refused', () => {
   assert.throws(() => certificateRequest(generateKeyPairSync('ed25519').privateKey, 'a'), TypeError);
-  assert.throws(() => certificateRequest(generateKeyPairSync('ec', { namedCurve: 'P-384' }).privateKey, 'a'), TypeError);
+  assert.throws(
+    () => certificateRequest(generateKeyPairSync('ec', { namedCurve: 'P-384' }).privateKey, 'a'),
+    TypeError,
+  );
 });

@@ -19,8 +19,7 @@ const LONGEST_NAME = 64;
 function der(tag: number, ...parts: readonly Uint8Array[]): Buffer {
   const value = Buffer.concat(parts);
   const { length } = value;
-  const head =
-    length < 0x80 ? [length] : length < 0x100 ? [0x81, length] : [0x82, (length >> 8) & 0xff, length & 0xff];
+  const head = length < 0x80 ? [length] : length < 0x100 ? [0x81, length] : [0x82, (length >> 8) & 0xff, length & 0xff];
   return Buffer.concat([Buffer.from([tag, ...head]), value]);
 }
 
@@ -33,12 +32,7 @@ export function certificateRequest(privateKey: KeyObject, commonName: string): s
   const publicKey = createPublicKey(privateKey).export({ type: 'spki', format: 'der' });
   const info = der(SEQUENCE, der(INTEGER, Buffer.from([0])), subject, publicKey, NO_ATTRIBUTES);
   const signature = sign('sha256', info, privateKey); // DER, as ecdsa-with-SHA256 wants it
-  const request = der(
-    SEQUENCE,
-    info,
-    der(SEQUENCE, ECDSA_WITH_SHA256),
-    der(BIT_STRING, Buffer.from([0]), signature),
-  );
+  const request = der(SEQUENCE, info, der(SEQUENCE, ECDSA_WITH_SHA256), der(BIT_STRING, Buffer.from([0]), signature));
   const lines = request.toString('base64').replace(/.{64}(?!$)/g, '$&\n');
   return `-----BEGIN CERTIFICATE REQUEST-----\n${lines}\n-----END CERTIFICATE REQUEST-----\n`;
 }

@@ -1,14 +1,7 @@
 // Who this process is: the key of its listeners and the key that signs its records, both made at start and never written
 // anywhere, and what the operator certified of them. A process that starts anew is certified anew; what the one before
 // it signed stays provable by the certificates beside the records.
-import {
-  createPublicKey,
-  generateKeyPairSync,
-  type KeyObject,
-  X509Certificate,
-  createPrivateKey,
-  sign,
-} from 'node:crypto';
+import { generateKeyPairSync, type KeyObject, sign, X509Certificate } from 'node:crypto';
 import type { ProxyReplicaStatus } from '../api/replica.ts';
 import type { TrustedKey } from '../policy/bundle-signing.ts';
 import type { ServerTls } from '../protocols/protocol.ts';
@@ -22,10 +15,11 @@ export interface ProxyIdentity {
   readonly recordKey: string;
   /** Takes what the operator certified, if it is for the keys of this process and, where needed, by a trusted key. */
   learn(status: ProxyReplicaStatus): void;
-  /** Rejected by nobody: call only when `problems` says that there is a certificate. */
+  /** `current` throws as long as nothing is certified. */
   readonly tls: ServerTls;
   /** Undefined until the record key is certified. Its certificate is replaced when a newer one is learnt. */
   signer(): RecordSigner | undefined;
+  hasChain(): boolean;
   /** Why it can not serve yet or any more; sentences. */
   problems(): string[];
   /** Told whenever the certificate of the record key is another one. */
@@ -52,6 +46,7 @@ export function createIdentity({ name, trustedKeys, clock }: IdentityOptions): P
   const listeners: (() => void)[] = [];
   let chain: Chain | undefined;
   let certificate: RecordCertificate | undefined;
+  const issued: RecordCertificate[] = [];
   let root: TrustedKey | undefined;
   const refused: { chain?: string; record?: string } = {};
 
@@ -82,6 +77,8 @@ export function createIdentity({ name, trustedKeys, clock }: IdentityOptions): P
     }
     delete refused.record;
     certificate = given;
+    // A process of years sees some: each proves what was signed in its time.
+    issued.push(given);
     root = roots.find(({ keyId }) => keyId === given.issuer);
     for (const listener of listeners) listener();
   }
@@ -96,6 +93,7 @@ export function createIdentity({ name, trustedKeys, clock }: IdentityOptions): P
     get root() {
       return root!;
     },
+    issued,
     sign: (bytes) =>
       new Promise((resolve, reject) => {
         sign(null, bytes, record.privateKey, (error, signature) =>
@@ -117,6 +115,7 @@ export function createIdentity({ name, trustedKeys, clock }: IdentityOptions): P
         return { key: tlsPem, cert: chain.pem };
       },
     },
+    hasChain: () => chain !== undefined,
     signer: () => (certificate === undefined ? undefined : signer),
     problems() {
       const now = clock.now();

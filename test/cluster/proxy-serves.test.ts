@@ -1,0 +1,308 @@
+// A proxy with nothing but its pod's token: what it serves, what it refuses, what ends a session.
+import assert from 'node:assert/strict';
+import path from 'node:path';
+import { after, before, test } from 'node:test';
+import type { ProxyReplica } from '../../src/api/replica.ts';
+import type { AccessSession } from '../../src/api/session.ts';
+import { createDialGuard } from '../../src/gateway/dial-guard.ts';
+import { createKubeClient } from '../../src/kube/client.ts';
+import { loadClassifier } from '../../src/protocols/postgres/classify/classify.ts';
+import { createPostgresProtocol } from '../../src/protocols/postgres/protocol.ts';
+import { mountedCredentials } from '../../src/proxy/credentials.ts';
+import { type Proxy, startProxy } from '../../src/proxy/main.ts';
+import { systemClock } from '../../src/system/clock.ts';
+import { systemFiles } from '../../src/system/files.ts';
+import { systemRandom } from '../../src/system/random.ts';
+import { createMetrics } from '../../src/telemetry/metrics.ts';
+import { skipWithoutCluster } from '../support/cluster/control-plane.ts';
+import { signingKey } from '../support/gateway-harness.ts';
+import {
+  type Bed,
+  bundlePath,
+  CONNECTION,
+  grantPath,
+  login,
+  OPERATOR_NAMESPACE,
+  replicaPath,
+  sessionPath,
+  sleep,
+  startBed,
+  until,
+  value,
+} from './proxy-bed.ts';
+
+const skip = await skipWithoutCluster();
+let bed: Bed;
+let proxy: Proxy;
+let port: number;
+let access: Awaited<ReturnType<Bed['pod']>>['access'];
+const logged: { level: string; message: string; fields: unknown }[] = [];
+const undo: (() => Promise<void>)[] = [];
+
+before(async () => {
+  if (skip !== false) return;
+  await loadClassifier();
+  bed = await startBed();
+  const pod = await bed.pod('sallyport-orders-db-0');
+  ({ port, access } = pod);
+  proxy = await startProxy({
+    client: createKubeClient(access),
+    namespace: 'payments',
+    name: 'sallyport-orders-db-0',
+    podUid: pod.uid,
+    operatorNamespace: OPERATOR_NAMESPACE,
+    trusted: bed.operator.trusted,
+    version: '0.0.0',
+    protocols: [createPostgresProtocol()],
+    credentials: mountedCredentials(bed.credentials),
+    dialGuard: createDialGuard({ allowLoopback: true }),
+    recordsFolder: path.join(bed.folder, 'records'),
+    healthPort: 0,
+    tunnelPort: 0,
+    clock: systemClock,
+    random: systemRandom,
+    files: systemFiles,
+    log: (level, message, fields) => logged.push({ level, message, fields }),
+    metrics: createMetrics(systemClock, '0.0.0'),
+    lingerMs: 0,
+  });
+  await proxy.started;
+  await until('ready', () => proxy.ready().ok || undefined);
+});
+after(async () => {
+  for (const step of undo.splice(0).reverse()) await step();
+  await proxy?.stop(0);
+  await bed?.stop();
+});
+
+const onEnd = (step: () => Promise<void>): void => void undo.push(step);
+const replicaNow = async (): Promise<ProxyReplica> =>
+  value(await bed.admin.get<ProxyReplica>(replicaPath('sallyport-orders-db-0')));
+
+test('a grant in the bundle opens the door, and the replica says what is in force', { skip }, async () => {
+  const held = await bed.operator.grant();
+  await until(
+    'the grant',
+    () =>
+      proxy.gateway.connections().get(CONNECTION.uid)?.applied.get('grants-0')?.sequence ===
+        bed.operator.grants.length + 5 || undefined,
+  ).catch(() => undefined);
+  const { client } = await login(bed, port, held, onEnd);
+  assert.equal((await client.query('select count(*)::int as n from orders')).rows[0].n, 10);
+  await assert.rejects(client.query('drop table orders'), /Sallyport refused DROP TABLE/);
+  const { spec } = await until('the report', async () => {
+    const replica = await replicaNow();
+    const [connection] = replica.spec.connections ?? [];
+    return connection?.target?.reachable === true && connection.listening ? replica : undefined;
+  });
+  assert.deepEqual(
+    spec.connections?.[0]?.applied.map(({ shard }) => shard),
+    ['grants-0', 'overlay', 'policy', 'releases'],
+  );
+  assert.equal(spec.recordsWritable, true);
+  assert.match(spec.connections?.[0]?.target?.message ?? '', /18/);
+  await client.end();
+});
+
+test('INV-03: a grant that is deleted, or revoked without any bundle, cuts its session', { skip }, async () => {
+  for (const end of ['deleted', 'revoked'] as const) {
+    const held = await bed.operator.grant();
+    const { client, closed, errors } = await retry(() => login(bed, port, held, onEnd));
+    const running = assert.rejects(client.query('select pg_sleep(30)'), new RegExp(end));
+    await sleep(200);
+    if (end === 'deleted') value(await bed.admin.delete(grantPath(held.grant.name)));
+    else {
+      const status = { phase: 'Revoked', finishedBy: 'lead@corp.example' };
+      value(await bed.admin.patch(`${grantPath(held.grant.name)}/status`, { status }, 'merge'));
+    }
+    const began = performance.now();
+    await running;
+    await closed;
+    assert.ok(performance.now() - began < 10_000);
+    assert.ok(errors.length <= 1);
+  }
+});
+
+/** A grant that was just published takes its watch a moment. */
+async function retry<T>(act: () => Promise<T>): Promise<T> {
+  for (let attempt = 0; ; attempt += 1) {
+    try {
+      return await act();
+    } catch (error) {
+      if (attempt === 20) throw error;
+      await sleep(100);
+    }
+  }
+}
+
+test('INV-04: a bundle that is not signed, signed by another, older or another Connection’s changes nothing', {
+  skip,
+}, async () => {
+  const held = await bed.operator.grant();
+  const { client } = await retry(() => login(bed, port, held, onEnd));
+  const name = `${CONNECTION.uid}.policy`;
+  const before = proxy.gateway.connections().get(CONNECTION.uid)!.applied.get('policy')!;
+  const good = value(await bed.admin.get<{ spec: { payload: string; sequence: number } }>(bundlePath(name))).spec;
+  const payload: unknown = JSON.parse(good.payload);
+  const refusals = (): number => logged.filter(({ message }) => message.includes('shard was refused')).length;
+
+  const attempts = [
+    bed.operator.envelope('policy', payload, { key: signingKey() }),
+    { ...bed.operator.envelope('policy', payload), signatures: [{ keyId: bed.operator.key.keyId, signature: 'AAAA' }] },
+    bed.operator.envelope('policy', { connection: { uid: 'x', spec: {} }, policies: [] }),
+  ];
+  for (const attempt of attempts) {
+    const seen = refusals();
+    // What was refused moves no mark, so each may have the next sequence.
+    value(await bed.operator.write(attempt));
+    await until('the refusal', () => refusals() > seen || undefined);
+    assert.deepEqual({ ...proxy.gateway.connections().get(CONNECTION.uid)!.applied.get('policy')! }, { ...before });
+    assert.equal((await client.query('select 1 as one')).rows[0].one, 1);
+  }
+  // Another Connection's shard under our name is not even looked at.
+  const seen = logged.length;
+  value(await bed.operator.write(bed.operator.envelope('policy', payload, { connectionUid: 'other' }), name));
+  await until(
+    'the remark',
+    () => logged.slice(seen).some(({ message }) => message.includes('another shard')) || undefined,
+  );
+  // Older: the object is made anew, for the API refuses to turn one back.
+  value(await bed.admin.delete(bundlePath(name)));
+  await until(
+    'the policy is gone',
+    () => proxy.gateway.connections().get(CONNECTION.uid)?.connection === undefined || undefined,
+  );
+  value(await bed.operator.write(bed.operator.envelope('policy', payload, { at: before.sequence - 1 })));
+  const refusedBefore = refusals();
+  await until(
+    'the refusal',
+    () =>
+      (refusals() >= refusedBefore &&
+        logged.some(({ fields }) => (fields as { reason?: string } | undefined)?.reason === 'Older')) ||
+      undefined,
+  );
+  assert.equal(proxy.gateway.connections().get(CONNECTION.uid)?.connection, undefined);
+  await bed.operator.policy();
+  await until('served again', () => proxy.gateway.endpoints().has(CONNECTION.uid) || undefined);
+  await client.end();
+});
+
+test('INV-12: a proxy can not read another proxy’s bundles, replica or any Secret', { skip }, async () => {
+  await bed.pod('sallyport-billing-0', ['99999999-1111-4222-8333-444455556666']);
+  const client = createKubeClient(access);
+  onEnd(() => client.close());
+  for (const forbidden of [
+    bundlePath('99999999-1111-4222-8333-444455556666.policy'),
+    bundlePath(),
+    replicaPath('sallyport-billing-0'),
+    '/api/v1/namespaces/payments/secrets',
+  ]) {
+    const answer = await client.get(forbidden);
+    assert.equal(answer.kind === 'Failed' ? answer.status : 200, 403, forbidden);
+  }
+});
+
+test('INV-04: an operator that is silent for five minutes stops new commands; its word brings them back', {
+  skip,
+}, async () => {
+  const held = await bed.operator.grant();
+  const { client } = await retry(() => login(bed, port, held, onEnd));
+  await bed.operator.heartbeat(Date.now() - 301_000);
+  await until('silence', () =>
+    proxy.gateway.connections().get(CONNECTION.uid)?.silent === undefined ? undefined : true,
+  );
+  await assert.rejects(client.query('select 1'), /Sallyport/);
+  assert.equal(proxy.ready().ok, true, 'all pods would go unready at once');
+  await bed.operator.heartbeat();
+  await until('the word', () => proxy.gateway.connections().get(CONNECTION.uid)?.silent === undefined || undefined);
+  assert.equal((await client.query('select 1 as one')).rows[0].one, 1);
+  await client.end();
+});
+
+test('INV-05: a rotated Secret is used at the next login; a missing one is named, and its value nowhere', {
+  skip,
+}, async () => {
+  const held = await bed.operator.grant();
+  const hosts = { 'sallyport-hosts': `127.0.0.1:${bed.target.port}` };
+  bed.mount({ username: 'other', password: 'svc-secret-2', ...hosts });
+  const { client } = await retry(() => login(bed, port, held, onEnd));
+  assert.equal((await client.query('select current_user::text as who')).rows[0].who, 'other');
+  await client.end();
+  bed.mount({ username: 'reader', ...hosts });
+  await assert.rejects(login(bed, port, held, onEnd), (error: Error) => {
+    assert.doesNotMatch(error.message, /svc-secret/);
+    return true;
+  });
+  const target = await until('the report', async () => {
+    const found = (await replicaNow()).spec.connections?.[0]?.target;
+    return found?.reachable === false ? found : undefined;
+  });
+  assert.match(target.message, /orders-db-reader.*has no key "password"/);
+  bed.mount({ username: 'reader', password: 'svc-secret', ...hosts });
+  const again = await retry(() => login(bed, port, held, onEnd));
+  await again.client.end();
+  assert.doesNotMatch(JSON.stringify([logged, await replicaNow()]), /svc-secret/);
+});
+
+test('INV-03: a session is shown after five seconds, once for a pool, and ends when its object is deleted', {
+  skip,
+}, async () => {
+  const held = await bed.operator.grant();
+  const pool = [];
+  for (let i = 0; i < 3; i += 1) pool.push(await retry(() => login(bed, port, held, onEnd)));
+  const ours = async (): Promise<AccessSession[]> =>
+    value(await bed.admin.list<AccessSession>(sessionPath())).items.filter(
+      ({ spec }) => spec.grantRef.uid === held.grant.uid,
+    );
+  assert.deepEqual(await ours(), []);
+  const session = await until('the object', async () => (await ours()).find(({ status }) => status?.phase === 'Live'));
+  assert.equal(session.spec.username, 'alice@corp.example');
+  assert.equal((await ours()).length, 1);
+  const cut = pool.map(({ client }) =>
+    assert.rejects(client.query('select pg_sleep(30)'), /was ended by deleting AccessSession/),
+  );
+  await sleep(100);
+  value(await bed.admin.delete(sessionPath(session.metadata.name)));
+  await Promise.all(cut);
+  const last = await retry(() => login(bed, port, held, onEnd));
+  const next = await until('another object', async () => (await ours()).find(({ status }) => status?.phase === 'Live'));
+  assert.notEqual(next.metadata.uid, session.metadata.uid);
+  await last.client.end();
+  await until('its end', async () => (await ours()).find(({ status }) => status?.phase === 'Ended'));
+});
+
+test('INV-10: while the API server is gone sessions go on and logins are taken; what changed meanwhile is heard after', {
+  skip,
+}, async () => {
+  const held = await bed.operator.grant();
+  const staying = await retry(() => login(bed, port, held, onEnd));
+  const doomed = await bed.operator.grant();
+  const cut = await retry(() => login(bed, port, doomed, onEnd));
+  await bed.plane.killApiServer();
+  const end = performance.now() + 20_000;
+  while (performance.now() < end) {
+    assert.equal((await staying.client.query('select 1 as one')).rows[0].one, 1);
+    await sleep(500);
+  }
+  const during = await login(bed, port, held, onEnd);
+  assert.equal((await during.client.query('select 1 as one')).rows[0].one, 1);
+  await bed.plane.startApiServer();
+  value(await bed.admin.delete(grantPath(doomed.grant.name)));
+  await cut.closed;
+  const fresh = await bed.operator.grant();
+  await retry(() => login(bed, port, fresh, onEnd));
+  assert.equal((await staying.client.query('select 1 as one')).rows[0].one, 1);
+  await bed.operator.heartbeat();
+});
+
+test('at rest nothing is written', { skip }, async () => {
+  for (const step of undo.splice(0).reverse()) await step();
+  await until('quiet', () => (proxy.gateway.sessions().length === 0 ? true : undefined));
+  await sleep(8_000);
+  const before = (await replicaNow()).metadata.resourceVersion;
+  const writes = proxy.replicaWrites();
+  await bed.operator.heartbeat();
+  await sleep(5_000);
+  assert.equal((await replicaNow()).metadata.resourceVersion, before);
+  assert.equal(proxy.replicaWrites(), writes);
+});
