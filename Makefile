@@ -4,7 +4,7 @@ export PATH := $(CURDIR)/node_modules/.bin:$(PATH)
 export NODE_NO_WARNINGS := 1
 NPM := npm --no-update-notifier --no-fund --no-audit --loglevel=error
 .DEFAULT_GOAL := help
-.PHONY: help demo test unit integration hostile fuzz conformance coverage bench generate verify accept-slice e2e accept-operator campaign cluster cluster-down image clean
+.PHONY: help demo test unit integration chart test-cluster hostile fuzz conformance coverage bench generate verify accept-slice e2e accept-operator campaign cluster cluster-down image clean
 
 help: ## Show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -18,9 +18,9 @@ demo: node_modules/.installed ## Tell the whole story on this machine; KEEP=1 le
 	@scripts/tools.sh demo
 	@node scripts/demo/main.ts
 
-test: node_modules/.installed ## Unit, integration and hostile tests against real servers
+test: node_modules/.installed ## Unit, integration, hostile, chart and cluster tests against real servers
 	@scripts/tools.sh test
-	@node scripts/test.ts unit integration hostile
+	@node scripts/test.ts unit integration hostile chart cluster
 
 unit: node_modules/.installed ## Unit tests alone (seconds)
 	@node scripts/test.ts unit
@@ -28,6 +28,14 @@ unit: node_modules/.installed ## Unit tests alone (seconds)
 integration: node_modules/.installed ## Integration tests against real servers
 	@scripts/tools.sh test
 	@node scripts/test.ts integration
+
+chart: node_modules/.installed ## The Helm chart under Helm 3 and Helm 4
+	@node scripts/test.ts chart
+
+test-cluster: node_modules/.installed ## Tests against a real Kubernetes API server; builds one if need be (Go, some minutes once)
+	@scripts/tools.sh test
+	@scripts/cluster/binaries.sh control >/dev/null
+	@node scripts/test.ts cluster
 
 hostile: node_modules/.installed ## Attempts to leak, bypass and break
 	@scripts/tools.sh test

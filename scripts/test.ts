@@ -1,20 +1,53 @@
 // Runs named test suites with node:test and says at the end what passed, failed and was skipped, with reasons.
-import { spawn } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
 import { globSync } from 'node:fs';
+import path from 'node:path';
 
-const SUITES: Readonly<Record<string, { files: readonly string[]; concurrency: number; timeoutMs: number }>> = {
+interface Suite {
+  files: readonly string[];
+  concurrency: number;
+  timeoutMs: number;
+  /** Why it can not run here and what to do; undefined: it can. */
+  missing?: () => string | undefined;
+}
+
+const SUITES: Readonly<Record<string, Suite>> = {
   unit: { files: ['src/**/*.test.ts', 'scripts/**/*.test.ts'], concurrency: 2, timeoutMs: 120_000 },
   integration: { files: ['test/integration/**/*.test.ts'], concurrency: 1, timeoutMs: 300_000 },
   hostile: { files: ['test/hostile/**/*.test.ts'], concurrency: 1, timeoutMs: 300_000 },
   fuzz: { files: ['test/fuzz/**/*.test.ts'], concurrency: 1, timeoutMs: 600_000 },
+  chart: { files: ['test/chart/**/*.test.ts'], concurrency: 1, timeoutMs: 300_000 },
+  cluster: {
+    files: ['test/cluster/**/*.test.ts'],
+    concurrency: 1,
+    timeoutMs: 600_000,
+    missing: () =>
+      hasKubernetes()
+        ? undefined
+        : 'there is no Kubernetes API server here; `scripts/cluster/binaries.sh control` builds one with Go (some minutes, once), or set KUBEBUILDER_ASSETS',
+  },
   conformance: { files: ['test/conformance/**/*.test.ts'], concurrency: 1, timeoutMs: 600_000 },
 };
+
+function hasKubernetes(): boolean {
+  try {
+    execFileSync(path.join(import.meta.dirname, 'cluster/binaries.sh'), ['--check', 'control'], { stdio: 'ignore' });
+    return true;
+  } catch {
+    return false;
+  }
+}
 
 async function runSuite(name: string): Promise<boolean> {
   const suite = SUITES[name];
   if (suite === undefined) {
     console.error(`test: no suite "${name}"; there are ${Object.keys(SUITES).join(', ')}`);
     return false;
+  }
+  const missing = suite.missing?.();
+  if (missing !== undefined) {
+    console.log(`\n# ${name}: SKIPPED: ${missing}`);
+    return true;
   }
   const files = suite.files.flatMap((pattern) => globSync(pattern)).sort();
   if (files.length === 0) {
