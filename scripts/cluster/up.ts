@@ -2,6 +2,7 @@
 //   up.ts [--size node|control] [--folder FOLDER] [--image OCI-ARCHIVE]...
 import path from 'node:path';
 import { parseArgs, styleText } from 'node:util';
+import { type ClusterPlan, files } from '../../test/support/cluster/node/plan.ts';
 import { cacheFolder, runningCluster, startNodeCluster } from '../../test/support/cluster/node/start.ts';
 
 const { values } = parseArgs({
@@ -17,10 +18,13 @@ if (size !== 'node' && size !== 'control') {
   console.error(`SIZE is node or control, not ${size}`);
   process.exit(2);
 }
-if (runningCluster(folder) !== undefined) {
-  console.error(`A cluster runs already; its folder is ${folder}. "make cluster-down" ends it.`);
-  console.log(`export KUBECONFIG=${folder}/kubeconfig`);
-  process.exit(1);
+const useIt = (plan: ClusterPlan): void =>
+  console.log(`export KUBECONFIG=${files(plan.folder).kubeconfig} PATH=${plan.binaries}:$PATH`);
+const running = runningCluster(folder)?.plan;
+if (running !== undefined) {
+  console.error(`A cluster (SIZE=${running.size}) runs already in ${folder}; "make cluster-down" ends it.`);
+  if (running.size === size) useIt(running);
+  process.exit(running.size === size ? 0 : 1);
 }
 if (size === 'node' && process.getuid?.() !== 0) {
   console.error(
@@ -36,7 +40,7 @@ try {
   say(
     `Ready: ${cluster.server}, users ${cluster.plan.users.map(({ name }) => name).join(', ')} (kubectl --context NAME)`,
   );
-  console.log(`export KUBECONFIG=${cluster.kubeconfig} PATH=${cluster.plan.binaries}:$PATH`);
+  useIt(cluster.plan);
   process.exit(0);
 } catch (error) {
   console.error(error instanceof Error ? error.message : error);

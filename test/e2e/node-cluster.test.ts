@@ -2,6 +2,7 @@
 // elsewhere is Sallyport's and not the cluster's.
 import assert from 'node:assert/strict';
 import fs from 'node:fs';
+import net from 'node:net';
 import os from 'node:os';
 import path from 'node:path';
 import { after, before, describe, test } from 'node:test';
@@ -9,6 +10,7 @@ import WebSocket from 'ws';
 import { testCertificates } from '../support/certificates.ts';
 import { buildTestImages } from '../support/cluster/node/postgres-image/images.ts';
 import { clientPod, postgresTarget, targetNames } from '../support/cluster/node/postgres-image/manifests.ts';
+import { SALLYPORT_IMAGE, sallyportImage } from '../support/cluster/node/sallyport-image.ts';
 import { type NodeCluster, startNodeCluster, whyNoNodeCluster } from '../support/cluster/node/start.ts';
 import { until } from '../support/cluster/until.ts';
 
@@ -33,11 +35,15 @@ describe('a cluster with a node', { skip: skip ?? false }, () => {
   before(async () => {
     images = fs.mkdtempSync(path.join(os.tmpdir(), 'sallyport-images-'));
     const built = buildTestImages(images);
-    cluster = await startNodeCluster({ images: [built.client, built.postgres] });
+    cluster = await startNodeCluster({ images: [built.client, built.postgres, sallyportImage()] });
     const certificates = await testCertificates(targetNames('orders-db', NAMESPACE));
     ca = certificates.ca;
     await apply([
-      { apiVersion: 'v1', kind: 'Namespace', metadata: { name: NAMESPACE } },
+      {
+        apiVersion: 'v1',
+        kind: 'Namespace',
+        metadata: { name: NAMESPACE, labels: { 'pod-security.kubernetes.io/enforce': 'restricted' } },
+      },
       { apiVersion: 'v1', kind: 'ConfigMap', metadata: { name: 'ca', namespace: NAMESPACE }, data: { 'ca.crt': ca } },
       ...postgresTarget({
         namespace: NAMESPACE,
@@ -154,6 +160,8 @@ describe('a cluster with a node', { skip: skip ?? false }, () => {
 
   test('a WebSocket goes through the API server to a Service, for those who may', async () => {
     const role = { apiGroup: 'rbac.authorization.k8s.io', kind: 'Role', name: 'tunnel' };
+    // Self-signed, as far as the API server knows: it does not check a backend's certificate.
+    const certificates = await testCertificates(['echo.payments.svc']);
     await apply([
       {
         apiVersion: 'rbac.authorization.k8s.io/v1',
@@ -175,34 +183,24 @@ describe('a cluster with a node', { skip: skip ?? false }, () => {
         roleRef: role,
         subjects: [{ apiGroup: 'rbac.authorization.k8s.io', kind: 'Group', name: 'payments' }],
       },
-      // A Service whose only endpoint is this test, on the host.
+      {
+        apiVersion: 'v1',
+        kind: 'Secret',
+        metadata: { name: 'echo', namespace: NAMESPACE },
+        stringData: { 'tls.crt': certificates.server.cert, 'tls.key': certificates.server.key, 'echo.mjs': ECHO },
+      },
       {
         apiVersion: 'v1',
         kind: 'Service',
         metadata: { name: 'echo', namespace: NAMESPACE },
-        spec: { ports: [{ name: 'tunnel', port: 443, targetPort: 8443 }] },
+        spec: { selector: { app: 'echo' }, ports: [{ name: 'tunnel', port: 443, targetPort: 8443 }] },
       },
+      hardenedPod('echo', ['/usr/bin/node', '/files/echo.mjs'], {
+        volumes: [{ name: 'files', secret: { secretName: 'echo' } }],
+        volumeMounts: [{ name: 'files', mountPath: '/files' }],
+      }),
     ]);
-    const { WebSocketServer } = await import('ws');
-    const https = await import('node:https');
-    const certificates = await testCertificates(['echo.payments.svc']);
-    const backend = https.createServer({ key: certificates.server.key, cert: certificates.server.cert });
-    const seen: (string | undefined)[] = [];
-    new WebSocketServer({ server: backend }).on('connection', (socket, request) => {
-      seen.push(request.headers.authorization);
-      socket.on('message', (data, binary) => socket.send(data, { binary }));
-    });
-    await new Promise<void>((resolve) => backend.listen(0, cluster.hostAddress, resolve));
-    const { port } = backend.address() as import('node:net').AddressInfo;
-    await apply([
-      // The API server's proxy looks at Endpoints, not at slices.
-      {
-        apiVersion: 'v1',
-        kind: 'Endpoints',
-        metadata: { name: 'echo', namespace: NAMESPACE },
-        subsets: [{ addresses: [{ ip: cluster.hostAddress }], ports: [{ name: 'tunnel', port }] }],
-      },
-    ]);
+    await inNamespace('wait', '--for=condition=Ready', 'pod/echo', '--timeout=60s');
     const at = `${cluster.server.replace('https', 'wss')}/api/v1/namespaces/${NAMESPACE}/services/https:echo:tunnel/proxy/tunnel`;
     const dial = (user: string): Promise<string> =>
       new Promise((resolve, reject) => {
@@ -218,19 +216,87 @@ describe('a cluster with a node', { skip: skip ?? false }, () => {
           socket.close();
         });
       });
+    // Endpoints and roles take a moment to be known.
+    let answer = '';
+    const dialled = async (): Promise<boolean> => {
+      answer = await dial('alice').catch(String);
+      return answer.startsWith('through');
+    };
+    await until(dialled, 'the tunnel', 10_000).catch(() => assert.fail(answer));
+    assert.equal(answer, 'through the gate, authorization undefined', 'the backend must not see the token');
+    await assert.rejects(dial('carol'), /403/);
+  });
+
+  test('pods reach servers of the host', async () => {
+    const server = net.createServer((socket) => socket.end('from the host'));
+    await new Promise<void>((resolve) => server.listen(0, cluster.hostAddress, resolve));
+    const { port } = server.address() as net.AddressInfo;
     try {
-      // Endpoints and roles take a moment to be known.
-      let answer = '';
-      const dialled = async (): Promise<boolean> => {
-        answer = await dial('alice').catch(String);
-        return answer === 'through the gate';
-      };
-      await until(dialled, 'the tunnel', 10_000).catch(() => assert.fail(answer));
-      assert.equal(seen.at(-1), undefined, 'the backend must not see the token');
-      await assert.rejects(dial('carol'), /403/);
+      const script = `require('net').connect(${port}, '${cluster.hostAddress}').pipe(process.stdout)`;
+      assert.equal(await inNamespace('exec', 'echo', '--', '/usr/bin/node', '-e', script), 'from the host');
     } finally {
-      backend.closeAllConnections();
-      await new Promise((resolve) => backend.close(resolve));
+      await new Promise((resolve) => server.close(resolve));
     }
   });
+
+  for (const [args, expected] of [
+    [['version'], /^sallyport \d+\.\d+\.\d+ \(node 24/],
+    [['--help'], /^Usage: sallyport/],
+  ] as const) {
+    test(`the image runs "sallyport ${args.join(' ')}" without root, capabilities or a writable file`, async () => {
+      const name = `image-${args.join('').replaceAll('-', '')}`;
+      await apply([hardenedPod(name, undefined, { args, restartPolicy: 'Never' })]);
+      await inNamespace('wait', '--for=jsonpath={.status.phase}=Succeeded', `pod/${name}`, '--timeout=30s').catch(
+        async (error: unknown) => assert.fail(`${String(error)}\n${await inNamespace('logs', name).catch(String)}`),
+      );
+      assert.match(await inNamespace('logs', name), expected);
+    });
+  }
+});
+
+/** Answers each message with itself and with the Authorization header that came with the upgrade. */
+const ECHO = `
+const require = (await import('node:module')).createRequire('/app/');
+const { WebSocketServer } = require('ws');
+const { createServer } = await import('node:https');
+const { readFileSync } = await import('node:fs');
+const server = createServer({ cert: readFileSync('/files/tls.crt'), key: readFileSync('/files/tls.key') });
+new WebSocketServer({ server }).on('connection', (socket, request) => {
+  socket.on('message', (data) => socket.send(data + ', authorization ' + request.headers.authorization));
+});
+server.listen(8443);
+process.on('SIGTERM', () => process.exit());
+`;
+
+/** A pod of Sallyport's image as its chart runs it: the restricted Pod Security Standard and a read-only root. */
+const hardenedPod = (
+  name: string,
+  command: readonly string[] | undefined,
+  more: { args?: readonly string[]; restartPolicy?: string; volumes?: object[]; volumeMounts?: object[] },
+): object => ({
+  apiVersion: 'v1',
+  kind: 'Pod',
+  metadata: { name, namespace: NAMESPACE, labels: { app: name } },
+  spec: {
+    automountServiceAccountToken: false,
+    terminationGracePeriodSeconds: 1,
+    restartPolicy: more.restartPolicy ?? 'Always',
+    securityContext: { runAsNonRoot: true, seccompProfile: { type: 'RuntimeDefault' } },
+    containers: [
+      {
+        name: 'sallyport',
+        image: SALLYPORT_IMAGE,
+        imagePullPolicy: 'Never',
+        ...(command === undefined ? {} : { command }),
+        ...(more.args === undefined ? {} : { args: more.args }),
+        securityContext: {
+          allowPrivilegeEscalation: false,
+          readOnlyRootFilesystem: true,
+          capabilities: { drop: ['ALL'] },
+        },
+        volumeMounts: more.volumeMounts ?? [],
+      },
+    ],
+    volumes: more.volumes ?? [],
+  },
 });
