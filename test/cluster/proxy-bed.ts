@@ -6,6 +6,7 @@ import os from 'node:os';
 import path from 'node:path';
 import * as x509 from '@peculiar/x509';
 import pg from 'pg';
+import { sha256Hex } from '../../src/api/canonical.ts';
 import type { ConnectionSpec } from '../../src/api/connection.ts';
 import type { AccessGrant } from '../../src/api/grant.ts';
 import { API_GROUP_VERSION } from '../../src/api/group.ts';
@@ -332,7 +333,7 @@ async function startOperator(admin: KubeClient, target: PostgresServer): Promise
     const found = await admin.list<ProxyReplica>(replicaPath());
     if (found.kind === 'Failed') return;
     for (const { metadata, spec, status } of found.value.items) {
-      if (spec?.csr === undefined || spec.recordKey === undefined || status?.certificateFor === spec.csr.slice(60, 120))
+      if (spec?.csr === undefined || spec.recordKey === undefined || status?.certificateFor === sha256Hex(spec.csr))
         continue;
       const request = new x509.Pkcs10CertificateRequest(spec.csr);
       if (!(await request.verify())) throw new Error('a request that does not verify');
@@ -345,7 +346,7 @@ async function startOperator(admin: KubeClient, target: PostgresServer): Promise
       });
       const patch = {
         certificate: cert,
-        certificateFor: spec.csr.slice(60, 120),
+        certificateFor: sha256Hex(spec.csr),
         recordCertificate: JSON.stringify(record),
       };
       value(await admin.patch(`${replicaPath(metadata.name)}/status`, { status: patch }, 'merge'));

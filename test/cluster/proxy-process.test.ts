@@ -11,6 +11,7 @@ import { WebSocket } from 'ws';
 import { bridge } from '../../src/proxy/bridge.ts';
 import { TUNNEL_PROTOCOL } from '../../src/proxy/tunnel-protocol.ts';
 import { rawPublicKey } from '../../src/recording/signer.ts';
+import { verifyRecords } from '../../src/recording/verify.ts';
 import { systemClock } from '../../src/system/clock.ts';
 import { freePorts } from '../support/cluster/children.ts';
 import { skipWithoutCluster } from '../support/cluster/control-plane.ts';
@@ -97,18 +98,11 @@ const ready = (running: Running): Promise<true> =>
     30_000,
   );
 
-async function verify(): Promise<string> {
-  const root = rawPublicKey(bed.operator.trusted[0]!.publicKey);
-  const cli = path.join(import.meta.dirname, '../../src/cli/main.ts');
-  const { stdout } = await promisify(execFile)(process.execPath, [
-    cli,
-    'records',
-    'verify',
-    path.join(bed.folder, 'records'),
-    '--root',
-    root,
-  ]);
-  return stdout;
+function verify(): { sessions: number; records: number } {
+  const roots = bed.operator.trusted;
+  const report = verifyRecords(path.join(bed.folder, 'records'), { roots });
+  assert.deepEqual(report.findings, []);
+  return report.checked;
 }
 
 const memory = (child: ChildProcess): number => {
@@ -192,7 +186,7 @@ test('a tunnel carries psql, and 100 MB in flat memory', { skip, timeout: 120_00
   assert.ok(most - before < 96, `memory rose by ${most - before} MB`);
   running.child.kill('SIGTERM');
   assert.equal(await running.exited, 0, running.log());
-  assert.match(await verify(), /./);
+  assert.ok(verify().sessions > 0);
 });
 
 test('SIGTERM: unready at once, no new session, the old one may end by itself; its records verify', {
@@ -213,7 +207,7 @@ test('SIGTERM: unready at once, no new session, the old one may end by itself; i
   assert.equal((await long).rows[0].answer, 42);
   await client.end();
   assert.equal(await running.exited, 0, running.log());
-  assert.match(await verify(), /./);
+  assert.ok(verify().sessions > 0);
 });
 
 test('a second SIGTERM ends what still lives', { skip }, async () => {
@@ -250,5 +244,5 @@ test('INV-07: after kill -9 the next process on the same volume ends and seals w
   await again.end();
   second.child.kill('SIGTERM');
   assert.equal(await second.exited, 0, second.log());
-  assert.match(await verify(), /./);
+  assert.ok(verify().sessions > 0);
 });

@@ -1,6 +1,6 @@
 // proxy: the process of a proxy pod. What it needs to know comes from the pod: its name by the downward API, its token
 // and the cluster's CA as files, the operator's keys as arguments. Nothing here decides.
-import { createDialGuard } from '../../gateway/dial-guard.ts';
+import { createDialGuard, type DialGuard } from '../../gateway/dial-guard.ts';
 import { inClusterAccess } from '../../kube/access.ts';
 import { createKubeClient } from '../../kube/client.ts';
 import { keyIdOf, type TrustedKey } from '../../policy/bundle-signing.ts';
@@ -25,13 +25,22 @@ export interface ProxyCommandOptions {
   logLevel?: string;
 }
 
-const RECORDS_FOLDER = '/records';
-const HEALTH_PORT = 8081;
-const TUNNEL_PORT = 8443;
+/** Where things are in the pod, as the operator makes it. */
+export interface PodPlaces {
+  records: string;
+  credentials: string;
+  /** Token, CA and namespace; undefined: where Kubernetes mounts them. */
+  serviceAccount?: string;
+  healthPort: number;
+  tunnelPort: number;
+  /** What may be dialled; undefined: what may be from a pod. */
+  dialGuard?: DialGuard;
+}
+const POD: PodPlaces = { records: '/records', credentials: CREDENTIALS_FOLDER, healthPort: 8081, tunnelPort: 8443 };
 const USER_AGENT = 'sallyport-proxy';
 
 /** Runs until SIGTERM or SIGINT, then drains; a second signal ends what still lives, a third ends the process. */
-export async function proxyCommand(io: Io, options: ProxyCommandOptions): Promise<ExitCode> {
+export async function proxyCommand(io: Io, options: ProxyCommandOptions, places: PodPlaces = POD): Promise<ExitCode> {
   const env = (key: string): string => {
     const value = io.env[key];
     if (value !== undefined && value !== '') return value;
@@ -45,7 +54,10 @@ export async function proxyCommand(io: Io, options: ProxyCommandOptions): Promis
     throw new CliError(EXIT.misconfigured, 'No key of the operator is given', 'Pass --trust keyId:publicKey.');
   if (options.operatorNamespace === undefined)
     throw new CliError(EXIT.misconfigured, 'The operator’s namespace is not given', 'Pass --operator-namespace.');
-  const access = inClusterAccess({ env: io.env });
+  const access = inClusterAccess({
+    env: io.env,
+    ...(places.serviceAccount === undefined ? {} : { folder: places.serviceAccount }),
+  });
   if (access === undefined)
     throw new CliError(EXIT.misconfigured, 'KUBERNETES_SERVICE_HOST is not set', 'This command runs in a pod.');
 
@@ -62,11 +74,11 @@ export async function proxyCommand(io: Io, options: ProxyCommandOptions): Promis
     trusted,
     version: version(),
     protocols: [createPostgresProtocol()],
-    credentials: mountedCredentials(CREDENTIALS_FOLDER),
-    dialGuard: createDialGuard(rules),
-    recordsFolder: RECORDS_FOLDER,
-    healthPort: HEALTH_PORT,
-    tunnelPort: TUNNEL_PORT,
+    credentials: mountedCredentials(places.credentials),
+    dialGuard: places.dialGuard ?? createDialGuard(rules),
+    recordsFolder: places.records,
+    healthPort: places.healthPort,
+    tunnelPort: places.tunnelPort,
     clock,
     random: systemRandom,
     files: systemFiles,
