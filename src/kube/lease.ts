@@ -89,13 +89,14 @@ export function startLeaderElection(options: LeaseOptions): LeaderElection {
 
   const micro = (ms: number): string => `${new Date(ms).toISOString().slice(0, -1)}000Z`;
 
-  /** One attempt. `sentAt`: from when the lease counts; the moment before the write was sent. */
-  const attempt = async (): Promise<
-    { kind: 'Held'; epoch: number; mono: number; wall: number } | { kind: 'NotHeld' }
-  > => {
+  /** One attempt. `mono`, `wall`: from when the lease counts, the moment before the write was sent. */
+  const attempt = async (
+    signal?: AbortSignal,
+  ): Promise<{ kind: 'Held'; epoch: number; mono: number; wall: number } | { kind: 'NotHeld' }> => {
+    const call = { deadlineMs: REQUEST_MS, signal };
     // A renewal goes straight to the write; only who does not know the record reads it.
     if (holding === undefined || seen === undefined) {
-      const answer = await client.get<Lease>(path, { deadlineMs: REQUEST_MS });
+      const answer = await client.get<Lease>(path, call);
       if (answer.kind === 'Ok') observe(answer.value);
       else if (answer.status === 404) seen = undefined;
       else throw new Error(`${answer.status} ${answer.reason}: ${answer.message}`);
@@ -130,8 +131,8 @@ export function startLeaderElection(options: LeaseOptions): LeaderElection {
     const mono = clock.monotonic();
     const answer =
       seen === undefined
-        ? await client.create<Lease>(listPath, next, { deadlineMs: REQUEST_MS })
-        : await client.replace<Lease>(path, next, { deadlineMs: REQUEST_MS });
+        ? await client.create<Lease>(listPath, next, call)
+        : await client.replace<Lease>(path, next, call);
     if (answer.kind === 'Ok') {
       observe(answer.value);
       return { kind: 'Held', epoch, mono, wall: now };
@@ -139,7 +140,7 @@ export function startLeaderElection(options: LeaseOptions): LeaderElection {
     if (answer.status !== 409 && answer.status !== 404)
       throw new Error(`${answer.status} ${answer.reason}: ${answer.message}`);
     // Somebody else wrote it, or an answer to us was lost: look who holds it before the next attempt.
-    const latest = await client.get<Lease>(path, { deadlineMs: REQUEST_MS });
+    const latest = await client.get<Lease>(path, call);
     if (latest.kind === 'Ok') observe(latest.value);
     else if (latest.status === 404) seen = undefined;
     return { kind: 'NotHeld' };
@@ -159,6 +160,7 @@ export function startLeaderElection(options: LeaseOptions): LeaderElection {
       );
     };
     arm();
+    let under: Promise<void> = Promise.resolve();
     options.onAcquired(first.epoch, lost.signal);
     while (!ending.aborted) {
       await sleep(clock, retryMs, ending);
@@ -167,19 +169,25 @@ export function startLeaderElection(options: LeaseOptions): LeaderElection {
         lost.abort(new Error('the lease ran out while this process did not run'));
         break;
       }
-      try {
-        const result = await attempt();
-        // Held again, but only as long as it was never given up in between.
-        if (result.kind === 'Held' && held()) {
-          holding.renewedMono = result.mono;
-          holding.renewedWall = result.wall;
-          arm();
-        } else if (seen?.lease.spec?.holderIdentity !== identity) {
-          lost.abort(new Error('another holds the lease'));
-        }
-      } catch (error) {
-        log('warn', 'the lease could not be renewed; it is tried again', { lease: options.name, error: String(error) });
-      }
+      under = attempt(lost.signal)
+        .then((result) => {
+          // Held again, but only as long as it was never given up in between.
+          if (result.kind === 'Held' && holding !== undefined && held()) {
+            holding.renewedMono = result.mono;
+            holding.renewedWall = result.wall;
+            arm();
+          } else if (seen?.lease.spec?.holderIdentity !== identity) {
+            lost.abort(new Error('another holds the lease'));
+          }
+        })
+        .catch((error: unknown) => {
+          log('warn', 'the lease could not be renewed; it is tried again', {
+            lease: options.name,
+            error: String(error),
+          });
+        });
+      // Giving up waits for no answer.
+      await settledOr(under, lost.signal);
     }
     cancel();
     lost.abort(new Error('stopped'));
@@ -193,6 +201,7 @@ export function startLeaderElection(options: LeaseOptions): LeaderElection {
     } catch (error) {
       log('error', 'giving up the lead failed', { lease: options.name, error: String(error) });
     }
+    await under;
   };
 
   const release = async (): Promise<void> => {
@@ -233,4 +242,17 @@ export function startLeaderElection(options: LeaseOptions): LeaderElection {
       await running;
     },
   };
+}
+
+/** Resolves with the first of both; leaves nothing behind at a signal that lives for months. */
+async function settledOr(work: Promise<void>, signal: AbortSignal): Promise<void> {
+  const fired = Promise.withResolvers<void>();
+  const onAbort = (): void => fired.resolve();
+  signal.addEventListener('abort', onAbort);
+  if (signal.aborted) onAbort();
+  try {
+    await Promise.race([work, fired.promise]);
+  } finally {
+    signal.removeEventListener('abort', onAbort);
+  }
 }

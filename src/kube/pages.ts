@@ -22,7 +22,7 @@ const MOST_STARTS = 3;
 export async function listPages<T extends KubeObject>(
   client: KubeClient,
   path: string,
-  options: Selection & { signal?: AbortSignal | undefined; pageSize?: number; deadlineMs?: number },
+  options: Selection & { signal?: AbortSignal | undefined; pageSize?: number; maxBytes?: number; deadlineMs?: number },
   onPage: (items: T[], page: { restarted: boolean; remaining: number | undefined }) => void | Promise<void>,
 ): Promise<ListEnd> {
   const { fieldSelector, labelSelector, signal } = options;
@@ -39,7 +39,7 @@ export async function listPages<T extends KubeObject>(
         limit,
         continue: next,
         signal,
-        maxBytes: LARGEST_PAGE_BYTES,
+        maxBytes: options.maxBytes ?? LARGEST_PAGE_BYTES,
         deadlineMs: options.deadlineMs ?? 60_000,
       });
       if (answer.kind === 'Failed') {
