@@ -27,7 +27,7 @@ test('an explanation names every rule, and the field that did not fit', () => {
   assert.equal(
     explanationText(explain(session, command('MOVE a b'), keyRules)),
     [
-      'MOVE on a, b: denied (NoRuleAllows), with 1 warning(s)',
+      'MOVE on a, b: denied (NoRuleAllows), with 1 warning',
       '  Sallyport refused MOVE on a, b: no rule allows Write on b',
       '  Policy payments/team has no Allow rule for Write on b; ask its authors for one, or request access under another policy.',
       '',

@@ -155,7 +155,10 @@ export function explanationText(explanation: Explanation): string {
 }
 
 export function decisionText(decision: Decision): string {
-  const warned = decision.warnings.length === 0 ? '' : `, with ${decision.warnings.length} warning(s)`;
+  const warned =
+    decision.warnings.length === 0
+      ? ''
+      : `, with ${decision.warnings.length === 1 ? '1 warning' : `${decision.warnings.length} warnings`}`;
   switch (decision.kind) {
     case 'Allow':
       return `allowed${decision.by.length === 0 ? '' : ` by ${decision.by.map((ref) => `${ref.policy} "${ref.rule}"`).join(', ')}`}${warned}`;

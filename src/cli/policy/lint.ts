@@ -47,12 +47,14 @@ export async function policyLint(args: PolicyLintArgs, io: Io, deps: PolicyTestD
       io.out(`${problem.severity === 'Error' ? 'error  ' : 'warning'}  ${formatFileProblem(problem)}\n`);
     const { connections, policies, clusterPolicies } = loaded.world;
     io.out(
-      `${connections.length} Connection(s), ${policies.length + clusterPolicies.length} policies: ${errors} error(s), ${warnings} warning(s)\n`,
+      `${counted(connections.length, 'Connection')}, ${counted(policies.length + clusterPolicies.length, 'policy', 'policies')}: ${counted(errors, 'error')}, ${counted(warnings, 'warning')}\n`,
     );
   }
   if (errors > 0) return EXIT.misconfigured;
   return args.strict === true && warnings > 0 ? EXIT.failed : EXIT.ok;
 }
+
+const counted = (count: number, one: string, many = `${one}s`): string => `${count} ${count === 1 ? one : many}`;
 
 type ProblemAt = (pointer: string, severity: FileProblem['severity'], message: string, hint: string) => FileProblem;
 

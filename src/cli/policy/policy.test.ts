@@ -4,7 +4,7 @@ import os from 'node:os';
 import path from 'node:path';
 import { test } from 'node:test';
 import { postgresRules } from '../../protocols/postgres/rules.ts';
-import { EXIT, type Io } from '../io.ts';
+import { CliError, EXIT, type ExitCode, type Io } from '../io.ts';
 import { policyLint } from './lint.ts';
 import { loadPolicies } from './load.ts';
 import { preset } from './preset.ts';
@@ -29,6 +29,17 @@ function capture(): { io: Io; out: () => string; err: () => string } {
   };
   return { io, out: () => out, err: () => err };
 }
+
+/** That an error is told with this exit code and hint. */
+const refusal =
+  (code: ExitCode, message: RegExp, hint = /./) =>
+  (error: unknown): boolean => {
+    assert.ok(error instanceof CliError, String(error));
+    assert.equal(error.exitCode, code);
+    assert.match(error.message, message);
+    assert.match(error.hint ?? '', hint);
+    return true;
+  };
 
 async function inCopy(edit: (folder: string) => void, use: (folder: string) => Promise<void>): Promise<void> {
   const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'sallyport-policy-'));
@@ -112,8 +123,30 @@ test('a changed policy fails the tests with exit code 1; a bad file is 78, with 
 test('no tests, no directory and an unknown form are 78', async () => {
   const { io, err } = capture();
   assert.equal(await policyTest({ dir: path.join(EXAMPLE, 'nowhere') }, io), EXIT.misconfigured);
-  assert.equal(await policyTest({ dir: EXAMPLE, output: 'pdf' }, io), EXIT.misconfigured);
-  assert.match(err(), /-o pdf is no form of output/);
+  assert.match(err(), /nowhere:1:1: can not be read \(ENOENT\).*\n1 problem; no case was run\.\n$/);
+  await assert.rejects(
+    policyTest({ dir: EXAMPLE, output: 'pdf' }, io),
+    refusal(EXIT.misconfigured, /^-o pdf is no form/),
+  );
+  await inCopy(
+    (folder) => fs.rmSync(path.join(folder, 'tests'), { recursive: true }),
+    (folder) =>
+      assert.rejects(policyTest({ dir: folder }, io), refusal(EXIT.misconfigured, /^There is no PolicyTest in/)),
+  );
+});
+
+test('a schema that can not be read is said in the row of its case', async () => {
+  await inCopy(
+    (folder) => {
+      const file = path.join(folder, 'tests/team.test.yaml');
+      fs.writeFileSync(file, fs.readFileSync(file, 'utf8').replace(/schema: .*/, 'schema: gone.json'));
+    },
+    async (folder) => {
+      const { io, out } = capture();
+      assert.equal(await policyTest({ dir: folder }, io), EXIT.misconfigured);
+      assert.match(out(), /ERROR .* schema gone\.json can not be read \(ENOENT\)/);
+    },
+  );
 });
 
 const deps: WhyDeps = {
@@ -159,8 +192,10 @@ test('why says who is let in at all, and which Connections there are', async () 
   assert.equal(await why({ subject: 'select 1', as: { ...alice, groups: [] } }, stranger.io, deps), EXIT.ok);
   assert.match(stranger.out(), /^No policy gives alice@corp\.example access/);
   const lost = capture();
-  assert.equal(await why({ subject: 'select 1', as: alice, connection: 'a/b' }, lost.io, deps), EXIT.misconfigured);
-  assert.match(lost.err(), /payments\/orders-db/);
+  await assert.rejects(
+    why({ subject: 'select 1', as: alice, connection: 'a/b' }, lost.io, deps),
+    refusal(EXIT.misconfigured, /^There is no Connection a\/b/, /payments\/orders-db/),
+  );
 });
 
 test('why tells a past denial by its id, harmlessly', async () => {
@@ -169,15 +204,24 @@ test('why tells a past denial by its id, harmlessly', async () => {
   assert.match(out(), /Why {6}policy payments\/orders-team, rule "no-ddl"/);
   assert.ok(!out().includes('\u001b'));
   const gone = capture();
-  assert.equal(await why({ subject: 'd-ffff', as: alice }, gone.io, deps), EXIT.failed);
+  await assert.rejects(
+    why({ subject: 'd-ffff', as: alice }, gone.io, deps),
+    refusal(EXIT.failed, /^There is no record of denial d-ffff$/, /pruned/),
+  );
 });
 
 test('presets are listed and printed', () => {
-  const { io, out, err } = capture();
+  const { io, out } = capture();
   assert.equal(preset({}, io, postgresRules), EXIT.ok);
   assert.match(out(), /ReadOnly\nReadWrite\nHoldSchemaAndPrivilegeChanges/);
   assert.equal(preset({ name: 'ReadOnly' }, io, postgresRules), EXIT.ok);
   assert.match(out(), /rules:\n {2}- name: read/);
-  assert.equal(preset({ name: 'Nope' }, io, postgresRules), EXIT.misconfigured);
-  assert.match(err(), /no preset Nope/);
+  for (const [name, hint] of [
+    ['Nope', /^Write one of ReadOnly,/],
+    ['Readonly', /^Did you mean ReadOnly\?/],
+  ] as const)
+    assert.throws(
+      () => preset({ name }, io, postgresRules),
+      refusal(EXIT.misconfigured, new RegExp(`^There is no preset ${name}$`), hint),
+    );
 });

@@ -1,7 +1,9 @@
 // `sallyport preset [NAME]`: prints the rules that a preset stands for.
+import { nearest } from '../../api/nearest.ts';
 import { explainPreset, presetNames } from '../../policy/presets.ts';
 import type { ProtocolRules } from '../../policy/session-policy.ts';
-import { EXIT, type ExitCode, type Io } from '../io.ts';
+import { safeText } from '../../policy/wording.ts';
+import { CliError, EXIT, type ExitCode, type Io } from '../io.ts';
 
 export interface PresetArgs {
   /** Absent: lists the names. */
@@ -19,8 +21,12 @@ export function preset(args: PresetArgs, io: Io, rules: ProtocolRules): ExitCode
   }
   const text = explainPreset(rules, args.name);
   if (text === undefined) {
-    io.err(`There is no preset ${args.name}\nWrite one of ${presetNames(rules).join(', ')}.\n`);
-    return EXIT.misconfigured;
+    const close = nearest(args.name, presetNames(rules));
+    throw new CliError(
+      EXIT.misconfigured,
+      `There is no preset ${safeText(args.name)}`,
+      close === undefined ? `Write one of ${presetNames(rules).join(', ')}.` : `Did you mean ${close}?`,
+    );
   }
   io.out(text);
   return EXIT.ok;

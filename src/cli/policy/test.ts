@@ -4,7 +4,7 @@ import fs from 'node:fs';
 import { type FileResult, jsonReport, junitReport, tableReport, totalsOf } from '../../policy/testing/report.ts';
 import { createTestRunner, type TestProtocol } from '../../policy/testing/run.ts';
 import { type FileProblem, formatFileProblem } from '../../store/directory/file-problem.ts';
-import { EXIT, type ExitCode, type Io } from '../io.ts';
+import { CliError, EXIT, type ExitCode, type Io } from '../io.ts';
 import { loadPolicies, loadTests, readSchema } from './load.ts';
 import { loadPostgresTests } from './postgres.ts';
 
@@ -31,22 +31,22 @@ const FORMS = ['table', 'json', 'junit'];
 export async function policyTest(args: PolicyTestArgs, io: Io, deps: PolicyTestDeps = {}): Promise<ExitCode> {
   const form = args.output ?? 'table';
   if (!FORMS.includes(form)) {
-    io.err(`-o ${form} is no form of output\nWrite one of ${FORMS.join(', ')}.\n`);
-    return EXIT.misconfigured;
+    throw new CliError(EXIT.misconfigured, `-o ${form} is no form of output`, `Write one of ${FORMS.join(', ')}.`);
   }
   const { world, problems } = loadPolicies(args.policies ?? args.dir);
   const loaded = loadTests(args.dir);
   const errors = dedupe([...problems.filter(({ severity }) => severity === 'Error'), ...loaded.problems]);
   if (errors.length > 0) {
     for (const problem of errors) io.err(`${formatFileProblem(problem)}\n`);
-    io.err(`${errors.length} problem(s); no case was run.\n`);
+    io.err(`${errors.length === 1 ? '1 problem' : `${errors.length} problems`}; no case was run.\n`);
     return EXIT.misconfigured;
   }
   if (loaded.tests.length === 0) {
-    io.err(
-      `There is no PolicyTest in ${args.dir}\nWrite a YAML file with kind: PolicyTest; docs/policies.md shows how.\n`,
+    throw new CliError(
+      EXIT.misconfigured,
+      `There is no PolicyTest in ${args.dir}`,
+      'Write a YAML file with kind: PolicyTest; docs/policies.md shows how.',
     );
-    return EXIT.misconfigured;
   }
   const protocols = await (deps.protocols ?? allTestProtocols)();
   const run = createTestRunner({ ...world, protocolFor: (type) => protocols.get(type) });
@@ -60,7 +60,7 @@ export async function policyTest(args: PolicyTestArgs, io: Io, deps: PolicyTestD
       const result = run(one, schema.kind === 'Schema' ? schema.value : undefined);
       return schema.kind === 'Schema'
         ? { ...result, line }
-        : { ...result, outcome: 'Error' as const, got: 'nothing', why: schema.message, line };
+        : { ...result, outcome: 'Error' as const, got: 'nothing', misses: [schema.message], why: schema.message, line };
     });
     return { file, suite, results };
   });

@@ -11,7 +11,7 @@ import type { Principal } from '../../policy/principal.ts';
 import type { TestProtocol, TestWorld } from '../../policy/testing/run.ts';
 import { safeText } from '../../policy/wording.ts';
 import type { CommandBody } from '../../recording/envelope.ts';
-import { EXIT, type ExitCode, type Io } from '../io.ts';
+import { CliError, EXIT, type ExitCode, type Io } from '../io.ts';
 
 export interface WhyArgs {
   /** A denial's id, `d-51c0`, or the statement itself. */
@@ -53,10 +53,11 @@ export async function why(args: WhyArgs, io: Io, deps: WhyDeps): Promise<ExitCod
 async function whyDenied(args: WhyArgs, io: Io, deps: WhyDeps): Promise<ExitCode> {
   const found = await deps.findDenial(args.subject);
   if (found === undefined) {
-    io.err(
-      `There is no record of denial ${args.subject}\nIds are told with each refusal; records may have been pruned.\n`,
+    throw new CliError(
+      EXIT.failed,
+      `There is no record of denial ${args.subject}`,
+      'Ids are told with each refusal; records may have been pruned.',
     );
-    return EXIT.failed;
   }
   if (args.output === 'json') {
     io.out(`${JSON.stringify(found, null, 2)}\n`);
@@ -90,13 +91,18 @@ async function whyStatement(args: WhyArgs, io: Io, deps: WhyDeps): Promise<ExitC
       args.connection === undefined
         ? 'Say which Connection it is about'
         : `There is no Connection ${safeText(args.connection)}`;
-    io.err(`${message}\nWrite --connection namespace/name: ${known || 'there is none'}.\n`);
-    return EXIT.misconfigured;
+    throw new CliError(
+      EXIT.misconfigured,
+      message,
+      known === '' ? 'There is none; is the directory the right one?' : `Write --connection with one of ${known}.`,
+    );
   }
   const protocol = (await (deps.protocols ?? (await import('./test.ts')).allTestProtocols)()).get(connection.spec.type);
   if (protocol === undefined) {
-    io.err(`Statements for ${connection.spec.type} can not be explained in this version.\n`);
-    return EXIT.misconfigured;
+    throw new CliError(
+      EXIT.misconfigured,
+      `Statements for ${connection.spec.type} can not be explained in this version`,
+    );
   }
   const shard = compilePolicies({ ...world, connection, protocol: protocol.rules });
   const chosen = eligiblePolicy({

@@ -80,8 +80,11 @@ test('the verbs about records, on good records and on damaged ones', async (t) =
       .join(),
     'start,command,result,command,result,end',
   );
-  assert.equal(await replaySession({ session: 's-none' }, captured(), deps), 1);
-  assert.equal(await replaySession({ session: '../\u001b[2J' }, captured(), deps), 1);
+  for (const [session, message] of [
+    ['s-none', 'There is no record of session s-none'],
+    ['../\u001b[2J', '../\\u{1b}[2J is no session'],
+  ] as const)
+    await assert.rejects(replaySession({ session }, captured(), deps), { message, exitCode: 1 });
 
   const columns = captured();
   assert.equal(await auditColumns({ pattern: 'orders-db/public.cards.number', since: '1h' }, columns, deps), 0);
@@ -113,7 +116,10 @@ test('the verbs about records, on good records and on damaged ones', async (t) =
   const bad = captured();
   assert.equal(await verify({ folders: [] }, bad, deps), 1);
   assert.match(bad.stdout, new RegExp(`CHANGED  session s-one, ${piece}, byte 0: its bytes are not what was signed`));
-  assert.equal(await recordsShow({ session: 's-one' }, captured(), deps), 1);
+  await assert.rejects(recordsShow({ session: 's-one' }, captured(), deps), {
+    message: 'No record of session s-one can be relied on',
+    exitCode: 1,
+  });
   fs.unlinkSync(`${folder}/keys.json`);
   const lost = captured();
   assert.equal(await verify({ folders: [] }, lost, deps), 1);

@@ -3,7 +3,7 @@ import type { RecordEnvelope } from '../../recording/envelope.ts';
 import { isStreamName } from '../../recording/layout.ts';
 import { readSession } from '../../recording/reader.ts';
 import { harmlessLine } from '../../recording/text.ts';
-import { EXIT, type ExitCode, type Io } from '../io.ts';
+import { CliError, EXIT, type ExitCode, type Io } from '../io.ts';
 import { type Form, machine, openRecords, problemTeller, type RecordsDeps } from './source.ts';
 
 export interface RecordArgs {
@@ -27,8 +27,7 @@ export async function eachRecord(
 ): Promise<ExitCode> {
   const name = harmlessLine(session);
   if (!isStreamName(session)) {
-    io.err(`${name} is no session.\n`);
-    return EXIT.failed;
+    throw new CliError(EXIT.failed, `${name} is no session`, 'See what is recorded with: records ls');
   }
   await deps.noteRead?.({ act, object: { kind: 'Session', name: session } });
   using view = openRecords(deps);
@@ -49,8 +48,17 @@ export async function eachRecord(
     show(item.record);
   }
   if (expected === 0) {
-    io.err(`No record of session ${name}.\n`);
-    return EXIT.failed;
+    if (problems.count > 0)
+      throw new CliError(
+        EXIT.failed,
+        `No record of session ${name} can be relied on`,
+        'What is wrong with them: verify',
+      );
+    throw new CliError(
+      EXIT.failed,
+      `There is no record of session ${name}`,
+      'See what is recorded with: records ls. Records may have been pruned.',
+    );
   }
   if (!ended && session !== 'control')
     io.err(`Session ${name} has no end yet: it lives, or its gateway was killed and not started again.\n`);
