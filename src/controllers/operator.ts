@@ -119,8 +119,9 @@ export async function startOperator(options: OperatorOptions): Promise<Operator>
     // What was compiled from the old files is void before anybody hears of the new ones.
     if (event.kind === 'Connection' || event.kind === 'AccessPolicy' || event.kind === 'ClusterAccessPolicy')
       compiled = new Map();
-    for (const { touched, queue } of queues) for (const key of touched(event)) queue.add(key);
+    // First: where a Connection lives must be known before its bundle is published.
     options.also?.onChange(event);
+    for (const { touched, queue } of queues) for (const key of touched(event)) queue.add(key);
   };
   const kinds = [...KINDS, ...(options.also?.kinds ?? [])];
   const cache = await openCache(store, kinds, (event) => started && dispatch(event), log, clock, INDEXERS);

@@ -1,0 +1,126 @@
+// What the leading operator of a cluster does: every controller over one store, bundles as objects, proxies as
+// workloads. Composes; decides nothing. Whoever loses the lead stops all of it; whoever gets it starts from what the
+// API server holds, so that a kill at any instant costs nothing but time.
+import type { Connection } from '../../api/connection.ts';
+import { openObjectPublisher } from '../../controllers/bundles/object-publisher.ts';
+import { GARBAGE_KINDS, startGarbage } from '../../controllers/garbage/controller.ts';
+import { type Operator, startOperator } from '../../controllers/operator.ts';
+import type { Authority } from '../../controllers/pki/authority.ts';
+import type { OperatorKeys } from '../../controllers/pki/secret-keys.ts';
+import type { ControlRecords } from '../../controllers/ports.ts';
+import { createCertificateIssuer } from '../../controllers/replicas/issuer.ts';
+import type { Log } from '../../controllers/runtime.ts';
+import type { Sealer } from '../../controllers/seal.ts';
+import { startWorkloads, WORKLOAD_KINDS, type WorkloadSettings } from '../../controllers/workloads/controller.ts';
+import type { KubeClient } from '../../kube/client.ts';
+import { trustedKeyOf } from '../../policy/bundle-signing.ts';
+import type { ProtocolDefinition } from '../../protocols/protocol.ts';
+import { openKubeStore } from '../../store/kube/store.ts';
+import type { Clock } from '../../system/clock.ts';
+import type { Random } from '../../system/random.ts';
+
+export interface ControlOptions {
+  client: KubeClient;
+  keys: OperatorKeys;
+  authority: Authority;
+  sealer: Sealer;
+  definitions: readonly ProtocolDefinition[];
+  records: ControlRecords;
+  /** Raised with each leader; see the Lease. */
+  epoch: number;
+  settings: WorkloadSettings;
+  clock: Clock;
+  random: Random;
+  log: Log;
+  /** Somebody else leads: stop. */
+  onFenced(): void;
+}
+
+export interface Control {
+  operator: Operator;
+  /** Whether everything is done that was to be done. */
+  readonly idle: boolean;
+  stop(): Promise<void>;
+}
+
+/** Resolves once everything is listed and the first round of every queue has begun. */
+export async function startControl(options: ControlOptions): Promise<Control> {
+  const { client, keys, clock, random, log } = options;
+  const store = openKubeStore({ client, clock, random, log });
+  const trusted = [trustedKeyOf(keys.key), ...keys.alsoTrusted];
+  // Bundles are placed by what is there now; Connections that come later are told by the cache.
+  const places = new Map<string, { namespace: string; name: string }>();
+  const placeOf = ({ metadata }: Connection): void => {
+    places.set(metadata.uid, { namespace: metadata.namespace ?? 'default', name: metadata.name });
+  };
+  for (const connection of (await store.list<Connection>('Connection')).items) placeOf(connection);
+
+  const publisher = await openObjectPublisher({
+    client,
+    operatorNamespace: options.settings.operatorNamespace,
+    placeOf: (uid) => places.get(uid),
+    trusted,
+    clock,
+    log,
+    onStored: (uid) => workloads.bundlesStored(uid),
+    onFenced: () => options.onFenced(),
+  });
+  const workloads = startWorkloads({
+    client,
+    store,
+    definitions: options.definitions,
+    settings: options.settings,
+    issuer: createCertificateIssuer(options.authority),
+    key: keys.key,
+    trusted,
+    bundles: publisher,
+    clock,
+    random,
+    log,
+  });
+  const operator = await startOperator({
+    store,
+    definitions: options.definitions,
+    sealer: options.sealer,
+    records: options.records,
+    clock,
+    random,
+    log,
+    key: keys.key,
+    epoch: options.epoch,
+    publisher,
+    commonHeartbeat: true,
+    broken: () => [],
+    endpoint: (uid) => workloads.endpoint(uid),
+    caBundle: options.authority.caPem,
+    // The operator has no credential of any target: its proxies look.
+    probe: () => Promise.resolve({ kind: 'Failed', reason: 'The operator does not probe.', hint: '' }),
+    proxies: workloads.proxies,
+    also: {
+      kinds: [...WORKLOAD_KINDS, ...GARBAGE_KINDS],
+      onChange(event) {
+        if (event.kind === 'Connection') {
+          if (event.type === 'Deleted') places.delete(event.object.metadata.uid);
+          else placeOf(event.object as Connection);
+        }
+        workloads.onChange(event);
+      },
+    },
+    prefix: 'kubectl access',
+  });
+  await workloads.attach(operator);
+  const garbage = startGarbage({ store, cache: operator.cache, clock, log });
+
+  return {
+    operator,
+    get idle() {
+      return operator.idle && publisher.idle && workloads.idle && garbage.idle;
+    },
+    async stop() {
+      await garbage.stop();
+      await operator.stop();
+      await workloads.stop();
+      await publisher.stop();
+    },
+  };
+}

@@ -1,0 +1,217 @@
+// The operator's process in a cluster. Every replica answers admission and health; the one that holds the Lease runs the
+// controllers. Takes things down in the order in which they lean on each other. Losing the lead ends the process: a new
+// one starts from nothing, so nothing half-stopped can act beside the new leader.
+import fs from 'node:fs';
+import path from 'node:path';
+import { type Admission, startAdmission } from '../../controllers/admission/start.ts';
+import { authorityOf } from '../../controllers/pki/authority.ts';
+import { loadSecretKeys, type OperatorKeys } from '../../controllers/pki/secret-keys.ts';
+import type { ControlRecords } from '../../controllers/ports.ts';
+import { createSealer } from '../../controllers/seal.ts';
+import { inClusterAccess, type KubeAccess } from '../../kube/access.ts';
+import { createKubeClient, type KubeClient } from '../../kube/client.ts';
+import { startLeaderElection } from '../../kube/lease.ts';
+import { trustedKeyOf } from '../../policy/bundle-signing.ts';
+import { postgresDefinition } from '../../protocols/postgres/definition.ts';
+import { openRecordLog } from '../../recording/log/record-log.ts';
+import { openRecordSigner, rawPublicKey } from '../../recording/signer.ts';
+import { systemClock } from '../../system/clock.ts';
+import { systemFiles } from '../../system/files.ts';
+import { systemRandom } from '../../system/random.ts';
+import { startTelemetry } from '../../telemetry/http.ts';
+import { createLog, LOG_LEVELS, type LogLevel } from '../../telemetry/log.ts';
+import { createMetrics } from '../../telemetry/metrics.ts';
+import { CliError, EXIT, type ExitCode, type Io } from '../io.ts';
+import { version } from '../version.ts';
+import { type Control, startControl } from './control.ts';
+
+export interface OperatorCommandOptions {
+  logLevel?: string;
+  /** Port of the admission webhook. Default 9443. */
+  webhookPort?: string;
+  /** Port of /healthz, /readyz and /metrics. Default 8080. */
+  healthPort?: string;
+}
+
+/** Name of the Lease, of the operator's ServiceAccount and of its Deployment. */
+const NAME = 'sallyport';
+const KEYS_RETRY_MS = 2_000;
+
+export async function operatorCommand(io: Io, options: OperatorCommandOptions): Promise<ExitCode> {
+  const clock = systemClock;
+  const random = systemRandom;
+  const files = systemFiles;
+  const access = await accessOf(io);
+  const namespace = required(io, 'SALLYPORT_NAMESPACE', 'the namespace the operator runs in');
+  const image = required(io, 'SALLYPORT_IMAGE', 'the image that proxies run');
+  const identity = io.env['POD_NAME'] ?? `operator-${process.pid}`;
+  const level = LOG_LEVELS.find((each): each is LogLevel => each === options.logLevel) ?? 'info';
+  const log = createLog({ clock, level });
+  const metrics = createMetrics(clock, version());
+  const client = createKubeClient(access, { userAgent: `sallyport/${version()}` });
+  let admission: Admission | undefined;
+  const telemetry = await startTelemetry({
+    host: '::',
+    port: portOf('--health-port', options.healthPort, 8080),
+    metrics,
+    ready: () =>
+      admission === undefined ? { ok: false, reasons: ['admission is not served yet'] } : admission.ready(),
+  });
+  const undo: (() => Promise<void> | void)[] = [() => client.close(), () => telemetry.close()];
+  try {
+    const keys = await keysOf(client, namespace, io.signal, log);
+    if (keys === undefined) return EXIT.ok;
+    const sealer = createSealer(keys.key, keys.alsoTrusted);
+    const authority = await authorityOf(keys.authority, { clock, random });
+
+    const folder = path.join(io.env['SALLYPORT_STATE'] ?? '/var/lib/sallyport', 'records', identity);
+    fs.mkdirSync(folder, { recursive: true, mode: 0o700 });
+    const records = await openRecordLog({
+      folder,
+      files,
+      clock,
+      random,
+      signer: openRecordSigner({ controllerKey: keys.key, nowMs: clock.now() }),
+      trusted: [trustedKeyOf(keys.key), ...keys.alsoTrusted],
+      onHealth: (health) => {
+        if (health.kind === 'Writable' || health.kind === 'Unwritable')
+          metrics.recordsWritable(health.kind === 'Writable');
+        if (health.kind === 'Unwritable')
+          log('error', 'records can not be written: nothing is decided', { error: health.message });
+      },
+    });
+    undo.push(() => records.close());
+    const control: ControlRecords = { write: (body) => records.control(body) };
+
+    admission = await startAdmission({
+      client,
+      namespace,
+      authority,
+      sealer,
+      clock,
+      random,
+      log,
+      port: portOf('--webhook-port', options.webhookPort, 9443),
+    });
+    undo.push(() => admission?.stop());
+
+    const failed = new AbortController();
+    let running: Promise<Control> | undefined;
+    const lead = async (epoch: number, signal: AbortSignal): Promise<Control> => {
+      log('info', 'this replica leads', { epoch });
+      const started = await startControl({
+        client,
+        keys,
+        authority,
+        sealer,
+        definitions: [postgresDefinition],
+        records: control,
+        epoch,
+        settings: {
+          image,
+          imagePullPolicy: pullPolicy(io.env['SALLYPORT_IMAGE_PULL_POLICY']),
+          imagePullSecrets: (io.env['SALLYPORT_IMAGE_PULL_SECRETS'] ?? '').split(',').filter((name) => name !== ''),
+          trust: [trustedKeyOf(keys.key), ...keys.alsoTrusted].map(
+            ({ keyId, publicKey }) => `${keyId}:${rawPublicKey(publicKey)}`,
+          ),
+          operatorNamespace: namespace,
+          tunnelRoles: io.env['SALLYPORT_TUNNEL_ROLES'] !== 'false',
+        },
+        clock,
+        random,
+        log,
+        onFenced: () => failed.abort(new Error('another operator leads with a newer epoch')),
+      });
+      await control.write({
+        act: 'operator.lead',
+        actor: { username: identity },
+        details: { epoch, version: version() },
+      });
+      if (signal.aborted) await started.stop();
+      return started;
+    };
+    const election = startLeaderElection({
+      client,
+      namespace,
+      name: NAME,
+      identity,
+      clock,
+      random,
+      log,
+      onAcquired: (epoch, signal) => {
+        running = lead(epoch, signal);
+        running.catch((error: unknown) => failed.abort(error));
+      },
+      onLost: async () => {
+        await running?.then(
+          (started) => started.stop(),
+          () => undefined,
+        );
+        if (!io.signal.aborted) failed.abort(new Error('the lease was lost'));
+      },
+    });
+    undo.push(() => election.stop());
+    log('info', 'the operator is up', { version: version(), namespace, identity });
+
+    await new Promise<void>((resolve) => {
+      const alive = setInterval(() => undefined, 3_600_000);
+      const done = (): void => {
+        clearInterval(alive);
+        resolve();
+      };
+      if (io.signal.aborted || failed.signal.aborted) return done();
+      io.signal.addEventListener('abort', done, { once: true });
+      failed.signal.addEventListener('abort', done, { once: true });
+    });
+    if (!failed.signal.aborted) return EXIT.ok;
+    const why: unknown = failed.signal.reason;
+    log('error', 'the operator ends and is to be started again', {
+      error: why instanceof Error ? why.message : String(why),
+    });
+    return EXIT.failed;
+  } finally {
+    for (const step of undo.reverse()) await step();
+  }
+}
+
+/** The keys, tried for as long as the API server can not be reached or refuses; undefined: told to stop. */
+async function keysOf(
+  client: KubeClient,
+  namespace: string,
+  signal: AbortSignal,
+  log: ReturnType<typeof createLog>,
+): Promise<OperatorKeys | undefined> {
+  while (!signal.aborted) {
+    try {
+      return await loadSecretKeys({ client, namespace, clock: systemClock, random: systemRandom });
+    } catch (error) {
+      log('error', 'the operator’s keys can not be had; it is tried again', { error: (error as Error).message });
+      await new Promise((resolve) => setTimeout(resolve, KEYS_RETRY_MS));
+    }
+  }
+  return undefined;
+}
+
+/** In a pod: its own ServiceAccount. Outside of one, for development: the kubeconfig's current context. */
+async function accessOf(io: Io): Promise<KubeAccess> {
+  const own = inClusterAccess({ env: io.env });
+  if (own !== undefined) return own;
+  const { openKubeTarget } = await import('./kubeconfig.ts');
+  return (await openKubeTarget({}, io)).access;
+}
+
+function required(io: Io, name: string, what: string): string {
+  const value = io.env[name];
+  if (value !== undefined && value !== '') return value;
+  throw new CliError(EXIT.misconfigured, `${name} is not set`, `It names ${what}; the Helm chart sets it.`);
+}
+
+function portOf(option: string, text: string | undefined, standard: number): number {
+  const port = text === undefined ? standard : Number(text);
+  if (Number.isInteger(port) && port >= 0 && port <= 65_535) return port;
+  throw new CliError(EXIT.misconfigured, `${option} ${text} is no port`, 'Write a number from 0 (any) to 65535.');
+}
+
+function pullPolicy(text: string | undefined): 'Always' | 'IfNotPresent' | 'Never' {
+  return text === 'Always' || text === 'Never' ? text : 'IfNotPresent';
+}
