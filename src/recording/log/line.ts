@@ -10,6 +10,15 @@ export function linePrefix(stream: string): string {
 
 const PLAIN = /^[A-Za-z][A-Za-z0-9.-]{0,62}$/;
 
+/** One record in two parts: what is new about it, and what records before had in common with it, spelled once. */
+export interface Line {
+  head: string;
+  /** UTF-8. */
+  tail: Buffer | undefined;
+}
+
+const tails = new WeakMap<ConstantMembers, Buffer>();
+
 /** Throws what JSON.stringify throws. `ts` needs no escapes. */
 export function recordLine(
   prefix: string,
@@ -19,13 +28,19 @@ export function recordLine(
   body: object,
   channel?: number,
   constant?: ConstantMembers,
-): string {
+): Line {
   const spelled = kind === 'command' || kind === 'result' || PLAIN.test(kind) ? `"${kind}"` : JSON.stringify(kind);
   const where = channel === undefined ? '' : `,"channel":${channel}`;
   const own = JSON.stringify(body);
-  if (constant === undefined) return `${prefix}${seq},"ts":"${ts}","kind":${spelled}${where},"body":${own}}\n`;
+  if (constant === undefined)
+    return { head: `${prefix}${seq},"ts":"${ts}","kind":${spelled}${where},"body":${own}}\n`, tail: undefined };
   const open = own.length === 2 ? '{' : `${own.slice(0, -1)},`;
-  return `${prefix}${seq},"ts":"${ts}","kind":${spelled}${where},"body":${open}${constant.json}}}\n`;
+  let tail = tails.get(constant);
+  if (tail === undefined) {
+    tail = Buffer.from(`${constant.json}}}\n`, 'utf8');
+    tails.set(constant, tail);
+  }
+  return { head: `${prefix}${seq},"ts":"${ts}","kind":${spelled}${where},"body":${open}`, tail };
 }
 
 /** RFC 3339 of a time in milliseconds, remembered for as long as the millisecond lasts. */

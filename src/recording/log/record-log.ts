@@ -25,7 +25,7 @@ import { createSealer, type Sealable } from '../seal/sealer.ts';
 import { encodeSignedLine } from '../signed-line.ts';
 import type { RecordSigner } from '../signer.ts';
 import { CLOSE_BYTES, OPEN_BYTES, ZERO_HASH } from './batch.ts';
-import { linePrefix, recordLine, timestamps } from './line.ts';
+import { type Line, linePrefix, recordLine, timestamps } from './line.ts';
 import { type LiveFile, openLiveWriter } from './live-writer.ts';
 import { lockFolder } from './lock.ts';
 import { MARK_FORMAT, type Mark } from './mark.ts';
@@ -219,17 +219,22 @@ export async function openRecordLog(options: RecordLogOptions): Promise<ProcessR
     }
 
     function add(stream: Stream, kind: RecordKind, body: object, channel?: number, constant?: ConstantMembers): void {
-      let line: string;
+      let line: Line;
       try {
         line = recordLine(stream.prefix, stream.nextSeq, timestamp(clock.now()), kind, body, channel, constant);
       } catch (error) {
         lose(stream, new RecordingError('IoError', `the ${kind} event can not be encoded`, { cause: error }));
         return;
       }
-      const most = end + line.length * 3 + CLOSE_BYTES;
+      const { head, tail } = line;
+      const most = end + head.length * 3 + (tail?.length ?? 0) + CLOSE_BYTES;
       if (most > buffer.length) grow(most);
       if (entryStreams.length === 0) oldestPending = clock.monotonic();
-      end += buffer.write(line, end, 'utf8');
+      end += buffer.write(head, end, 'utf8');
+      if (tail !== undefined) {
+        buffer.set(tail, end);
+        end += tail.length;
+      }
       stream.nextSeq += 1;
       stream.pending += 1;
       entryStreams.push(stream);

@@ -52,7 +52,12 @@ export interface Core {
   /** The ledger became empty. */
   onIdle: (() => void) | undefined;
   masking: ResolvedMasking | undefined;
+  /** By what texts of Query were understood as. */
+  readonly passedTexts: PassedTexts;
 }
+
+/** Verdicts that let statements pass, good for one policy generation and one meaning of names. */
+export type PassedTexts = WeakMap<readonly ClassifiedStatement[], { generation: number; verdict: PassedVerdict }>;
 
 export interface ResolvedMasking {
   generation: number;

@@ -47,12 +47,24 @@ export function judgeText(core: Core, text: Buffer): Verdict {
   const like = policy.masks.length === 0 ? core.services.classifyLike(text) : undefined;
   if (like !== undefined) {
     // What is said to people and what is held is this text's own: only an Allow may rest on another's.
-    const verdict = judgeStatements(core, policy, like, true);
+    const verdict = judgeTexts(core, policy, like);
     if (verdict.kind === 'Allow') return verdict;
   }
   const statements = understand(core, text);
   if ('code' in statements) return refuse(statements);
-  return judgeStatements(core, policy, statements, true);
+  return judgeTexts(core, policy, statements);
+}
+
+/** Recurring statements are judged once while policy and names stay as they are. */
+function judgeTexts(core: Core, policy: SessionPolicy, statements: readonly ClassifiedStatement[]): Verdict {
+  if (policy.masks.length > 0) return judgeStatements(core, policy, statements, true);
+  const known = core.passedTexts.get(statements);
+  if (known !== undefined && known.generation === policy.generation && core.names.stands(known.verdict.basis))
+    return { kind: 'Allow', verdict: known.verdict, effects: NOTHING };
+  const verdict = judgeStatements(core, policy, statements, true);
+  if (verdict.kind === 'Allow' && verdict.effects.length === 0 && statements.length === 1)
+    core.passedTexts.set(statements, { generation: policy.generation, verdict: verdict.verdict });
+  return verdict;
 }
 
 /**

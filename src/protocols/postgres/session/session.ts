@@ -79,6 +79,7 @@ export function runSession(parts: SessionParts): RunningSession {
     cancelRunning: () => cancelUpstream(),
     onIdle: undefined,
     masking: undefined,
+    passedTexts: new WeakMap(),
   };
 
   // --- to the server
