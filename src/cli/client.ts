@@ -1,12 +1,13 @@
-// Talks to the local daemon over its unix socket. Every call has a deadline; a daemon that is not there is a
-// misconfiguration with a sentence that says how to start one.
+// What the verbs ask of Sallyport, wherever it runs, and how the local daemon is asked: over its unix socket. Every call
+// has a deadline; a daemon that is not there is a misconfiguration with a sentence that says how to start one. A cluster
+// is asked by cluster/client.ts.
 import http from 'node:http';
 import path from 'node:path';
 import type { Resource } from '../api/resource.ts';
 import type { SessionInfo } from '../gateway/gateway.ts';
 import type { Principal } from '../policy/principal.ts';
 import type { KindName, NewObject } from '../store/resource-store.ts';
-import { CliError, EXIT } from './io.ts';
+import { CliError, EXIT, pause } from './io.ts';
 import {
   type CreateAnswer,
   type EligibilityAnswer,
@@ -18,13 +19,24 @@ import {
 } from './local/api-types.ts';
 
 const DEADLINE_MS = 15_000;
+const POLL_MS = 150;
 const ANSWER_LIMIT = 256 * 1024 * 1024;
+
+/** `Unknown`: the policies may not be read, so only the operator can tell. */
+export type Prospect = EligibilityAnswer | { kind: 'Unknown'; message: string };
 
 export interface Client {
   info(): Promise<LocalInfo>;
   list<R extends Resource>(kind: KindName, namespace?: string): Promise<R[]>;
   get<R extends Resource>(kind: KindName, namespace: string | undefined, name: string): Promise<R | undefined>;
-  eligibility(query: EligibilityQuery): Promise<EligibilityAnswer>;
+  /** The object now and after each change; undefined once it is gone. Ends with the signal's CliError. */
+  follow<R extends Resource>(
+    kind: KindName,
+    namespace: string | undefined,
+    name: string,
+    signal: AbortSignal,
+  ): AsyncIterable<R | undefined>;
+  eligibility(query: EligibilityQuery): Promise<Prospect>;
   create(actor: Principal, object: NewObject): Promise<CreateAnswer>;
   remove(actor: Principal, kind: KindName, namespace: string, name: string): Promise<boolean>;
   sessions(): Promise<SessionInfo[]>;
@@ -88,12 +100,25 @@ export function createClient(state: string, prefix: string): Client {
       Object.entries(values).filter((entry): entry is [string, string] => entry[1] !== undefined),
     ).toString();
 
+  const get = async <R extends Resource>(kind: KindName, namespace: string | undefined, name: string) =>
+    ((await call('GET', `/v1/get?${query({ kind, namespace, name })}`)) as { object?: R }).object;
+
   return {
     info: async () => (await call('GET', '/v1/info')) as LocalInfo,
     list: async <R extends Resource>(kind: KindName, namespace?: string) =>
       ((await call('GET', `/v1/list?${query({ kind, namespace })}`)) as { items: R[] }).items,
-    get: async <R extends Resource>(kind: KindName, namespace: string | undefined, name: string) =>
-      ((await call('GET', `/v1/get?${query({ kind, namespace, name })}`)) as { object?: R }).object,
+    get,
+    async *follow<R extends Resource>(
+      kind: KindName,
+      namespace: string | undefined,
+      name: string,
+      signal: AbortSignal,
+    ) {
+      for (;;) {
+        yield await get<R>(kind, namespace, name);
+        await pause(POLL_MS, signal);
+      }
+    },
     eligibility: async (asked) => (await call('POST', '/v1/eligibility', asked)) as EligibilityAnswer,
     create: async (actor, object) => (await call('POST', '/v1/create', { actor, object })) as CreateAnswer,
     remove: async (actor, kind, namespace, name) =>

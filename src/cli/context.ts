@@ -8,6 +8,7 @@ import type { Resource } from '../api/resource.ts';
 import type { Principal } from '../policy/principal.ts';
 import type { KindName } from '../store/resource-store.ts';
 import { type Client, createClient } from './client.ts';
+import type { ClusterHandle } from './cluster/context.ts';
 import { CliError, EXIT, type Io } from './io.ts';
 import type { OutputForm } from './render.ts';
 
@@ -16,7 +17,19 @@ export interface CommonOptions {
   groups?: string;
   state?: string;
   namespace?: string;
+  allNamespaces?: boolean;
   output?: string;
+  /** In a cluster, as kubectl has them. */
+  asGroup?: string[];
+  asUid?: string;
+  kubeconfig?: string;
+  context?: string;
+}
+
+/** `anyForm`: the verb has forms of output of its own and checks them itself. `offline`: it asks no Sallyport. */
+export interface VerbNeeds {
+  anyForm?: boolean;
+  offline?: boolean;
 }
 
 export interface Context {
@@ -30,13 +43,15 @@ export interface Context {
   namespace: string | undefined;
   output: OutputForm;
   client: Client;
+  /** Set where the verbs go to a cluster. */
+  cluster?: ClusterHandle;
   now(): number;
 }
 
 const FORMS: readonly string[] = ['table', 'wide', 'json', 'yaml', 'name'];
 
 export function commandPrefix(env: Io['env']): string {
-  return env['SALLYPORT_INVOKED_AS'] === 'kubectl-access' ? 'kubectl access' : 'sallyport';
+  return env['SALLYPORT_INVOKED_AS'] === 'kubectl-access' ? KUBECTL : 'sallyport';
 }
 
 /** `--state`, SALLYPORT_STATE, or the one place where `sallyport local` keeps it unless told otherwise. */
@@ -51,12 +66,20 @@ export function homeFolder(env: Io['env']): string {
   return path.join(env['XDG_DATA_HOME'] || path.join(os.homedir(), '.local/share'), 'sallyport');
 }
 
-/** `anyForm`: the verb has forms of output of its own and checks them itself. */
-export function openContext(io: Io, options: CommonOptions, anyForm = false): Context {
+/** As `sallyport`: one machine's state folder. As `kubectl access`: the cluster of the kubeconfig. */
+export async function openContext(io: Io, options: CommonOptions, needs: VerbNeeds = {}): Promise<Context> {
+  const local = openLocalContext(io, options, needs);
+  if (needs.offline === true || local.prefix !== KUBECTL) return local;
+  return (await import('./cluster/context.ts')).openClusterContext(local, options);
+}
+
+const KUBECTL = 'kubectl access';
+
+function openLocalContext(io: Io, options: CommonOptions, needs: VerbNeeds): Context {
   const { env } = io;
   const prefix = commandPrefix(env);
   const output = options.output ?? 'table';
-  if (!anyForm && !FORMS.includes(output)) {
+  if (needs.anyForm !== true && !FORMS.includes(output)) {
     throw new CliError(EXIT.misconfigured, `-o ${output} is no form of output`, `Write one of ${FORMS.join(', ')}.`);
   }
   const username = options.as ?? env['SALLYPORT_AS'] ?? os.userInfo().username;
@@ -65,7 +88,7 @@ export function openContext(io: Io, options: CommonOptions, anyForm = false): Co
     .map((group) => group.trim())
     .filter((group) => group !== '');
   const state = stateFolder(options.state, env);
-  const namespace = options.namespace ?? env['SALLYPORT_NAMESPACE'];
+  const namespace = options.allNamespaces ? undefined : (options.namespace ?? env['SALLYPORT_NAMESPACE']);
   return {
     io,
     prefix,
@@ -80,9 +103,19 @@ export function openContext(io: Io, options: CommonOptions, anyForm = false): Co
 }
 
 /** The command that does something next, with what this person has to repeat to stay themselves. */
-export function nextCommand(context: Context, rest: string, options: { identity?: boolean } = {}): string {
+export function nextCommand(
+  context: Context,
+  rest: string,
+  options: { identity?: boolean /** Of what it is about, in a cluster. */; namespace?: string | undefined } = {},
+): string {
   const { env } = context.io;
   const parts = [context.prefix, rest];
+  if (context.cluster !== undefined) {
+    const { defaultNamespace, repeat, identity } = context.cluster;
+    const namespace = options.namespace ?? context.namespace;
+    if (namespace !== undefined && namespace !== defaultNamespace) parts.push(`-n ${namespace}`);
+    return [...parts, ...repeat, ...(options.identity === false ? [] : identity)].join(' ');
+  }
   if (context.namespace !== undefined && env['SALLYPORT_NAMESPACE'] !== context.namespace)
     parts.push(`-n ${context.namespace}`);
   if (context.state !== stateFolder(undefined, env)) parts.push(`--state ${quoted(context.state)}`);
@@ -93,7 +126,8 @@ export function nextCommand(context: Context, rest: string, options: { identity?
   return parts.join(' ');
 }
 
-const quoted = (text: string): string => (/^[\w@%+=:,./-]+$/.test(text) ? text : `'${text.replaceAll("'", `'\\''`)}'`);
+export const quoted = (text: string): string =>
+  /^[\w@%+=:,./-]+$/.test(text) ? text : `'${text.replaceAll("'", `'\\''`)}'`;
 
 /** The one object of that name: in the namespace that was given, else in any if there is just one. */
 async function findOne<R extends Resource>(
@@ -118,16 +152,27 @@ async function findOne<R extends Resource>(
 export async function findConnection(context: Context, name: string): Promise<Connection> {
   const found = await findOne<Connection>(context, 'Connection', 'Connection', name);
   if (found !== undefined) return found;
-  const names = (await context.client.list<Connection>('Connection')).map(
-    (each) => `${each.metadata.namespace}/${each.metadata.name}`,
-  );
+  const names = (await othersToName(context)).map((each) => `${each.metadata.namespace}/${each.metadata.name}`);
   throw new CliError(
     EXIT.misconfigured,
     `There is no Connection ${name}${context.namespace ? ` in namespace ${context.namespace}` : ''}`,
-    names.length === 0
-      ? 'The directory defines none; see the problems that `sallyport local` prints.'
-      : `There is ${names.slice(0, 10).join(', ')}.`,
+    names.length > 0
+      ? `There is ${names.slice(0, 10).join(', ')}.`
+      : context.cluster === undefined
+        ? 'The directory defines none; see the problems that `sallyport local` prints.'
+        : `See where there are some: ${nextCommand({ ...context, namespace: undefined }, 'ls -A')}, or name the namespace with -n.`,
   );
+}
+
+/** In a cluster most people may look at their own namespace only, so nothing else is looked at. */
+async function othersToName(context: Context): Promise<Connection[]> {
+  if (context.cluster === undefined) return context.client.list<Connection>('Connection');
+  try {
+    return await context.client.list<Connection>('Connection', context.namespace);
+  } catch (error) {
+    if (error instanceof CliError && error.exitCode === EXIT.denied) return [];
+    throw error;
+  }
 }
 
 export async function findGrant(context: Context, name: string): Promise<AccessGrant> {
@@ -137,10 +182,14 @@ export async function findGrant(context: Context, name: string): Promise<AccessG
 }
 
 export async function findTarget(context: Context, name: string): Promise<AccessGrant | CommandHold> {
-  const hold = await findOne<CommandHold>(context, 'CommandHold', 'hold', name);
-  if (hold !== undefined) return hold;
-  const grant = await findOne<AccessGrant>(context, 'AccessGrant', 'grant', name);
-  if (grant !== undefined) return grant;
+  // Whoever may see only one of the two kinds still finds what is of it.
+  const [hold, grant] = await Promise.allSettled([
+    findOne<CommandHold>(context, 'CommandHold', 'hold', name),
+    findOne<AccessGrant>(context, 'AccessGrant', 'grant', name),
+  ]);
+  if (hold.status === 'fulfilled' && hold.value !== undefined) return hold.value;
+  if (grant.status === 'fulfilled' && grant.value !== undefined) return grant.value;
+  for (const each of [grant, hold]) if (each.status === 'rejected') throw each.reason as Error;
   throw new CliError(
     EXIT.failed,
     `There is no request or hold ${name}`,

@@ -2,8 +2,8 @@
 import { createInterface } from 'node:readline/promises';
 import { styleText } from 'node:util';
 
-/** 0 done, 1 failed, 75 not yet (pending, held), 77 denied, 78 misconfigured. */
-export const EXIT = { ok: 0, failed: 1, pending: 75, denied: 77, misconfigured: 78 } as const;
+/** 0 done, 1 failed, 69 unavailable (try again; nothing was done), 75 not yet (pending, held), 77 denied, 78 misconfigured. */
+export const EXIT = { ok: 0, failed: 1, unavailable: 69, pending: 75, denied: 77, misconfigured: 78 } as const;
 export type ExitCode = number;
 
 export interface Io {

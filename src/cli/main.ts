@@ -13,18 +13,11 @@ process.stdout.on('error', (error: NodeJS.ErrnoException) => {
 
 const io = systemIo(interrupted.signal);
 const outcome: Outcome = { code: EXIT.ok };
-if (process.env['SALLYPORT_INVOKED_AS'] === 'kubectl-access') {
-  io.err(
-    'kubectl access: cluster mode is not available in this version\nhint: try Sallyport on one machine: sallyport local DIR\n',
-  );
-  process.exitCode = EXIT.misconfigured;
-} else {
-  try {
-    await buildProgram(io, outcome).parseAsync(process.argv);
-    process.exitCode = outcome.code;
-    // Everything is closed that had anything to lose; a warm connection to a target must not keep the process.
-    if (outcome.leave) process.exit(outcome.code);
-  } catch (error) {
-    process.exitCode = tellFailure(io, error);
-  }
+try {
+  await buildProgram(io, outcome).parseAsync(process.argv);
+  process.exitCode = outcome.code;
+  // Everything is closed that had anything to lose; a warm connection to a target must not keep the process.
+  if (outcome.leave) process.exit(outcome.code);
+} catch (error) {
+  process.exitCode = tellFailure(io, error);
 }

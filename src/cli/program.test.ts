@@ -78,8 +78,37 @@ test('every verb says what it does, and those with a story have examples', async
 });
 
 test('hints repeat the prefix that the person used', async () => {
-  const { err } = await run(['ls'], { SALLYPORT_INVOKED_AS: 'kubectl-access' });
-  assert.match(err, /`kubectl access local/);
+  const { code, err } = await run(['ls'], {
+    SALLYPORT_INVOKED_AS: 'kubectl-access',
+    KUBECONFIG: '/nonexistent/kubeconfig',
+  });
+  assert.equal(code, 78);
+  assert.match(err, /^kubectl access: No cluster is configured\nhint: .*KUBECONFIG/);
+  const help = (await run(['request', '--help'], { SALLYPORT_INVOKED_AS: 'kubectl-access' })).out;
+  assert.match(help, /Examples:\n {2}kubectl access request/);
+  assert.match(help, /--as-group/);
+});
+
+test('the processes of a cluster are commands that the help does not list', async () => {
+  const { out } = await run(['--help']);
+  assert.doesNotMatch(out, /^ {2}(operator|proxy|doctor)/m);
+  for (const process of ['operator', 'proxy']) assert.equal((await run([process, '--help'])).code, 0, process);
+});
+
+test('what makes no sense in a cluster says what to do instead', async () => {
+  const env = { SALLYPORT_INVOKED_AS: 'kubectl-access', KUBECONFIG: '/nonexistent/kubeconfig' };
+  for (const [args, hint] of [
+    [['local', './access'], /sallyport local \.\/access/],
+    [['records', 'ls'], /sallyport verify/],
+    [['replay', 's-1'], /sallyport replay/],
+    [['audit', 'columns', 'a/b.c.d'], /volumes of its proxies/],
+    [['catalog', 'export', 'orders-db'], /sallyport catalog export/],
+  ] as const) {
+    const { code, err } = await run([...args], env);
+    assert.equal(code, 78, args.join(' '));
+    assert.match(err, hint, args.join(' '));
+  }
+  assert.equal((await run(['preset', 'ReadOnly'], env)).code, 0);
 });
 
 test('completion scripts are accepted by the shell they are for', async () => {
@@ -97,10 +126,13 @@ test('a preset is printed without any Sallyport running', async () => {
   assert.match(out, /rules:/);
 });
 
-test('kubectl access says that there is no cluster mode, by whatever link it was called', () => {
+test('kubectl access is what the link of that name runs', () => {
   const entry = new URL('../../bin/kubectl-access', import.meta.url).pathname;
   const { SALLYPORT_INVOKED_AS: _, ...env } = process.env;
-  const { status, stderr } = spawnSync(entry, ['ls'], { encoding: 'utf8', env });
+  const { status, stderr } = spawnSync(entry, ['ls', '--kubeconfig', '/nonexistent/kubeconfig'], {
+    encoding: 'utf8',
+    env,
+  });
   assert.equal(status, 78);
-  assert.match(stderr, /^kubectl access: cluster mode is not available in this version\nhint: /);
+  assert.match(stderr, /^kubectl access: kubeconfig \/nonexistent\/kubeconfig can not be read \(ENOENT\)/);
 });

@@ -1,9 +1,22 @@
-// The verbs and their options. Each verb is a function elsewhere; here is only how it is called. Modules with a SQL
-// parser or a server in them are loaded by the verbs that need them, so that the others start at once.
+// The program: options that every verb has, the verbs of usage.ts, and how failures are told. As `sallyport` it goes to
+// the Sallyport of this machine, as `kubectl access` to a cluster; the verbs are the same.
 import { Command, CommanderError, Option } from 'commander';
 import { completionScript } from './completion.ts';
-import { type CommonOptions, type Context, commandPrefix, findConnection, openContext } from './context.ts';
+import { type CommonOptions, commandPrefix, openContext } from './context.ts';
 import { CliError, EXIT, type ExitCode, type Io } from './io.ts';
+import {
+  type Action,
+  approverVerbs,
+  auditVerbs,
+  authorVerbs,
+  clusterVerbs,
+  collected,
+  engineerVerbs,
+  processVerbs,
+  type Run,
+  type Shell,
+  securityVerbs,
+} from './usage.ts';
 import { version } from './version.ts';
 
 export interface Outcome {
@@ -11,10 +24,6 @@ export interface Outcome {
   /** The verb has closed what it opened; what is still open may be left as it is. */
   leave?: boolean;
 }
-
-type Action = (context: Context, args: string[], options: GivenOptions) => Promise<ExitCode>;
-// Commander knows options by name only; each verb's own type says which it has declared.
-type GivenOptions = Record<string, never>;
 
 export function buildProgram(io: Io, outcome: Outcome): Command {
   const prefix = commandPrefix(io.env);
@@ -31,29 +40,24 @@ export function buildProgram(io: Io, outcome: Outcome): Command {
       writeErr: (text) => io.err(text),
       outputError: () => undefined,
     })
-    .option('--as <user>', 'who you are; default: SALLYPORT_AS, else your login name')
-    .option('--groups <a,b>', 'groups you are in, comma-separated; default: SALLYPORT_GROUPS')
-    .option(
-      '--state <dir>',
-      'state folder of the running Sallyport; default: SALLYPORT_STATE, else ~/.local/state/sallyport',
-    )
-    .option('-n, --namespace <namespace>', 'namespace; default: SALLYPORT_NAMESPACE, else any')
-    .option('-A, --all-namespaces', 'every namespace, even if SALLYPORT_NAMESPACE is set')
     .option('-o, --output <form>', 'table (default), wide, json, yaml or name');
+  const cluster = prefix === 'kubectl access';
+  if (cluster) clusterOptions(program);
+  else localOptions(program);
 
-  const run =
-    (action: Action) =>
+  const run: Run =
+    (action: Action, needs = {}) =>
     async (...given: unknown[]): Promise<void> => {
       const command = given.at(-1) as Command;
-      const options = command.optsWithGlobals<Record<string, never> & CommonOptions & { allNamespaces?: boolean }>();
-      const context = openContext(io, options, command.parent?.name() === 'policy');
-      outcome.code = await action(
-        options.allNamespaces ? { ...context, namespace: undefined } : context,
-        command.args,
-        options,
-      );
+      const options = command.optsWithGlobals<Record<string, never> & CommonOptions>();
+      const context = await openContext(io, options, needs);
+      try {
+        outcome.code = await action(context, command.args, options);
+      } finally {
+        await context.cluster?.close();
+      }
     };
-  const verb = (usage: string, summary: string, group: string, examples: readonly string[] = []): Command =>
+  const verb: Shell['verb'] = (usage, summary, group, examples = []) =>
     program
       .command(usage)
       .description(summary)
@@ -63,11 +67,77 @@ export function buildProgram(io: Io, outcome: Outcome): Command {
         examples.length === 0 ? '' : `\nExamples:\n${examples.map((each) => `  ${prefix} ${each}\n`).join('')}`,
       );
 
-  engineerVerbs(verb, run);
-  approverVerbs(verb, run);
-  securityVerbs(verb, run);
-  auditVerbs(verb, run);
-  authorVerbs(verb, run);
+  const shell: Shell = { verb, run, prefix, cluster };
+  engineerVerbs(shell);
+  approverVerbs(shell);
+  securityVerbs(shell);
+  auditVerbs(shell);
+  authorVerbs(shell);
+  if (cluster) {
+    clusterVerbs(shell);
+    verb('local <directory>', 'run Sallyport over a directory of YAML: not in a cluster', 'Running').action(
+      run(localElsewhere, { offline: true }),
+    );
+  } else {
+    runningVerbs(shell, outcome);
+    processVerbs(program, run, outcome);
+  }
+  verb('version', 'print the version', 'Running').action(
+    run(
+      async (context) => {
+        context.io.out(`${prefix} ${version()} (node ${process.versions.node})\n`);
+        return EXIT.ok;
+      },
+      { offline: true },
+    ),
+  );
+  verb('completion <shell>', 'print a completion script for bash, zsh or fish', 'Running', [
+    'completion bash > /etc/bash_completion.d/sallyport',
+  ]).action(
+    run(
+      async (context, [language]) => {
+        context.io.out(completionScript(language!, program));
+        return EXIT.ok;
+      },
+      { offline: true },
+    ),
+  );
+  return program;
+}
+
+function localOptions(program: Command): void {
+  program
+    .option('--as <user>', 'who you are; default: SALLYPORT_AS, else your login name')
+    .option('--groups <a,b>', 'groups you are in, comma-separated; default: SALLYPORT_GROUPS')
+    .option(
+      '--state <dir>',
+      'state folder of the running Sallyport; default: SALLYPORT_STATE, else ~/.local/state/sallyport',
+    )
+    .option('-n, --namespace <namespace>', 'namespace; default: SALLYPORT_NAMESPACE, else any')
+    .option('-A, --all-namespaces', 'every namespace, even if SALLYPORT_NAMESPACE is set');
+}
+
+/** Named and meant as kubectl's. */
+function clusterOptions(program: Command): void {
+  program
+    .option('-n, --namespace <namespace>', 'namespace; default: the one of the kubeconfig’s context')
+    .option('-A, --all-namespaces', 'every namespace')
+    .option('--context <name>', 'context of the kubeconfig')
+    .option('--kubeconfig <file>', 'default: KUBECONFIG, else ~/.kube/config; in a pod its ServiceAccount')
+    .option('--as <user>', 'impersonate this user, if you may')
+    .option('--as-group <group>', 'and these groups (repeat it)', collected)
+    .option('--as-uid <uid>', 'and this uid');
+}
+
+const localElsewhere: Action = async (_context, [directory]) => {
+  throw new CliError(
+    EXIT.misconfigured,
+    'Local mode is one machine without a cluster',
+    `Run: sallyport local ${directory ?? 'DIR'}. In a cluster the operator serves what is applied: kubectl apply -f ${directory ?? 'DIR'}.`,
+  );
+};
+
+function runningVerbs({ verb, run }: Shell, outcome: Outcome): void {
   verb('local <directory>', 'run Sallyport over a directory of YAML', 'Running', [
     'local ./access',
     'local ./access --state ./state --metrics-port 9464',
@@ -91,305 +161,6 @@ export function buildProgram(io: Io, outcome: Outcome): Command {
         const protocols = [createPostgresProtocol({ commandPrefix: context.prefix })];
         outcome.leave = true;
         return local(context.io, directory!, options, protocols, exportCatalog);
-      }),
-    );
-  verb('version', 'print the version', 'Running').action(
-    run(async (context) => {
-      context.io.out(`${prefix} ${version()} (node ${process.versions.node})\n`);
-      return EXIT.ok;
-    }),
-  );
-  verb('completion <shell>', 'print a completion script for bash, zsh or fish', 'Running', [
-    'completion bash > /etc/bash_completion.d/sallyport',
-  ]).action(
-    run(async (context, [shell]) => {
-      context.io.out(completionScript(shell!, program));
-      return EXIT.ok;
-    }),
-  );
-  return program;
-}
-
-type Verb = (usage: string, summary: string, group: string, examples?: readonly string[]) => Command;
-type Run = (action: Action) => (...given: unknown[]) => Promise<void>;
-
-function engineerVerbs(verb: Verb, run: Run): void {
-  const group = 'Getting access';
-  verb('ls', 'Connections, where they are, and what you may do there', group).action(
-    run(async (context) => (await import('./verbs/views.ts')).ls(context)),
-  );
-  verb('request <connection>', 'ask for access', group, [
-    'request orders-db --for 1h --reason INC-1234 --wait',
-    'request orders-db --for 2h --not-before 22:00 --reason "night deploy"',
-    'request orders-db --extend orders-db-7fk2p --for 30m --reason "not done yet"',
-  ])
-    .option('--for <duration>', 'how long, for example 30m or 1h30m; default 1h or what the policy allows')
-    .option('--reason <text>', 'why; approvers see it')
-    .option('--account <name>', 'account of the Connection; default: the policy’s first')
-    .option('--policy <name>', 'policy to run under, where several fit')
-    .option('--not-before <time>', 'begin then: 22:00 or 2026-01-31T22:00:00Z')
-    .option('--extend <grant>', 'carry on when this grant of yours ends; live sessions stay')
-    .option('--ticket <id>', 'number in a ticket system')
-    .option('--break-glass', 'skip the approvals where the policy lets you; somebody will review it')
-    .option('--wait', 'wait for the approval')
-    .action(
-      run(async (context, [name], options) => (await import('./verbs/request.ts')).request(context, name!, options)),
-    );
-  verb('connect <connection> [command...]', 'start a client (default psql) with a fresh ticket', group, [
-    'connect orders-db',
-    'connect orders-db -- psql -c "select 1"',
-    'connect orders-db --listen 6432      # a DSN for IDEs and pools, one ticket per login',
-  ])
-    .option('--account <name>', 'account of the Connection')
-    .option('--policy <name>', 'policy to run under, where several fit')
-    .option('--grant <name>', 'this grant, not the one that lasts longest')
-    .option('--reason <text>', 'why, where a grant is made on the spot (Standing access)')
-    .option('--for <duration>', 'how long, where a grant is made on the spot (Standing access)')
-    .option('--wait', 'wait for a pending approval')
-    .option('--listen [port]', 'keep a loopback listener instead of starting a client')
-    .action(
-      run(async (context, [name, ...command], options) =>
-        (await import('./verbs/connect.ts')).connect(context, name!, { ...options, command }),
-      ),
-    );
-  verb('dsn <connection>', 'print a DSN whose password is a ticket (5 minutes)', group, [
-    'dsn orders-db',
-    'dsn orders-db --until-expiry',
-  ])
-    .option('--account <name>', 'account of the Connection')
-    .option('--policy <name>', 'policy to run under, where several fit')
-    .option('--grant <name>', 'this grant, not the one that lasts longest')
-    .option('--until-expiry', 'a ticket that lasts to the grant’s end, where the policy allows it')
-    .action(run(async (context, [name], options) => (await import('./verbs/connect.ts')).dsn(context, name!, options)));
-  verb('status [name]', 'your grants, or one grant or hold in full', group, [
-    'status',
-    'status orders-db-7fk2p',
-    'status --all',
-  ])
-    .option('--all', 'everybody’s')
-    .action(
-      run(async (context, [name], options) =>
-        (await import('./verbs/views.ts')).status(context, name, options['all'] === true),
-      ),
-    );
-  decision(verb, run, 'withdraw', 'Withdraw', 'give up a request or grant of yours, or a held statement', group);
-}
-
-function decision(
-  verb: Verb,
-  run: Run,
-  name: string,
-  kind: 'Approve' | 'Deny' | 'Revoke' | 'Withdraw' | 'SignOff',
-  summary: string,
-  group: string,
-): void {
-  verb(`${name} <name>`, summary, group, [
-    `${name} orders-db-7fk2p`,
-    ...(kind === 'Deny' ? [`${name} h-3b7 --reason "add a WHERE"`] : []),
-  ])
-    .option('--reason <text>', 'told to whom it concerns')
-    .option('-y, --yes', 'do not ask')
-    .action(
-      run(async (context, [target], options) =>
-        (await import('./verbs/decide.ts')).decide(context, kind, target!, options),
-      ),
-    );
-}
-
-function approverVerbs(verb: Verb, run: Run): void {
-  const group = 'Approving';
-  verb('pending', 'requests and held statements that wait for somebody', group).action(
-    run(async (context) => (await import('./verbs/views.ts')).pending(context)),
-  );
-  decision(verb, run, 'approve', 'Approve', 'approve a request or a held statement, after showing it', group);
-  decision(verb, run, 'deny', 'Deny', 'deny a request or a held statement', group);
-  decision(verb, run, 'revoke', 'Revoke', 'end a grant that is in force', group);
-  decision(verb, run, 'sign-off', 'SignOff', 'sign off a grant that was taken by break-glass', group);
-  verb('holds', 'statements that were held', group).action(
-    run(async (context) => (await import('./verbs/views.ts')).holds(context)),
-  );
-}
-
-function securityVerbs(verb: Verb, run: Run): void {
-  const group = 'Security';
-  verb('sessions', 'live sessions', group).action(
-    run(async (context) => (await import('./verbs/views.ts')).sessions(context)),
-  );
-  verb('kill <id...>', 'cut sessions', group, ['kill s-5w2mc']).action(
-    run(async (context, ids) => (await import('./verbs/security.ts')).kill(context, ids)),
-  );
-  verb('lock', 'end sessions and refuse new ones until unlocked', group, [
-    'lock --user mallory@corp.example --reason "laptop stolen"',
-    'lock --connection orders-db --for 2h --reason "restore in progress"',
-  ])
-    .option('--user <name>', 'somebody, by any of their names')
-    .option('--group <name>', 'whoever is in the group or was at login')
-    .option('--connection <name>', 'one Connection')
-    .option('--everything', 'every Connection of the namespace')
-    .option('--reason <text>', 'told to those it reaches')
-    .option('--for <duration>', 'how long; default until unlocked')
-    .action(run(async (context, _args, options) => (await import('./verbs/security.ts')).lock(context, options)));
-  verb('unlock <name>', 'lift a lock', group, ['unlock lock-7fk2p']).action(
-    run(async (context, [name]) => (await import('./verbs/security.ts')).unlock(context, name!)),
-  );
-}
-
-function auditVerbs(verb: Verb, run: Run): void {
-  const group = 'Audit';
-  const records = verb('records', 'sessions on record', group);
-  records
-    .command('ls')
-    .description('sessions, who and when')
-    .option('--since <time>', 'from then on: 24h, 30d, 2026-01-31')
-    .option('--user <name>', 'of this person')
-    .option('--connection <name>', 'on this Connection')
-    .action(
-      run(async (context, _args, options: { since?: string; user?: string; connection?: string }) => {
-        const [{ recordsLs }, { recordsDeps }] = await Promise.all([
-          import('./records/ls.ts'),
-          import('./verbs/records.ts'),
-        ]);
-        return recordsLs(
-          { ...picked(options, ['since', 'user', 'connection']), output: context.output },
-          context.io,
-          recordsDeps(context),
-        );
-      }),
-    );
-  records
-    .command('show <session>')
-    .description('every record of a session, raw: one JSON document a line (-o yaml: one YAML document each)')
-    .action(
-      run(async (context, [session]) => {
-        const [{ recordsShow }, { recordsDeps }] = await Promise.all([
-          import('./records/show.ts'),
-          import('./verbs/records.ts'),
-        ]);
-        return recordsShow({ session: session!, output: context.output }, context.io, recordsDeps(context));
-      }),
-    );
-  verb('replay <session>', 'what happened in a session, statement by statement; -o json: one record a line', group, [
-    'replay s-5w2mc',
-  ]).action(
-    run(async (context, [session]) => {
-      const [{ replaySession }, { recordsDeps }] = await Promise.all([
-        import('./records/replay.ts'),
-        import('./verbs/records.ts'),
-      ]);
-      return replaySession({ session: session!, output: context.output }, context.io, recordsDeps(context));
-    }),
-  );
-  verb('verify [folder...]', 'prove that no record was changed, dropped or cut off', group, [
-    'verify',
-    'verify /mnt/archive/records --root KEY',
-  ])
-    .option('--root <key...>', 'root key, raw or a PEM file; default: the one of the state folder')
-    .option('--expect-head <entry:hash>', 'a head that an earlier run printed: nothing after it may be missing')
-    .action(
-      run(async (context, folders, options: { root?: string[]; expectHead?: string }) => {
-        const [{ verify }, { recordsDeps }] = await Promise.all([
-          import('./records/verify.ts'),
-          import('./verbs/records.ts'),
-        ]);
-        return verify(
-          { folders, ...picked(options, ['root', 'expectHead']), output: context.output },
-          context.io,
-          recordsDeps(context),
-        );
-      }),
-    );
-  const audit = verb('audit', 'questions to the records', group);
-  audit
-    .command('columns <pattern>')
-    .description('who saw a column, when, masked or clear: orders-db/public.cards.number')
-    .option('--since <time>', 'from then on: 24h, 30d, 2026-01-31')
-    .option('--user <name>', 'by this person')
-    .action(
-      run(async (context, [pattern], options: { since?: string; user?: string }) => {
-        const [{ auditColumns }, { recordsDeps }] = await Promise.all([
-          import('./records/columns.ts'),
-          import('./verbs/records.ts'),
-        ]);
-        return auditColumns(
-          { pattern: pattern!, ...picked(options, ['since', 'user']), output: context.output },
-          context.io,
-          recordsDeps(context),
-        );
-      }),
-    );
-}
-
-/** Only what was given, and nothing else of the options. */
-function picked<T extends object, K extends keyof T>(options: T, names: readonly K[]): Partial<Pick<T, K>> {
-  const found: Partial<Pick<T, K>> = {};
-  for (const name of names) if (options[name] !== undefined) found[name] = options[name];
-  return found;
-}
-
-function authorVerbs(verb: Verb, run: Run): void {
-  const group = 'Writing policies';
-  verb('why <subject>', 'explain a denial by its id, or a statement for you now', group, [
-    'why d-51c0',
-    'why --connection orders-db "drop table orders" --as alice@corp.example --groups orders-team',
-  ])
-    .option('--connection <name>', 'where, for a statement')
-    .option('--account <name>', 'account of the Connection')
-    .option('--policy <name>', 'policy to run under, where several fit')
-    .action(
-      run(async (context, [subject], options) =>
-        (await import('./verbs/why.ts')).explainWhy(context, subject!, options),
-      ),
-    );
-  const policy = verb('policy', 'test and check policies without a server', group);
-  policy
-    .command('test <directory>')
-    .description('run the policy tests (kind PolicyTest) of a directory; exit code 1 when one fails')
-    .option('--policies <directory>', 'where the policies are, if not beside the tests')
-    .option('--junit <file>', 'write JUnit XML there as well')
-    .addHelpText(
-      'after',
-      '\nExamples:\n  sallyport policy test ./access\n  sallyport policy test ./access -o junit > report.xml\n',
-    )
-    .action(
-      run(async ({ io }, [dir], options: { policies?: string; junit?: string; output?: string }) =>
-        (await import('./policy/test.ts')).policyTest(
-          { dir: dir!, policies: options.policies, output: options.output, junitFile: options.junit },
-          io,
-        ),
-      ),
-    );
-  policy
-    .command('lint <directory>')
-    .description('every problem and doubt of a directory, with file and line')
-    .option('--strict', 'warnings fail too')
-    .action(
-      run(async ({ io }, [dir], options: { strict?: boolean; output?: string }) =>
-        (await import('./policy/lint.ts')).policyLint(
-          { dir: dir!, output: options.output, strict: options.strict },
-          io,
-        ),
-      ),
-    );
-  verb('preset [name]', 'print the rules a preset stands for', group, ['preset ReadOnly']).action(
-    run(async ({ io }, [name]) => {
-      const [{ preset }, { postgresRules }] = await Promise.all([
-        import('./policy/preset.ts'),
-        import('../protocols/postgres/rules.ts'),
-      ]);
-      return preset({ name }, io, postgresRules);
-    }),
-  );
-  const catalog = verb('catalog', 'schemas of Connections, for policy tests', group);
-  catalog
-    .command('export <connection>')
-    .description('print the schema of a Connection’s database as JSON: names and types, no data')
-    .option('--account <name>', 'account to look with; default: the first')
-    .action(
-      run(async (context, [name], options: { account?: string }) => {
-        const { metadata } = await findConnection(context, name!);
-        const found = await context.client.catalog(metadata.namespace ?? 'default', metadata.name, options.account);
-        context.io.out(`${JSON.stringify(found, null, 2)}\n`);
-        return EXIT.ok;
       }),
     );
 }

@@ -2,7 +2,10 @@
 import type { Connection } from '../../api/connection.ts';
 
 export interface ClientTarget {
+  /** Whose certificate is verified. */
   host: string;
+  /** Where to dial instead of `host`: the near end of a tunnel. */
+  address?: string;
   port: number;
   database: string;
   account: string;
@@ -44,6 +47,7 @@ export function clientEnvironment(
   return {
     ...environment,
     PGHOST: target.host,
+    ...(target.address === undefined ? {} : { PGHOSTADDR: target.address }),
     PGPORT: String(target.port),
     PGSSLMODE: 'verify-full',
     PGSSLROOTCERT: target.caFile,

@@ -15,9 +15,11 @@ import { type ClientTarget, clientEnvironment, gatewayUri, listenerUri, targetOf
 import { type Context, findConnection, findGrant, nextCommand } from '../context.ts';
 import { CliError, EXIT, type ExitCode, pause } from '../io.ts';
 import { clockTime, line } from '../render.ts';
-import { createGrant, keyFile, waitForActive, waitWhile } from './request.ts';
+import { createGrant, inHome, keyFile, waitForActive } from './request.ts';
+import { isClusterName, openRoute, type Route, type RouteOptions } from './route.ts';
+import { waitWhile } from './wait.ts';
 
-export interface ConnectOptions {
+export interface ConnectOptions extends RouteOptions {
   account?: string;
   policy?: string;
   grant?: string;
@@ -31,9 +33,10 @@ export interface ConnectOptions {
 
 export async function connect(context: Context, connectionName: string, options: ConnectOptions): Promise<ExitCode> {
   const way = await findWay(context, connectionName, options);
-  if (options.listen !== undefined && options.listen !== false) return listen(context, way, options.listen);
+  if (options.listen !== undefined && options.listen !== false) return listen(context, way, options);
   const command = options.command !== undefined && options.command.length > 0 ? options.command : ['psql'];
-  return runClient(context, way, command);
+  await using route = await openRoute(context, way.connection, way.target, options);
+  return await runClient(context, way, route, command);
 }
 
 interface Way {
@@ -55,11 +58,13 @@ async function findWay(context: Context, connectionName: string, options: Connec
   }
   const caPem = connection.status?.caBundle ?? '';
   const caFile = path.join(context.home, 'ca', `${sha256Hex(caPem).slice(0, 16)}.crt`);
-  mkdirSync(path.dirname(caFile), { recursive: true, mode: 0o700 });
-  writeFileAtomically(systemFiles, caFile, Buffer.from(caPem), 0o644);
+  inHome(context, () => {
+    mkdirSync(path.dirname(caFile), { recursive: true, mode: 0o700 });
+    writeFileAtomically(systemFiles, caFile, Buffer.from(caPem), 0o644);
+  });
   const account = grant.status?.account ?? '';
   const target = targetOf(connection, account, caFile);
-  if (target === undefined) {
+  if (target === undefined || caPem === '') {
     const why = connection.status?.conditions?.find((each) => each.type === 'Programmed')?.message;
     throw new CliError(EXIT.misconfigured, `Connection ${connection.metadata.name} is not listening`, why);
   }
@@ -82,6 +87,15 @@ async function findWay(context: Context, connectionName: string, options: Connec
 }
 
 function openKey(context: Context, grant: AccessGrant): ReturnType<typeof loadClientKey> {
+  if (grant.spec.clientKey === undefined) {
+    throw new CliError(
+      EXIT.misconfigured,
+      `Grant ${grant.metadata.name} names no key (spec.clientKey), so nobody can log in with it`,
+      context.cluster === undefined
+        ? `Request access with: ${nextCommand(context, `request ${grant.spec.connectionRef.name}`)}`
+        : `Print YAML with a key of yours: ${nextCommand(context, `key ${grant.spec.connectionRef.name}`, { namespace: grant.metadata.namespace })}`,
+    );
+  }
   try {
     return loadClientKey(keyFile(context.home, grant.spec.clientKey ?? ''));
   } catch (error) {
@@ -114,19 +128,23 @@ async function findActiveGrant(
       );
     }
   } else {
-    const mine = (await client.list<AccessGrant>('AccessGrant', namespace)).filter(
-      (each) =>
-        each.spec.requester?.username === actor.username &&
-        each.spec.connectionRef.name === name &&
-        (options.account === undefined || (each.status?.account ?? each.spec.account) === options.account) &&
-        (options.policy === undefined || (each.status?.policy?.name ?? each.spec.policyRef?.name) === options.policy) &&
-        usableKey(context, each),
-    );
+    const all = await client.list<AccessGrant>('AccessGrant', namespace);
+    const isMine = (each: AccessGrant): boolean =>
+      each.spec.requester?.username === actor.username &&
+      each.spec.connectionRef.name === name &&
+      (options.account === undefined || (each.status?.account ?? each.spec.account) === options.account) &&
+      (options.policy === undefined || (each.status?.policy?.name ?? each.spec.policyRef?.name) === options.policy);
+    const mine = all.filter((each) => isMine(each) && usableKey(context, each));
     const active = mine
       .filter((each) => each.status?.phase === 'Active')
       .sort((a, b) => Date.parse(b.status?.expiresAt ?? '') - Date.parse(a.status?.expiresAt ?? ''));
     if (active[0] !== undefined) return active[0];
     pending = mine.find((each) => (each.status?.phase ?? 'Pending') === 'Pending');
+    // A grant whose key is elsewhere is of no use here, and it says more than that there is none.
+    if (pending === undefined) {
+      const elsewhere = all.find((each) => each.status?.phase === 'Active' && isMine(each));
+      if (elsewhere !== undefined) openKey(context, elsewhere);
+    }
   }
   if (pending === undefined) {
     const answer = await client.eligibility({
@@ -136,10 +154,10 @@ async function findActiveGrant(
       ...(options.account !== undefined ? { account: options.account } : {}),
       ...(options.policy !== undefined ? { policy: options.policy } : {}),
     });
-    if (answer.kind !== 'Eligible') {
+    if (answer.kind === 'NotFound' || answer.kind === 'NotEligible') {
       throw new CliError(EXIT.denied, answer.message, answer.kind === 'NotEligible' ? answer.hint : undefined);
     }
-    if (answer.access === 'Standing') {
+    if (answer.kind === 'Eligible' && answer.access === 'Standing') {
       const made = await createGrant(context, connection, {
         ...options,
         policy: answer.policy,
@@ -188,12 +206,12 @@ function usableKey(context: Context, grant: AccessGrant): boolean {
 }
 
 /** The client gets the terminal; its exit code is ours. Signals from the keyboard are its own. */
-function runClient(context: Context, way: Way, command: readonly string[]): Promise<ExitCode> {
+function runClient(context: Context, way: Way, route: Route, command: readonly string[]): Promise<ExitCode> {
   const [program = 'psql', ...args] = command;
   return new Promise((resolve, reject) => {
     const child = spawn(program, args, {
       stdio: 'inherit',
-      env: clientEnvironment(context.io.env, way.target, way.ticket()),
+      env: clientEnvironment(context.io.env, { ...way.target, ...route.to }, way.ticket()),
     });
     const ignored = (): void => undefined;
     const passOn = (): void => void child.kill('SIGTERM');
@@ -222,7 +240,8 @@ function runClient(context: Context, way: Way, command: readonly string[]): Prom
   });
 }
 
-async function listen(context: Context, first: Way, port: true | string): Promise<ExitCode> {
+async function listen(context: Context, first: Way, options: ConnectOptions): Promise<ExitCode> {
+  const port = options.listen === true ? true : String(options.listen);
   const { io } = context;
   let way = first;
   const number = port === true ? 0 : Number(port);
@@ -233,12 +252,13 @@ async function listen(context: Context, first: Way, port: true | string): Promis
       'Write a number from 1 to 65535, or none for any.',
     );
   }
+  await using route = await openRoute(context, way.connection, way.target, options);
   const secret = systemRandom.bytes(18).toString('base64url');
   const ended = new AbortController();
   const listener = await openLocalListener({
     port: number,
     secret,
-    gateway: { host: way.target.host, port: way.target.port, caPem: way.caPem },
+    gateway: { ...route.to, caPem: way.caPem },
     account: way.target.account,
     ticket: async () => way.ticket(),
     onProblem: (text) => io.err(`${line(text)}\n`),
@@ -256,7 +276,7 @@ async function listen(context: Context, first: Way, port: true | string): Promis
   );
   const watch = async (): Promise<void> => {
     for (;;) {
-      await pause(1_000, AbortSignal.any([io.signal, ended.signal]));
+      await pause(context.cluster === undefined ? 1_000 : 5_000, AbortSignal.any([io.signal, ended.signal]));
       const { namespace, name, uid } = way.grant.metadata;
       // A daemon that restarts is no reason to stop listening: sockets say themselves that it is away.
       const seen = await context.client.get<AccessGrant>('AccessGrant', namespace, name).catch(() => way.grant);
@@ -320,7 +340,13 @@ export async function dsn(context: Context, connectionName: string, options: Dsn
   lifetimeMs = Math.min(lifetimeMs, endMs - context.now());
   io.out(`${gatewayUri(way.target, way.ticket(lifetimeMs))}\n`);
   io.err(
-    `Good for logins until ${clockTime(new Date(context.now() + lifetimeMs).toISOString(), context.now())}. It is a password: keep it out of files and chats.\n`,
+    `${whereFrom(context, way)}Good for logins until ${clockTime(new Date(context.now() + lifetimeMs).toISOString(), context.now())}. It is a password: keep it out of files and chats.\n`,
   );
   return EXIT.ok;
+}
+
+/** A name of the cluster's own DNS is of no use outside of it. */
+function whereFrom(context: Context, way: Way): string {
+  if (context.cluster === undefined || !isClusterName(way.target.host)) return '';
+  return `${way.target.host} is a name for pods of the cluster. From elsewhere: ${nextCommand(context, `connect ${way.connection.metadata.name} --listen`, { namespace: way.connection.metadata.namespace })}\n`;
 }

@@ -6,8 +6,9 @@ import type { AccessApproval, AccessApprovalSpec, AccessGrant } from '../../api/
 import { API_GROUP_VERSION } from '../../api/group.ts';
 import type { CommandHold } from '../../api/hold.ts';
 import { type Context, findTarget, nextCommand } from '../context.ts';
-import { CliError, EXIT, type ExitCode, paint, pause } from '../io.ts';
+import { CliError, EXIT, type ExitCode, paint } from '../io.ts';
 import { block, clockTime, facts, line } from '../render.ts';
+import { waitWhile } from './wait.ts';
 
 export interface DecideOptions {
   reason?: string;
@@ -71,19 +72,13 @@ async function outcome(
   target: AccessGrant | CommandHold,
   approval: AccessApproval,
 ): Promise<ExitCode> {
-  const { io, client, actor } = context;
-  const { namespace, name } = approval.metadata;
+  const { io, actor } = context;
   const { decision } = approval.spec;
-  const end = context.now() + 10_000;
-  let counted = approval.status?.conditions?.find((each) => each.type === 'Counted');
-  while (counted === undefined && context.now() < end) {
-    await pause(100, io.signal);
-    const seen = await client.get<AccessApproval>('AccessApproval', namespace, name);
-    counted = seen?.status?.conditions?.find((each) => each.type === 'Counted');
-  }
+  const verdict = (each: AccessApproval) => each.status?.conditions?.find(({ type }) => type === 'Counted');
+  const counted = verdict(await waitWhile(context, approval, (each) => verdict(each) === undefined, 10_000));
   if (counted === undefined) {
     io.err(
-      `The decision is stored, but the operator has not looked at it yet. See \`${context.prefix} status ${target.metadata.name}\`.\n`,
+      `The decision is stored, but the operator has not looked at it yet. See \`${nextCommand(context, `status ${target.metadata.name}`, { namespace: target.metadata.namespace })}\`.\n`,
     );
     return EXIT.pending;
   }
@@ -92,23 +87,19 @@ async function outcome(
       EXIT.denied,
       `It does not count. ${counted.message}`,
       decision === 'Revoke' && target.kind === 'AccessGrant' && target.spec.requester?.username === actor.username
-        ? `Give up your own with: ${nextCommand(context, `withdraw ${target.metadata.name}`)}`
-        : `Who may decide is shown by \`${context.prefix} pending\`.`,
+        ? `Give up your own with: ${nextCommand(context, `withdraw ${target.metadata.name}`, { namespace: target.metadata.namespace })}`
+        : `Who may decide is shown by \`${nextCommand(context, 'pending', { namespace: target.metadata.namespace })}\`.`,
     );
   }
   // The approval is told before the target's own status is written.
-  let now: AccessGrant | CommandHold | undefined = target;
   const before = JSON.stringify(target.status);
-  while (context.now() < end) {
-    now = await client.get<AccessGrant | CommandHold>(target.kind, namespace, target.metadata.name);
-    if (JSON.stringify(now?.status) !== before) break;
-    await pause(50, io.signal);
-  }
-  const phase = now?.status?.phase ?? 'gone';
+  const same = (each: AccessGrant | CommandHold): boolean => JSON.stringify(each.status) === before;
+  const now = await waitWhile<AccessGrant | CommandHold>(context, target, same, 10_000);
+  const phase = now.status?.phase ?? 'gone';
   const waiting =
-    now?.kind === 'AccessGrant' && now.status?.waitingFor ? `; it still needs ${line(now.status.waitingFor)}` : '';
+    now.kind === 'AccessGrant' && now.status?.waitingFor ? `; it still needs ${line(now.status.waitingFor)}` : '';
   const until =
-    now?.kind === 'AccessGrant' && now.status?.phase === 'Active'
+    now.kind === 'AccessGrant' && now.status?.phase === 'Active'
       ? ` until ${clockTime(now.status.expiresAt, context.now())}`
       : '';
   io.out(

@@ -7,8 +7,9 @@ import type { AccessGrant, AccessGrantSpec } from '../../api/grant.ts';
 import { API_GROUP_VERSION } from '../../api/group.ts';
 import { generateClientKey, saveClientKey } from '../../identity/keys.ts';
 import { type Context, findConnection, findGrant, nextCommand } from '../context.ts';
-import { CliError, EXIT, type ExitCode, paint, pause } from '../io.ts';
+import { CliError, EXIT, type ExitCode, paint } from '../io.ts';
 import { clockTime, line, machineObject } from '../render.ts';
+import { waitWhile } from './wait.ts';
 
 export interface RequestOptions {
   for?: string;
@@ -57,9 +58,7 @@ export async function createGrant(
   const account = options.account ?? parent?.status?.account;
   const policy = options.policy ?? parent?.status?.policy?.name;
   // The key is on disk before the grant that names it exists: a grant without its key would be of no use.
-  const key = generateClientKey();
-  saveClientKey(keyFile(context.home, key.publicKey), key);
-  forgetOldKeys(path.join(context.home, 'keys'), context.now());
+  const key = makeKey(context);
   const spec: AccessGrantSpec = {
     connectionRef: { name: connection.metadata.name },
     ...(account !== undefined ? { account } : {}),
@@ -70,7 +69,7 @@ export async function createGrant(
     ...(options.ticket !== undefined ? { ticket: options.ticket } : {}),
     ...(parent !== undefined ? { extends: { name: parent.metadata.name, uid: parent.metadata.uid } } : {}),
     ...(options.breakGlass ? { breakGlass: true } : {}),
-    clientKey: key.publicKey,
+    clientKey: key,
   };
   const result = await client.create(actor, {
     apiVersion: API_GROUP_VERSION,
@@ -91,6 +90,31 @@ export async function createGrant(
     case 'NotFound':
     case 'AlreadyExists':
       throw new CliError(EXIT.failed, 'The request could not be stored', 'Try again.');
+  }
+}
+
+/** Makes a key pair, keeps the private half and returns the public one. */
+export function makeKey(context: Context): string {
+  const key = generateClientKey();
+  inHome(context, () => {
+    saveClientKey(keyFile(context.home, key.publicKey), key);
+    forgetOldKeys(path.join(context.home, 'keys'), context.now());
+  });
+  return key.publicKey;
+}
+
+/** Does what writes to the folder of keys; where that can not be written, says so. */
+export function inHome(context: Context, act: () => void): void {
+  try {
+    act();
+  } catch (error) {
+    const code = (error as NodeJS.ErrnoException).code ?? '';
+    if (!['EACCES', 'EPERM', 'EROFS', 'ENOENT', 'ENOTDIR', 'ENOSPC'].includes(code)) throw error;
+    throw new CliError(
+      EXIT.misconfigured,
+      `${context.home} can not be written (${code}), and the keys of your grants are kept there`,
+      'Set SALLYPORT_HOME to a folder that only you can read; in a pod an emptyDir.',
+    );
   }
 }
 
@@ -128,27 +152,6 @@ function instant(text: string): string {
   return new Date(at).toISOString();
 }
 
-const POLL_MS = 150;
-
-/** Polls until `goesOn` is false or `mostMs` are over; resolves with the last state seen. */
-export async function waitWhile(
-  context: Context,
-  grant: AccessGrant,
-  goesOn: (grant: AccessGrant) => boolean,
-  mostMs = Infinity,
-): Promise<AccessGrant> {
-  const { namespace, name, uid } = grant.metadata;
-  const end = context.now() + mostMs;
-  let seen = grant;
-  while (goesOn(seen) && context.now() < end) {
-    await pause(POLL_MS, context.io.signal);
-    const next = await context.client.get<AccessGrant>('AccessGrant', namespace, name);
-    if (next === undefined || next.metadata.uid !== uid) throw new CliError(EXIT.failed, `Grant ${name} is gone`);
-    seen = next;
-  }
-  return seen;
-}
-
 /** Waits for approval and start, telling how it goes on a terminal. */
 export async function waitForActive(context: Context, grant: AccessGrant): Promise<AccessGrant> {
   const { io } = context;
@@ -172,7 +175,7 @@ export async function waitForActive(context: Context, grant: AccessGrant): Promi
     throw new CliError(
       130,
       `Given up waiting; the request ${grant.metadata.name} is still open`,
-      `Take it back with: ${nextCommand(context, `withdraw ${grant.metadata.name}`)}`,
+      `Take it back with: ${nextCommand(context, `withdraw ${grant.metadata.name}`, { namespace: grant.metadata.namespace })}`,
       { cause: error },
     );
   }
@@ -194,32 +197,33 @@ export function phaseExit(grant: AccessGrant): ExitCode {
 export function tellGrant(context: Context, grant: AccessGrant): void {
   const { io } = context;
   const { status, metadata, spec } = grant;
+  const { namespace } = metadata;
   const nowMs = context.now();
   const connection = spec.connectionRef.name;
   switch (status?.phase) {
     case 'Active':
       io.out(
         `Grant ${metadata.name} is ${paint(io, 'green', 'Active')} until ${clockTime(status.expiresAt, nowMs)}: ${connection} as ${status.account}.\n` +
-          `Next: ${nextCommand(context, `connect ${connection}`)}\n`,
+          `Next: ${nextCommand(context, `connect ${connection}`, { namespace })}\n`,
       );
       return;
     case 'Pending':
       if (status.expiresAt !== undefined) {
         io.out(
           `Grant ${metadata.name} is approved and starts at ${clockTime(status.notBefore, nowMs)}.\n` +
-            `Then: ${nextCommand(context, `connect ${connection}`)}\n`,
+            `Then: ${nextCommand(context, `connect ${connection}`, { namespace })}\n`,
         );
         return;
       }
       io.out(
         `Grant ${metadata.name} is ${paint(io, 'yellow', 'Pending')}: it needs ${line(status.waitingFor ?? 'an approval')} until ${clockTime(status.deadline, nowMs)}.\n` +
-          `An approver runs: ${nextCommand(context, `approve ${metadata.name}`, { identity: false })}\n` +
-          `Then: ${nextCommand(context, `connect ${connection} --wait`)}\n`,
+          `An approver runs: ${nextCommand(context, `approve ${metadata.name}`, { identity: false, namespace })}\n` +
+          `Then: ${nextCommand(context, `connect ${connection} --wait`, { namespace })}\n`,
       );
       return;
     case undefined:
       io.out(
-        `Grant ${metadata.name} was created; the operator has not looked at it yet.\nNext: ${nextCommand(context, `status ${metadata.name}`)}\n`,
+        `Grant ${metadata.name} was created; the operator has not looked at it yet.\nNext: ${nextCommand(context, `status ${metadata.name}`, { namespace })}\n`,
       );
       return;
     default:

@@ -15,10 +15,15 @@ export async function kill(context: Context, ids: readonly string[]): Promise<Ex
     } else {
       missing += 1;
       context.io.err(`There is no session ${id}. See them with \`${nextCommand(context, 'sessions')}\`.\n`);
+      if (context.cluster !== undefined) context.io.err(youngSession(context));
     }
   }
   return missing > 0 ? EXIT.failed : EXIT.ok;
 }
+
+/** The API knows sessions once they have lasted 5 s; their grant ends them at any age. */
+const youngSession = (context: Context): string =>
+  `A session is listed once it is 5 s old. One that is younger ends with its grant: ${nextCommand(context, 'revoke GRANT --yes')}\n`;
 
 export interface LockOptions {
   user?: string;

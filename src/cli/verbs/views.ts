@@ -4,6 +4,7 @@ import type { AccessGrant } from '../../api/grant.ts';
 import type { CommandHold } from '../../api/hold.ts';
 import type { AccessLock } from '../../api/lock.ts';
 import type { Resource } from '../../api/resource.ts';
+import { unlessForbidden } from '../cluster/failures.ts';
 import { type Context, findTarget, nextCommand } from '../context.ts';
 import { EXIT, type ExitCode, paint } from '../io.ts';
 import { age, clockTime, line, machineForm, machineObject, table } from '../render.ts';
@@ -15,17 +16,17 @@ const who = (grant: AccessGrant): string => grant.spec.requester?.username ?? 'u
 
 export async function pending(context: Context): Promise<ExitCode> {
   const { client, namespace, io } = context;
+  const [everyGrant, everyHold] = await Promise.all([
+    client.list<AccessGrant>('AccessGrant', namespace),
+    client.list<CommandHold>('CommandHold', namespace),
+  ]);
   const grants = byAge(
-    (await client.list<AccessGrant>('AccessGrant', namespace)).filter(
+    everyGrant.filter(
       (each) => (each.status?.phase ?? 'Pending') === 'Pending' && each.status?.expiresAt === undefined,
     ),
   );
-  const held = byAge(
-    (await client.list<CommandHold>('CommandHold', namespace)).filter(
-      (each) => (each.status?.phase ?? 'Waiting') === 'Waiting',
-    ),
-  );
-  const unsigned = (await client.list<AccessGrant>('AccessGrant', namespace)).filter((each) =>
+  const held = byAge(everyHold.filter((each) => (each.status?.phase ?? 'Waiting') === 'Waiting'));
+  const unsigned = everyGrant.filter((each) =>
     each.status?.conditions?.some((condition) => condition.type === 'SignedOff' && condition.status === 'False'),
   );
   const shown = machineForm(context.output, [...grants, ...held]);
@@ -62,7 +63,10 @@ export async function pending(context: Context): Promise<ExitCode> {
     io.out(`\nTaken by break-glass and not signed off: ${unsigned.map((each) => each.metadata.name).join(', ')}\n`);
   }
   const first = grants[0] ?? held[0];
-  if (first !== undefined) io.out(`\nNext: ${nextCommand(context, `approve ${first.metadata.name}`)}\n`);
+  if (first !== undefined)
+    io.out(
+      `\nNext: ${nextCommand(context, `approve ${first.metadata.name}`, { namespace: first.metadata.namespace })}\n`,
+    );
   return EXIT.ok;
 }
 
@@ -162,8 +166,11 @@ export async function ls(context: Context): Promise<ExitCode> {
     io.out(shown);
     return EXIT.ok;
   }
-  const locks = await client.list<AccessLock>('AccessLock', namespace);
-  const grants = await client.list<AccessGrant>('AccessGrant', namespace);
+  // The table is drawn without what somebody may not see.
+  const [locks = [], grants = []] = await Promise.all([
+    unlessForbidden(client.list<AccessLock>('AccessLock', namespace)),
+    unlessForbidden(client.list<AccessGrant>('AccessGrant', namespace)),
+  ]);
   const now = context.now();
   const rows: string[][] = [];
   for (const each of connections) {
@@ -188,7 +195,9 @@ export async function ls(context: Context): Promise<ExitCode> {
         ? `${answer.access} (${answer.policy})`
         : answer.kind === 'NotEligible' && answer.message.includes('policies would give')
           ? 'several: name --policy'
-          : 'none',
+          : answer.kind === 'Unknown'
+            ? 'unknown'
+            : 'none',
       mine === undefined
         ? '-'
         : `${mine.metadata.name} ${mine.status?.phase}${mine.status?.phase === 'Active' ? ` until ${clockTime(mine.status.expiresAt, now)}` : ''}`,
@@ -196,7 +205,7 @@ export async function ls(context: Context): Promise<ExitCode> {
   }
   io.out(
     rows.length === 0
-      ? 'There is no Connection.\n'
+      ? `There is no Connection${context.cluster !== undefined && namespace !== undefined ? ` in namespace ${namespace}` : ''}.\n`
       : table(['NAMESPACE', 'NAME', 'TYPE', 'ENDPOINT', 'STATE', 'YOUR ACCESS', 'YOUR GRANT'], rows),
   );
   for (const lock of locks.filter((each) => each.spec.until === undefined || Date.parse(each.spec.until) > now)) {
@@ -229,7 +238,7 @@ export async function sessions(context: Context): Promise<ExitCode> {
               `${each.connection.namespace}/${each.connection.name}`,
               each.account ?? '-',
               each.grant?.name ?? '-',
-              `${each.client.address}:${each.client.port}`,
+              each.client.port === 0 ? each.client.address : `${each.client.address}:${each.client.port}`,
               each.holds.length > 0 ? `held: ${each.holds.join(', ')}` : each.state,
               age(now - each.startedAtMs),
             ]),
