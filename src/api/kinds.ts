@@ -62,6 +62,25 @@ const message = (type: string): PrinterColumn => ({
   priority: 1,
 });
 
+/** What a policy of either scope shows. */
+const POLICY_COLUMNS: readonly PrinterColumn[] = [
+  {
+    name: 'Enforcement',
+    type: 'string',
+    jsonPath: '.spec.enforcement',
+    description: 'Enforce (also when empty) or Warn.',
+  },
+  {
+    name: 'Connections',
+    type: 'integer',
+    jsonPath: '.status.connections',
+    description: 'How many Connections it selects.',
+  },
+  condition('Accepted', 'Whether it is in force. If not, what it selects is denied.'),
+  message('Accepted'),
+  AGE,
+];
+
 export const KINDS = {
   Connection: {
     kind: 'Connection',
@@ -95,21 +114,7 @@ export const KINDS = {
     status: PolicyStatus,
     columns: [
       { name: 'Access', type: 'string', jsonPath: '.spec.access', description: 'Grant (also when empty) or Standing.' },
-      {
-        name: 'Enforcement',
-        type: 'string',
-        jsonPath: '.spec.enforcement',
-        description: 'Enforce (also when empty) or Warn.',
-      },
-      {
-        name: 'Connections',
-        type: 'integer',
-        jsonPath: '.status.connections',
-        description: 'How many Connections it selects.',
-      },
-      condition('Accepted', 'Whether it is in force. If not, what it selects is denied.'),
-      message('Accepted'),
-      AGE,
+      ...POLICY_COLUMNS,
     ],
     categories: CATEGORIES,
     selectableFields: [],
@@ -123,23 +128,7 @@ export const KINDS = {
     description: 'A guardrail over every namespace: denies, holds, masks and limits. It only tightens.',
     spec: ClusterAccessPolicySpec,
     status: PolicyStatus,
-    columns: [
-      {
-        name: 'Enforcement',
-        type: 'string',
-        jsonPath: '.spec.enforcement',
-        description: 'Enforce (also when empty) or Warn.',
-      },
-      {
-        name: 'Connections',
-        type: 'integer',
-        jsonPath: '.status.connections',
-        description: 'How many Connections it selects.',
-      },
-      condition('Accepted', 'Whether it is in force. If not, what it selects is denied.'),
-      message('Accepted'),
-      AGE,
-    ],
+    columns: [...POLICY_COLUMNS],
     categories: CATEGORIES,
     selectableFields: [],
   },
