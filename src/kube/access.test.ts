@@ -1,0 +1,119 @@
+import assert from 'node:assert/strict';
+import fs from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
+import { after, test } from 'node:test';
+import { impersonating, inClusterAccess, tokenAccess } from './access.ts';
+import { createKubeClient } from './client.ts';
+import { KubeconfigError, loadKubeconfig } from './kubeconfig.ts';
+import { resourcePath } from './paths.ts';
+import { sendJson, startTestServer } from './test-server.ts';
+
+const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'sallyport-access-'));
+after(() => fs.rmSync(folder, { recursive: true, force: true }));
+
+test('in a pod the token and the CA are those of now, also after kubelet swapped them', async () => {
+  const generation = (n: number): void => {
+    fs.mkdirSync(path.join(folder, `..${n}`));
+    fs.writeFileSync(path.join(folder, `..${n}`, 'token'), `token-${n}\n`);
+    fs.writeFileSync(path.join(folder, `..${n}`, 'ca.crt'), `ca-${n}`);
+    fs.writeFileSync(path.join(folder, `..${n}`, 'namespace'), 'payments');
+    // As kubelet does: a link is replaced, so that no file is ever half new.
+    fs.symlinkSync(`..${n}`, path.join(folder, 'next'));
+    fs.renameSync(path.join(folder, 'next'), path.join(folder, '..data'));
+  };
+  generation(1);
+  for (const name of ['token', 'ca.crt', 'namespace']) fs.symlinkSync(`..data/${name}`, path.join(folder, name));
+  const env = { KUBERNETES_SERVICE_HOST: 'fd00::1', KUBERNETES_SERVICE_PORT: '443' };
+  const access = inClusterAccess({ folder, env });
+  assert.ok(access);
+  assert.equal(access.server, 'https://[fd00::1]:443');
+  assert.equal(access.namespace, 'payments');
+  assert.deepEqual([await access.headers(), access.ca], [{ authorization: 'Bearer token-1' }, 'ca-1']);
+  generation(2);
+  assert.deepEqual([await access.headers(), access.ca], [{ authorization: 'Bearer token-2' }, 'ca-2']);
+  fs.rmSync(path.join(folder, '..data'));
+  assert.deepEqual(await access.headers(), { authorization: 'Bearer token-2' }, 'a swap under way changes nothing');
+  assert.equal(inClusterAccess({ folder, env: {} }), undefined);
+  assert.throws(() => inClusterAccess({ folder: '/nowhere', env }));
+});
+
+test('who impersonates says whom, with every group', async () => {
+  const server = await startTestServer((_request, response) => sendJson(response, 200, {}));
+  const client = createKubeClient(
+    impersonating(tokenAccess(server.url, 't'), { username: 'alice', uid: 'u1', groups: ['a', 'b'] }),
+  );
+  await client.get('/x');
+  const { headers } = server.requests[0]!;
+  assert.equal(headers.authorization, 'Bearer t');
+  assert.deepEqual(
+    [headers['impersonate-user'], headers['impersonate-uid'], headers['impersonate-group']],
+    ['alice', 'u1', 'a, b'],
+  );
+  await client.close();
+  await server.close();
+});
+
+test('no name reaches another path', () => {
+  const kind = { group: 'sallyport.dev', version: 'v1alpha1', plural: 'accessgrants' };
+  assert.equal(
+    resourcePath(kind, { namespace: 'a/b', name: '../x?y', subresource: 'status' }),
+    '/apis/sallyport.dev/v1alpha1/namespaces/a%2Fb/accessgrants/..%2Fx%3Fy/status',
+  );
+  assert.equal(resourcePath({ group: '', version: 'v1', plural: 'pods' }), '/api/v1/pods');
+  for (const name of ['', '.', '..']) assert.throws(() => resourcePath(kind, { name }), TypeError);
+});
+
+test('a kubeconfig with an exec plugin: the plugin’s token is sent, and it runs once', async () => {
+  const server = await startTestServer((_request, response) => sendJson(response, 200, {}));
+  const plugin = path.join(folder, 'plugin.sh');
+  const runs = path.join(folder, 'runs');
+  const credential = {
+    apiVersion: 'client.authentication.k8s.io/v1',
+    kind: 'ExecCredential',
+    status: { token: 'from-plugin', expirationTimestamp: '2999-01-01T00:00:00Z' },
+  };
+  fs.writeFileSync(plugin, `#!/bin/sh\necho run >> '${runs}'\necho '${JSON.stringify(credential)}'\n`, { mode: 0o700 });
+  const file = path.join(folder, 'config');
+  const config = {
+    apiVersion: 'v1',
+    kind: 'Config',
+    'current-context': 'first',
+    clusters: [{ name: 'c', cluster: { server: server.url, 'insecure-skip-tls-verify': true } }],
+    users: [
+      { name: 'u', user: { exec: { apiVersion: 'client.authentication.k8s.io/v1', command: plugin } } },
+      { name: 'broken', user: { exec: { apiVersion: 'client.authentication.k8s.io/v1', command: '/nowhere' } } },
+    ],
+    contexts: [
+      { name: 'first', context: { cluster: 'c', user: 'u' } },
+      { name: 'second', context: { cluster: 'c', user: 'broken', namespace: 'payments' } },
+      { name: 'third', context: { cluster: 'c', user: 'nobody' } },
+    ],
+  };
+  fs.writeFileSync(file, JSON.stringify(config));
+  const loaded = await loadKubeconfig({ file });
+  assert.deepEqual(
+    { ...loaded, access: undefined },
+    { access: undefined, context: 'first', cluster: 'c', user: 'u', namespace: 'default' },
+  );
+  const client = createKubeClient(loaded.access);
+  await client.get('/x');
+  await client.get('/x');
+  assert.deepEqual(
+    server.requests.map(({ headers }) => headers.authorization),
+    ['Bearer from-plugin', 'Bearer from-plugin'],
+  );
+  assert.equal(fs.readFileSync(runs, 'utf8'), 'run\n');
+  await client.close();
+
+  const second = await loadKubeconfig({ file, context: 'second' });
+  assert.equal(second.namespace, 'payments');
+  await assert.rejects(Promise.resolve(second.access.headers()), /user "broken" can not log in/);
+  await assert.rejects(
+    loadKubeconfig({ file, context: 'fourth' }),
+    /no context "fourth". It has: first, second, third/,
+  );
+  await assert.rejects(loadKubeconfig({ file, context: 'third' }), KubeconfigError);
+  await assert.rejects(loadKubeconfig({ file: path.join(folder, 'none') }), KubeconfigError);
+  await server.close();
+});
