@@ -22,13 +22,14 @@ import { type Damage, type RecoveredSession, recover } from '../recover.ts';
 import { type PrunedDay, pruneDays } from '../retention.ts';
 import { syncFolder } from '../seal/heads.ts';
 import { createSealer, type Sealable } from '../seal/sealer.ts';
-import { encodeSignedLine } from '../signed-line.ts';
 import type { RecordSigner } from '../signer.ts';
 import { CLOSE_BYTES, OPEN_BYTES, ZERO_HASH } from './batch.ts';
+import { createGroupSync } from './group-sync.ts';
 import { type Line, linePrefix, recordLine, timestamps } from './line.ts';
 import { type LiveFile, openLiveWriter } from './live-writer.ts';
 import { lockFolder } from './lock.ts';
-import { MARK_FORMAT, type Mark } from './mark.ts';
+import { createMarkWriter } from './mark-writer.ts';
+import { createSealQueue } from './seal-queue.ts';
 
 export type Durability = 'Write' | 'Disk';
 
@@ -131,7 +132,6 @@ const KEPT_BUFFER = 4 * 1024 * 1024;
 const BATCH_BYTES = 2 * 1024 * 1024;
 /** Results wait this long, or for this much, for a batch that somebody waits for. */
 const RIDE = { ms: 5, bytes: 64 * 1024 };
-const MARK_MS = 1000;
 const PROBE_MS = { first: 100, last: 5000 };
 const LIVE_FILES_KEPT = 3;
 /** How often a batch looks whether its file is still where readers would find it. */
@@ -184,6 +184,8 @@ export async function openRecordLog(options: RecordLogOptions): Promise<ProcessR
         if (file !== undefined) file.unsealed -= extent.length;
       },
     });
+
+    const mark = createMarkWriter({ files, folder, clock, signer, writer, needed: () => liveFiles.keys() });
 
     let buffer = Buffer.allocUnsafeSlow(FIRST_BUFFER);
     let end = OPEN_BYTES;
@@ -304,7 +306,7 @@ export async function openRecordLog(options: RecordLogOptions): Promise<ProcessR
         milliseconds: clock.monotonic() - started,
       });
       clearBatch();
-      mark();
+      mark.due();
       return true;
     }
 
@@ -324,7 +326,7 @@ export async function openRecordLog(options: RecordLogOptions): Promise<ProcessR
       } else stream.extents.push({ file, offset, length, seq, count: 1 });
       stream.unsealedBytes += length;
       if (!stream.queued && (stream.unsealedBytes >= segmentBytes || (stream.closed && stream.pending === 0)))
-        enqueue(stream);
+        sealing.add(stream);
     }
 
     function clearBatch(): void {
@@ -400,8 +402,20 @@ export async function openRecordLog(options: RecordLogOptions): Promise<ProcessR
       }
     }
 
-    let syncing = false;
-    let syncWaiting: { stream: Stream; callback: Written; error: RecordingError | undefined }[] = [];
+    const disk = createGroupSync<Stream>({
+      writer,
+      onFailure(failure, told) {
+        refusal = failure;
+        if (writable) options.onHealth?.({ kind: 'Unwritable', code: 'IoError', message: failure.message });
+        writable = false;
+        for (const stream of told) lose(stream, failure, 0);
+        armProbe();
+      },
+      tell({ stream, callback, error }, failure) {
+        if (failure !== undefined) stream.failure = undefined;
+        call(callback, error ?? failure);
+      },
+    });
 
     function turn(): void {
       scheduled = false;
@@ -410,40 +424,11 @@ export async function openRecordLog(options: RecordLogOptions): Promise<ProcessR
       const now = waiting;
       waiting = [];
       for (const { stream, callback } of now) {
-        if (stream.durability === 'Disk') syncWaiting.push({ stream, callback, error: stream.failure });
+        if (stream.durability === 'Disk') disk.wait({ stream, callback, error: stream.failure });
         else call(callback, stream.failure);
       }
       for (const { stream } of now) stream.failure = undefined;
-      syncSoon();
-    }
-
-    function syncSoon(): void {
-      if (syncing || syncWaiting.length === 0) return;
-      syncing = true;
-      let group = syncWaiting;
-      syncWaiting = [];
-      writer.sync((error) => {
-        syncing = false;
-        let failure: RecordingError | undefined;
-        if (error !== null) {
-          const message = `records can not be synced to disk: ${error.message}`;
-          failure = new RecordingError('IoError', message, { cause: error });
-          refusal = failure;
-          group = group.concat(syncWaiting);
-          syncWaiting = [];
-          // After a failed sync nobody knows which pages of the file reached the disk: leave it.
-          writer.giveUp();
-          if (writable) options.onHealth?.({ kind: 'Unwritable', code: 'IoError', message });
-          writable = false;
-          for (const stream of new Set(group.map((one) => one.stream))) lose(stream, failure, 0);
-          armProbe();
-        }
-        for (const { stream, callback, error: earlier } of group) {
-          if (failure !== undefined) stream.failure = undefined;
-          call(callback, earlier ?? failure);
-        }
-        syncSoon();
-      });
+      disk.sync();
     }
 
     function call(callback: Written, error: RecordingError | undefined): void {
@@ -508,45 +493,17 @@ export async function openRecordLog(options: RecordLogOptions): Promise<ProcessR
     /** Once a closed stream's last record is written. */
     function finish(stream: Stream): void {
       if (stream.pending > 0) return;
-      if (stream.extents.length > 0 || stream.headless !== undefined) enqueue(stream);
+      if (stream.extents.length > 0 || stream.headless !== undefined) sealing.add(stream);
       else streams.delete(stream.id);
     }
 
     // --- sealing ---
-    const queue: Stream[] = [];
-    let pumping: Promise<void> | undefined;
-    let sealTrouble = false;
-
-    function enqueue(stream: Stream): void {
-      if (stream.queued) return;
-      stream.queued = true;
-      queue.push(stream);
-      pumping ??= pump().finally(() => {
-        pumping = undefined;
-      });
-    }
-
-    /** Never rejects. A stream that can not be sealed leaves the queue and comes back with the next tick. */
-    async function pump(): Promise<void> {
-      // Not within the turn that wrote the records: they are answered first.
-      await new Promise((resolve) => setImmediate(resolve));
-      for (let stream = queue.shift(); stream !== undefined; stream = queue.shift()) {
-        try {
-          while (await sealOnce(stream));
-          if (sealTrouble) options.onHealth?.({ kind: 'SealWorking' });
-          sealTrouble = false;
-        } catch (error) {
-          if (!sealTrouble)
-            options.onHealth?.({
-              kind: 'SealFailing',
-              message: error instanceof Error ? error.message : String(error),
-            });
-          sealTrouble = true;
-        }
-        stream.queued = false;
-      }
-      dropLiveFiles();
-    }
+    const sealing = createSealQueue<Stream>({
+      sealOnce,
+      onTrouble: (message) => options.onHealth?.({ kind: 'SealFailing', message }),
+      onRecovery: () => options.onHealth?.({ kind: 'SealWorking' }),
+      onEmpty: dropLiveFiles,
+    });
 
     /** Seals one segment; true if the stream should go on at once. */
     async function sealOnce(stream: Stream): Promise<boolean> {
@@ -572,7 +529,7 @@ export async function openRecordLog(options: RecordLogOptions): Promise<ProcessR
         try {
           files.unlinkSync(file.path);
           liveFiles.delete(number);
-          mark();
+          mark.due();
         } catch {
           // Everything in it is sealed; recovery deletes it.
           return;
@@ -587,7 +544,7 @@ export async function openRecordLog(options: RecordLogOptions): Promise<ProcessR
         const first = stream.extents[0];
         if (first === undefined && stream.headless === undefined) continue;
         if (all || stream.closed || stream.since <= late || (first !== undefined && first.file < oldestKept))
-          enqueue(stream);
+          sealing.add(stream);
       }
     }
 
@@ -597,51 +554,6 @@ export async function openRecordLog(options: RecordLogOptions): Promise<ProcessR
         sealOld(false);
         tick();
       });
-    }
-
-    // --- the mark ---
-    let marking = false;
-    let stopMark: (() => void) | undefined;
-    function mark(): void {
-      if (stopMark !== undefined || marking || closing !== undefined) return;
-      stopMark = clock.after(MARK_MS, () => {
-        stopMark = undefined;
-        marking = true;
-        void writeMark().finally(() => {
-          marking = false;
-        });
-      });
-    }
-
-    async function writeMark(): Promise<void> {
-      const file = writer.current;
-      if (file === undefined || closing !== undefined) return;
-      const { hash, index } = writer.head;
-      const oldest = Math.min(file.number, ...liveFiles.keys());
-      const body: Mark = {
-        at: new Date(clock.now()).toISOString(),
-        file: file.number,
-        format: MARK_FORMAT,
-        hash,
-        index: index - 1,
-        keyId: signer.keyId,
-        length: file.size,
-        oldest,
-      };
-      try {
-        const line = await encodeSignedLine(signer, body);
-        if (closing !== undefined) return;
-        const path = `${folder}/${MARK_FILE}`;
-        const fd = files.openSync(`${path}.tmp`, 'w', 0o600);
-        try {
-          files.writeSync(fd, line, 0, line.length);
-        } finally {
-          files.closeSync(fd);
-        }
-        files.renameSync(`${path}.tmp`, path);
-      } catch {
-        // The store is failing, which the next batch finds out; the mark is only older than it could be.
-      }
     }
 
     const control: Stream = { ...newStream(CONTROL_STREAM, options.durability ?? 'Write'), ...recovery.control };
@@ -672,10 +584,9 @@ export async function openRecordLog(options: RecordLogOptions): Promise<ProcessR
       stopRide();
       stopProbe?.();
       stopTick();
-      stopMark?.();
       for (let attempt = 0; attempt < 2; attempt += 1) {
         sealOld(true);
-        await pumping;
+        await sealing.emptied;
       }
       writer.close();
       const left = [...streams.values()].filter((stream) => stream.extents.length > 0 || stream.headless !== undefined);
@@ -733,7 +644,7 @@ export async function openRecordLog(options: RecordLogOptions): Promise<ProcessR
           schedule();
         });
         sealOld(true);
-        await pumping;
+        await sealing.emptied;
       },
       async prune(olderThanMs, actor) {
         const olderThan = new Date(Math.min(olderThanMs, clock.now() - 86_400_000)).toISOString().slice(0, 10);
@@ -748,7 +659,10 @@ export async function openRecordLog(options: RecordLogOptions): Promise<ProcessR
         unsealedBytes: [...liveFiles.values()].reduce((sum, file) => sum + file.unsealed, 0),
         liveFiles: liveFiles.size,
       }),
-      close: () => (closing ??= shut()),
+      close: () => {
+        mark.stop();
+        return (closing ??= shut());
+      },
     };
   }
 }
