@@ -191,7 +191,7 @@ describe('the chart', () => {
     assert.ok(policies.length >= 10);
     assert.deepEqual(
       policies.map(({ metadata }) => metadata.name).sort(),
-      bindings.map(({ spec }) => spec!['policyName']).sort(),
+      bindings.map(({ spec }) => String(spec!['policyName'])).sort(),
     );
     for (const { spec } of policies) assert.equal(spec!['failurePolicy'], 'Fail');
     for (const { spec } of bindings) {

@@ -492,11 +492,15 @@ describe('admission policies', { skip }, () => {
       ];
       for (const pod of started) refused(await client.create(pods, podObject(pod)), /made by its StatefulSet only/);
       const path = `${pods}/sallyport-orders-0`;
-      const image = {
-        spec: { containers: [{ name: 'main', image: 'evil.example.com/x', imagePullPolicy: 'IfNotPresent' }] },
-      };
+      refused(
+        await client.patch(
+          path,
+          [{ op: 'replace', path: '/spec/containers/0/image', value: 'evil.example.com/x' }],
+          'json',
+        ),
+        /made by its StatefulSet only/,
+      );
       for (const patch of [
-        image,
         { metadata: { labels: { app: 'x' } } },
         { metadata: { ownerReferences: [{ apiVersion: 'v1', kind: 'Pod', name: 'x', uid: 'x' }] } },
       ]) {

@@ -91,7 +91,14 @@ export function podObject(pod: {
       ...(pod.serviceAccount === undefined
         ? {}
         : { [pod.deprecatedField === true ? 'serviceAccount' : 'serviceAccountName']: pod.serviceAccount }),
-      containers: [{ name: 'main', image: 'example.com/image:1' }],
+      securityContext: { runAsNonRoot: true, seccompProfile: { type: 'RuntimeDefault' } },
+      containers: [
+        {
+          name: 'main',
+          image: 'example.com/image:1',
+          securityContext: { allowPrivilegeEscalation: false, capabilities: { drop: ['ALL'] } },
+        },
+      ],
       ...(pod.claim === undefined
         ? {}
         : { volumes: [{ name: 'records', persistentVolumeClaim: { claimName: pod.claim } }] }),
