@@ -1,5 +1,6 @@
 // What a proxy meets in its pod, with a real API server and a real PostgreSQL: namespaces, rights, a token bound to its
 // Pod, mounted Secrets; and an operator reduced to what a proxy sees of one: signed bundles, certificates, a heartbeat.
+import 'reflect-metadata'; // x509's injector needs it loaded first
 import { generateKeyPairSync } from 'node:crypto';
 import fs from 'node:fs';
 import os from 'node:os';

@@ -8,15 +8,18 @@ import { createDialGuard } from '../../src/gateway/dial-guard.ts';
 const [folder = '', healthPort = '0', tunnelPort = '0', ...trust] = process.argv.slice(2);
 const interrupted = new AbortController();
 process.once('SIGTERM', () => interrupted.abort());
-process.exitCode = await proxyCommand(
-  systemIo(interrupted.signal),
-  { trust, operatorNamespace: 'sallyport-system' },
-  {
-    records: `${folder}/records`,
-    credentials: `${folder}/credentials`,
-    serviceAccount: `${folder}/serviceaccount`,
-    healthPort: Number(healthPort),
-    tunnelPort: Number(tunnelPort),
-    dialGuard: createDialGuard({ allowLoopback: true }),
-  },
+// As the entry of the program does: a warm connection to a target must not keep the process.
+process.exit(
+  await proxyCommand(
+    systemIo(interrupted.signal),
+    { trust, operatorNamespace: 'sallyport-system' },
+    {
+      records: `${folder}/records`,
+      credentials: `${folder}/credentials`,
+      serviceAccount: `${folder}/serviceaccount`,
+      healthPort: Number(healthPort),
+      tunnelPort: Number(tunnelPort),
+      dialGuard: createDialGuard({ allowLoopback: true }),
+    },
+  ),
 );
