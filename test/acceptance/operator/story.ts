@@ -20,7 +20,7 @@ function ok(ran: Ran, what: string): Ran {
   return ran;
 }
 const psql = (user: string, sql: string, extra: readonly string[] = []): Promise<Ran> =>
-  scene.access(user, ['connect', 'orders-db', ...extra, '--', 'psql', '-X', '-A', '-t', '-c', sql]);
+  scene.access(user, ['-n', NAMESPACE, 'connect', 'orders-db', ...extra, '--', 'psql', '-X', '-A', '-t', '-c', sql]);
 
 async function connectionReady(name: string): Promise<number> {
   const began = performance.now();
@@ -82,18 +82,18 @@ export const story: CriteriaGroup = {
       claim: 'one requests with --wait, approving one’s own request is refused, another approves, the first connects',
       async check() {
         const request = scene.start('alice', [
-          ...['request', 'orders-db', '--for', '1h', '--reason', 'INC-1234', '--wait', '-o', 'name'],
+          ...['-n', NAMESPACE, 'request', 'orders-db', '--for', '1h', '--reason', 'INC-1234', '--wait', '-o', 'name'],
         ]);
         grant = await scene.until('the request', async () => {
           const names = await scene.cluster.kubectl(['-n', NAMESPACE, 'get', 'grant', '-o', 'name']);
           return names.trim().split('/')[1];
         });
-        const own = await scene.access('alice', ['approve', grant, '--yes']);
+        const own = await scene.access('alice', ['-n', NAMESPACE, 'approve', grant, '--yes']);
         seen += own.stdout + own.stderr;
         assert.notEqual(own.code, 0);
-        const pending = ok(await scene.access('carol', ['pending']), 'pending');
+        const pending = ok(await scene.access('carol', ['-n', NAMESPACE, 'pending']), 'pending');
         assert.match(pending.stdout, new RegExp(grant));
-        ok(await scene.access('carol', ['approve', grant, '--yes', '--reason', 'fine']), 'approve');
+        ok(await scene.access('carol', ['-n', NAMESPACE, 'approve', grant, '--yes', '--reason', 'fine']), 'approve');
         const approvedAt = performance.now();
         ok(await request.done, 'request --wait');
         const row = ok(await psql('alice', 'select 40 + 2'), 'connect');
@@ -107,7 +107,7 @@ export const story: CriteriaGroup = {
         const row = ok(await psql('alice', 'select holder, number from cards order by id'), 'select');
         assert.match(row.stdout, /\*+1111/);
         assert.doesNotMatch(row.stdout, /4111111111111111/);
-        const dsn = ok(await scene.access('alice', ['dsn', 'orders-db']), 'dsn').stdout.trim();
+        const dsn = ok(await scene.access('alice', ['-n', NAMESPACE, 'dsn', 'orders-db']), 'dsn').stdout.trim();
         seen = seen.replaceAll(dsn, '');
         const ca = await scene.cluster.kubectl([
           ...['-n', NAMESPACE, 'get', 'connection', 'orders-db', '-o', 'jsonpath={.status.caBundle}'],
@@ -128,9 +128,13 @@ export const story: CriteriaGroup = {
     {
       claim: 'INV-09: DDL is denied natively and the session goes on',
       async check() {
-        const ran = await scene.access('alice', ['connect', 'orders-db', '--', 'psql', '-X', '-A', '-t'], {
-          input: 'drop table orders;\nselect count(*) from orders;\n',
-        });
+        const ran = await scene.access(
+          'alice',
+          ['-n', NAMESPACE, 'connect', 'orders-db', '--', 'psql', '-X', '-A', '-t'],
+          {
+            input: 'drop table orders;\nselect count(*) from orders;\n',
+          },
+        );
         seen += ran.stdout + ran.stderr;
         assert.match(ran.stderr, /Sallyport refused DROP TABLE/);
         assert.match(ran.stdout, /1000/);
@@ -141,14 +145,26 @@ export const story: CriteriaGroup = {
       claim: 'a held statement waits in the live session until an approver consents',
       async check() {
         const update = scene.start('alice', [
-          ...['connect', 'orders-db', '--', 'psql', '-X', '-A', '-t', '-c', "update orders set state = 'seen'"],
+          ...[
+            '-n',
+            NAMESPACE,
+            'connect',
+            'orders-db',
+            '--',
+            'psql',
+            '-X',
+            '-A',
+            '-t',
+            '-c',
+            "update orders set state = 'seen'",
+          ],
         ]);
         const hold = await scene.until('the hold', async () => {
           const names = await scene.cluster.kubectl(['-n', NAMESPACE, 'get', 'hold', '-o', 'name']);
           return names.trim().split('\n')[0]?.split('/')[1];
         });
         const began = performance.now();
-        ok(await scene.access('carol', ['approve', hold, '--yes']), 'approve');
+        ok(await scene.access('carol', ['-n', NAMESPACE, 'approve', hold, '--yes']), 'approve');
         const ran = ok(await update.done, 'update');
         assert.match(ran.stdout, /UPDATE 1000/);
         return `${hold} released ${((performance.now() - began) / 1000).toFixed(1)} s after the approver pressed enter`;
@@ -176,7 +192,7 @@ export const story: CriteriaGroup = {
             .map((line) => line.split('/')[1])
             .find((name) => name !== grant);
         });
-        ok(await scene.access('carol', ['approve', short, '--yes']), 'approve');
+        ok(await scene.access('carol', ['-n', NAMESPACE, 'approve', short, '--yes']), 'approve');
         ok(await request.done, 'request');
         const began = performance.now();
         const ran = await psql('alice', 'select pg_sleep(60)', ['--grant', short]);
