@@ -1,5 +1,10 @@
 import assert from 'node:assert/strict';
 import { afterEach, test } from 'node:test';
+import * as undici from 'undici';
+import request from 'undici/lib/api/api-request.js';
+import buildConnector from 'undici/lib/core/connect.js';
+import Agent from 'undici/lib/dispatcher/agent.js';
+import ProxyAgent from 'undici/lib/dispatcher/proxy-agent.js';
 import { type KubeAccess, tokenAccess } from './access.ts';
 import { KubeConnectionError, type WatchLine } from './answer.ts';
 import { createKubeClient, type KubeClient, type KubeClientOptions } from './client.ts';
@@ -272,4 +277,11 @@ test('pages shrink where objects are large', async () => {
     listPages(client, '/things', { pageSize: 8, maxBytes: 500 }, () => undefined),
     'TooLarge',
   );
+});
+
+test('the parts of the HTTP library are those that its index gives', () => {
+  assert.equal(Agent, undici.Agent);
+  assert.equal(ProxyAgent, undici.ProxyAgent);
+  assert.equal(buildConnector, undici.buildConnector);
+  assert.equal(request, (undici.Dispatcher.prototype as unknown as { request: unknown }).request);
 });

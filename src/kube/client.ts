@@ -4,7 +4,11 @@
 // never starve requests (see docs/adr/0008-kubernetes-client.md). It knows no kinds, retries no write that may have
 // happened, and validates nothing of what the server sends but that it is JSON.
 import type { LookupFunction } from 'node:net';
-import { Agent, buildConnector, type Dispatcher, ProxyAgent } from 'undici';
+import type { buildConnector as BuildConnector, Dispatcher } from 'undici';
+import request from 'undici/lib/api/api-request.js';
+import buildConnector from 'undici/lib/core/connect.js';
+import Agent from 'undici/lib/dispatcher/agent.js';
+import ProxyAgent from 'undici/lib/dispatcher/proxy-agent.js';
 import { type Clock, systemClock } from '../system/clock.ts';
 import type { KubeAccess } from './access.ts';
 import { failureOf, type KubeAnswer, KubeConnectionError, type WatchLine } from './answer.ts';
@@ -114,7 +118,7 @@ export function createKubeClient(access: KubeAccess, options: KubeClientOptions 
 
   /** One request, its body read whole. */
   const once = async <T>(call: Call, signal: AbortSignal): Promise<KubeAnswer<T>> => {
-    const response = await requests.request({
+    const response = await request.call(requests, {
       origin: base.origin,
       path: prefix + call.path,
       method: call.method,
@@ -183,7 +187,7 @@ export function createKubeClient(access: KubeAccess, options: KubeClientOptions 
     const scope = deadline(clock, given.deadlineMs ?? DEADLINE_MS, [closing.signal, given.signal]);
     const what = `watch ${path.split('?')[0]}`;
     try {
-      const response = await watches.request({
+      const response = await request.call(watches, {
         origin: base.origin,
         path:
           prefix +
@@ -297,11 +301,11 @@ function dispatcher(access: KubeAccess, options: Agent.Options): Dispatcher {
     return new ProxyAgent({ ...options, uri: access.proxyUrl, requestTls: { ...tlsOf(access), allowH2: false } });
   }
   // One connector as long as the certificates stay: it keeps TLS sessions, and making TLS contexts costs milliseconds.
-  let known: { key: string; connect: buildConnector.connector } | undefined;
+  let known: { key: string; connect: BuildConnector.connector } | undefined;
   return new Agent({
     ...options,
     connect(target, done) {
-      let connector: buildConnector.connector;
+      let connector: BuildConnector.connector;
       try {
         const tls = tlsOf(access);
         const key = `${tls.ca ?? ''} ${tls.cert ?? ''} ${tls.key ?? ''}`;
