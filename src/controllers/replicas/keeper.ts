@@ -94,7 +94,8 @@ export function createReplicaKeeper(options: ReplicaKeeperOptions): ReplicaKeepe
         apiVersion: API_GROUP_VERSION,
         kind: 'ProxyReplica',
         metadata: { name, namespace, labels, ownerReferences: owners },
-        ...(found === undefined ? { spec: {} } : {}),
+        // Empty, so that it takes no field of the proxy's; left out it would give `spec` itself up.
+        spec: {},
       },
       'apply',
       { fieldManager: FIELD_MANAGER, force: true, signal },

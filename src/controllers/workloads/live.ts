@@ -37,7 +37,8 @@ export interface LiveStatus {
 }
 
 export type Applied =
-  | { kind: 'Unchanged' | 'Written' }
+  | { kind: 'Unchanged' }
+  | { kind: 'Written' }
   /** Somebody else's object has the name. */
   | { kind: 'Taken' }
   /** It is being deleted: to be tried again. */
