@@ -1,10 +1,14 @@
 import assert from 'node:assert/strict';
+import http from 'node:http';
+import https from 'node:https';
+import net from 'node:net';
 import { afterEach, test } from 'node:test';
 import * as undici from 'undici';
 import request from 'undici/lib/api/api-request.js';
 import buildConnector from 'undici/lib/core/connect.js';
 import Agent from 'undici/lib/dispatcher/agent.js';
 import ProxyAgent from 'undici/lib/dispatcher/proxy-agent.js';
+import { testCertificates } from '../../test/support/certificates.ts';
 import { type KubeAccess, tokenAccess } from './access.ts';
 import { KubeConnectionError, type WatchLine } from './answer.ts';
 import { createKubeClient, type KubeClient, type KubeClientOptions } from './client.ts';
@@ -284,4 +288,72 @@ test('the parts of the HTTP library are those that its index gives', () => {
   assert.equal(ProxyAgent, undici.ProxyAgent);
   assert.equal(buildConnector, undici.buildConnector);
   assert.equal(request, (undici.Dispatcher.prototype as unknown as { request: unknown }).request);
+});
+
+test('through a proxy the tunnel is asked for, and TLS is with the server', async () => {
+  const certificates = await testCertificates(['api.test']);
+  const target = https.createServer(certificates.server, (request, response) =>
+    sendJson(response, 200, { host: request.headers.host, authorization: request.headers.authorization }),
+  );
+  await new Promise<void>((resolve) => target.listen(0, '127.0.0.1', resolve));
+  const asked: string[] = [];
+  const proxy = http.createServer();
+  proxy.on('connect', (request, socket) => {
+    asked.push(`${request.url} ${request.headers.authorization ?? 'without credentials'}`);
+    const through = net.connect((target.address() as net.AddressInfo).port, '127.0.0.1', () => {
+      socket.write('HTTP/1.1 200 OK\r\n\r\n');
+      through.pipe(socket).pipe(through);
+    });
+    through.on('error', () => socket.destroy());
+    socket.on('error', () => through.destroy());
+  });
+  await new Promise<void>((resolve) => proxy.listen(0, '127.0.0.1', resolve));
+  const client = createKubeClient({
+    ...tokenAccess('https://api.test:6443', 'secret', certificates.ca),
+    tlsServerName: 'api.test',
+    proxyUrl: `http://127.0.0.1:${(proxy.address() as net.AddressInfo).port}`,
+  });
+  ends.push(
+    () => client.close(),
+    async () => {
+      target.closeAllConnections();
+      await new Promise((resolve) => target.close(resolve));
+      await new Promise((resolve) => proxy.close(resolve));
+    },
+  );
+  assert.deepEqual(await client.get('/x'), {
+    kind: 'Ok',
+    value: { host: 'api.test:6443', authorization: 'Bearer secret' },
+  });
+  assert.deepEqual(asked, ['api.test:6443 without credentials']);
+});
+
+test('a server that the authority did not sign is not spoken to', async () => {
+  const [mine, other] = await Promise.all([testCertificates(), testCertificates()]);
+  let heard = 0;
+  const target = https.createServer(mine.server, (_request, response) => {
+    heard++;
+    sendJson(response, 200, {});
+  });
+  await new Promise<void>((resolve) => target.listen(0, '127.0.0.1', resolve));
+  const url = `https://127.0.0.1:${(target.address() as net.AddressInfo).port}`;
+  let { ca } = other;
+  const client = createKubeClient({
+    server: url,
+    get ca() {
+      return ca;
+    },
+    headers: () => ({ authorization: 'Bearer secret' }),
+  });
+  ends.push(
+    () => client.close(),
+    () => {
+      target.closeAllConnections();
+      return new Promise((resolve) => target.close(() => resolve()));
+    },
+  );
+  await rejects(client.get('/x'), 'Unreachable');
+  assert.equal(heard, 0);
+  ca = mine.ca;
+  assert.equal((await client.get('/x')).kind, 'Ok', 'a rotated authority is taken up by the same client');
 });
