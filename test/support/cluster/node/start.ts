@@ -61,6 +61,8 @@ export interface ClusterState {
   pid: number;
   startedAt: string;
   plan: ClusterPlan;
+  /** Inode of the cgroup that reserves the plan's index: another cluster may have the index by now. */
+  reservation?: number;
 }
 
 export interface NodeCluster {
@@ -200,20 +202,20 @@ export async function stopCluster(folder: string): Promise<boolean> {
       await new Promise((resolve) => setTimeout(resolve, 50));
     }
   }
-  await cleanUp(state.plan);
+  await cleanUp(state);
   return true;
 }
 
 /** The namespaces' mounts and links go with their last process; cgroups and files do not. */
-async function cleanUp(plan: ClusterPlan): Promise<void> {
-  const deadline = Date.now() + 20_000;
+async function cleanUp(state: ClusterState, withinMs = 20_000): Promise<void> {
+  const { plan } = state;
+  const deadline = Date.now() + withinMs;
   for (;;) {
     try {
-      if (plan.size === 'node') {
-        for (const controller of fs.readdirSync(CGROUPS))
-          removeCgroup(path.join(CGROUPS, controller, cgroupOf(plan.index)));
-        removeCgroup(path.join(CGROUPS, cgroupOf(plan.index)));
+      if (plan.size === 'node' && state.reservation !== undefined && reservationOf(plan.index) === state.reservation) {
         if (linkExists(hostLink(plan.index))) throw new Error(`The link ${hostLink(plan.index)} is still there`);
+        // The reservation last.
+        for (const hierarchy of hierarchies().toReversed()) removeCgroup(path.join(hierarchy, cgroupOf(plan.index)));
       }
       fs.rmSync(plan.folder, { recursive: true, force: true });
       return;
@@ -225,6 +227,34 @@ async function cleanUp(plan: ClusterPlan): Promise<void> {
   }
 }
 
+/** Roots of the machine's cgroup hierarchies: one, or with cgroup v1 one a controller. */
+function hierarchies(): string[] {
+  if (fs.existsSync(path.join(CGROUPS, 'cgroup.controllers'))) return [CGROUPS];
+  return fs
+    .readdirSync(CGROUPS)
+    .toSorted()
+    .map((name) => path.join(CGROUPS, name));
+}
+
+function reservationOf(index: number): number | undefined {
+  const [first = ''] = hierarchies();
+  return fs.statSync(path.join(first, cgroupOf(index)), { throwIfNoEntry: false })?.ino;
+}
+
+/** Makes the first cgroup of the lowest index that nobody has: the kernel lets one of two do that. */
+function reserveIndex(): number {
+  const [first = ''] = hierarchies();
+  for (let index = 0; index < 256; index++) {
+    try {
+      fs.mkdirSync(path.join(first, cgroupOf(index)));
+      return index;
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
+    }
+  }
+  throw new Error('256 clusters run on this machine; stop one');
+}
+
 function removeCgroup(folder: string): void {
   if (!fs.existsSync(folder)) return;
   for (const entry of fs.readdirSync(folder, { withFileTypes: true })) {
@@ -234,11 +264,6 @@ function removeCgroup(folder: string): void {
 }
 
 const linkExists = (name: string): boolean => fs.existsSync(`/sys/class/net/${name}`);
-
-function freeIndex(): number {
-  for (let index = 0; index < 256; index++) if (!linkExists(hostLink(index))) return index;
-  throw new Error('256 clusters run on this machine; stop one');
-}
 
 async function makePlan(options: ClusterOptions, folder: string): Promise<ClusterPlan> {
   const size = options.size ?? 'node';
@@ -252,7 +277,7 @@ async function makePlan(options: ClusterOptions, folder: string): Promise<Cluste
   const shared = { size, folder, binaries: clusterBinaries(size), components };
   const users = (options.users ?? TEST_USERS).map(user);
   if (size === 'node') {
-    const index = freeIndex();
+    const index = reserveIndex();
     const addresses = { hostAddress: `10.213.${index}.1`, nodeAddress: `10.213.${index}.2` };
     return { ...shared, ...addresses, users, index, apiPort: 6443, etcdPort: 2379, etcdPeerPort: 2380 };
   }
@@ -298,14 +323,13 @@ async function writeFiles(plan: ClusterPlan): Promise<string> {
 
 /** The cgroup must be in every hierarchy before the kubelet starts. */
 function makeCgroups(plan: ClusterPlan): void {
-  const unified = fs.existsSync(path.join(CGROUPS, 'cgroup.controllers'));
-  for (const controller of unified ? [''] : fs.readdirSync(CGROUPS)) {
-    const folder = path.join(CGROUPS, controller, cgroupOf(plan.index));
+  for (const hierarchy of hierarchies()) {
+    const folder = path.join(hierarchy, cgroupOf(plan.index));
     fs.mkdirSync(folder, { recursive: true });
-    if (controller !== 'cpuset') continue;
+    if (path.basename(hierarchy) !== 'cpuset') continue;
     // A new cpuset is empty, and nothing may run in it until it is told which processors and memory it has.
     for (const name of ['cpuset.cpus', 'cpuset.mems']) {
-      fs.writeFileSync(path.join(folder, name), fs.readFileSync(path.join(CGROUPS, 'cpuset', name)));
+      fs.writeFileSync(path.join(folder, name), fs.readFileSync(path.join(hierarchy, name)));
     }
   }
 }
@@ -398,7 +422,7 @@ async function sweep(): Promise<void> {
     const folder = path.join(os.tmpdir(), name);
     if (!name.startsWith(TEMPORARY)) continue;
     const state = readState(folder);
-    if (state !== undefined && runningCluster(folder) === undefined) await cleanUp(state.plan);
+    if (state !== undefined && runningCluster(folder) === undefined) await cleanUp(state);
   }
 }
 
@@ -419,7 +443,13 @@ export async function startNodeCluster(options: ClusterOptions = {}): Promise<No
   const child = spawnSupervisor(plan, options.detached === true);
   const { pid } = child;
   if (pid === undefined) throw new Error('The cluster could not be started: is `unshare` (util-linux) there?');
-  const state: ClusterState = { pid, startedAt: startedAt(pid) ?? '', plan };
+  const reservation = size === 'node' ? reservationOf(plan.index) : undefined;
+  const state: ClusterState = {
+    pid,
+    startedAt: startedAt(pid) ?? '',
+    plan,
+    ...(reservation === undefined ? {} : { reservation }),
+  };
   fs.writeFileSync(files(folder).state, JSON.stringify(state), { mode: 0o600 });
   const cluster = clusterAt(state, ca);
   try {
