@@ -129,7 +129,7 @@ async function throughput(ways: readonly Way[]): Promise<string> {
       const tps = new Map<string, number[]>(ways.map((way) => [way.name, []]));
       for (let round = 0; round < ROUNDS; round += 1) {
         for (const way of ways) {
-          const login = clients > 8 ? 4 : 0;
+          const login = clients > 8 ? 8 : 0;
           const { tps: value, failed } = await pgbench(
             way,
             ['-S', '-M', mode, '-c', String(clients), '-j', '1'],

@@ -5,8 +5,8 @@ import type { ResultBody } from '../../../recording/envelope.ts';
 import { errorFields, type NativeError, NOT_SUPPORTED, PROTOCOL_VIOLATION, refusalError } from '../errors.ts';
 import type { Entry } from '../ledger.ts';
 import { maskDetectedText } from '../masking/detectors.ts';
-import { conditionName, rebuildError } from '../masking/errors.ts';
-import { MaskingError, type RowPlan, type SessionMasking } from '../masking/masking.ts';
+import { conditionName } from '../masking/errors.ts';
+import { MaskingError, type RowPlan } from '../masking/masking.ts';
 import { intolerableParameter } from '../upstream/parameters.ts';
 import { type FrameHandler, Framer, type Treatment } from '../wire/framer.ts';
 import {
@@ -23,8 +23,10 @@ import {
   WireError,
 } from '../wire/messages.ts';
 import { Outbox } from '../wire/outbox.ts';
+import { completed } from './completed.ts';
 import { type Core, failInternally } from './core.ts';
 import { resolveMasking } from './judge.ts';
+import { copiedRows, guessFormat, isEnd, itemRun, planFor, rebuilt, runOf, undecided } from './results.ts';
 import type { Item, Run } from './types.ts';
 import { valueText } from './values.ts';
 
@@ -230,7 +232,7 @@ export class Backend implements FrameHandler {
         return;
       case BACKEND.CommandComplete:
         run.tag = buffer.toString('latin1', start + 5, end - 1);
-        this.#completed(run);
+        completed(this.#core, run);
         if (run.refusal !== undefined) {
           // It ran to its end before the cancel came; a success that shows nothing would be a lie.
           this.#core.fail(run.refusal, 'MaskedData');
@@ -238,7 +240,7 @@ export class Backend implements FrameHandler {
         }
         break;
       case BACKEND.EmptyQueryResponse:
-        this.#completed(run);
+        completed(this.#core, run);
         break;
       case BACKEND.CopyOutResponse:
         this.#copyOut(run, buffer[start + 5]);
@@ -461,41 +463,6 @@ export class Backend implements FrameHandler {
     else if (item.kind === 'Bind') this.#core.portals.fail(item.name, item.portal);
   }
 
-  /** One statement of the run is over: what it did to names is certain now. */
-  #completed(run: Run): void {
-    const statements = run.verdict.statements;
-    const statement = statements?.[run.completed];
-    run.completed += 1;
-    const core = this.#core;
-    if (run.verdict.defines && run.verdict.masking !== undefined) core.catalog().invalidate();
-    const effect = statement?.command.facts.session;
-    if (effect === undefined) return;
-    const applied = run.effects.find((one) => one.effect === effect);
-    const name = (sql: string): string => Buffer.from(sql, 'utf8').toString('latin1');
-    switch (effect.kind) {
-      case 'Prepare':
-        if (applied?.prepared !== undefined) core.statements.confirm(name(effect.name), applied.prepared);
-        break;
-      case 'Declare':
-        if (applied?.portal !== undefined) core.portals.confirm(name(effect.cursor), applied.portal);
-        break;
-      case 'Deallocate':
-        if (effect.name === undefined) core.statements.clear();
-        else core.statements.remove(name(effect.name));
-        break;
-      case 'CloseCursor':
-        if (effect.cursor === undefined) core.portals.clear();
-        else core.portals.remove(name(effect.cursor));
-        break;
-      case 'DiscardAll':
-        core.statements.clear();
-        core.portals.clear();
-        break;
-      default:
-        break;
-    }
-  }
-
   #finish(run: Run): void {
     const core = this.#core;
     const masked = run.plan?.kind === 'Mask' ? run.plan.masker.count : 0;
@@ -530,56 +497,4 @@ export class Backend implements FrameHandler {
     this.#core.context.log('error', 'the server can not be followed', { problem });
     this.#core.fail({ code: PROTOCOL_VIOLATION, message: `Sallyport: ${problem}` }, 'ServerProtocolViolation');
   }
-}
-
-function runOf(entry: Entry<Item> | undefined): Run | undefined {
-  return entry?.value.kind === 'Run' ? entry.value.run : undefined;
-}
-
-function itemRun(item: Item): Run | undefined {
-  return item.kind === 'Run' ? item.run : item.kind === 'Describe' ? item.swallow : undefined;
-}
-
-/** The plan of the result that is being described: by the review of the statement that makes it. */
-function planFor(run: Run, masking: SessionMasking): RowPlan {
-  const { statements, alternatives } = run.verdict;
-  const current = alternatives ? undefined : statements?.[run.completed];
-  const readings = current === undefined ? (statements ?? []) : [current];
-  const plans = readings.map((statement) => masking.plan(masking.review(statement), run.fields ?? []));
-  const only = plans[0];
-  if (plans.length === 1 && only !== undefined) return only;
-  if (plans.length > 0 && plans.every((plan) => plan.kind === 'Pass')) return plans[0]!;
-  return plans.find((plan) => plan.kind === 'Refused') ?? plans.find((plan) => plan.kind === 'Unknown') ?? undecided();
-}
-
-function undecided(): RowPlan {
-  return {
-    kind: 'Refused',
-    column: undefined,
-    by: undefined,
-    message: 'Sallyport refused the result: it can not be told which statement it belongs to',
-    hint: 'Wait for the answer to Parse before using the name again.',
-  };
-}
-
-function rebuilt(fields: Record<string, string>): Record<string, string> {
-  const kept = rebuildError(Object.entries(fields).map(([code, value]) => ({ code, value })));
-  return Object.fromEntries(kept.map(({ code, value }) => [code, value]));
-}
-
-/** COPY's rows are no DataRows; its tag counts them. */
-function copiedRows(tag: string | undefined): number | undefined {
-  const count = tag === undefined ? null : /^COPY ([0-9]{1,15})$/.exec(tag);
-  return count === null ? undefined : Number(count[1]);
-}
-
-function isEnd(type: number): boolean {
-  return type === BACKEND.CommandComplete || type === BACKEND.EmptyQueryResponse || type === BACKEND.PortalSuspended;
-}
-
-/** Binary values of small integers are full of NULs and control bytes; text never is. */
-function guessFormat(value: Buffer | null): number {
-  if (value === null) return 0;
-  for (let i = 0; i < value.length && i < 8; i += 1) if (value[i]! < 9) return 1;
-  return 0;
 }

@@ -3,10 +3,9 @@
 // server rejects itself, so that the server orders the error and reports the true transaction state.
 import { performance } from 'node:perf_hooks';
 import type { Refusal } from '../errors.ts';
-import { DENIAL_SQLSTATE, PROTOCOL_VIOLATION, refusalError } from '../errors.ts';
+import { PROTOCOL_VIOLATION, refusalError } from '../errors.ts';
 import { type FrameHandler, Framer, type Treatment } from '../wire/framer.ts';
 import {
-  type BindMessage,
   decodeBind,
   decodeExecute,
   decodeNamed,
@@ -14,17 +13,19 @@ import {
   decodeText,
   FLUSH,
   FRONTEND,
-  parse,
-  query,
   WireError,
 } from '../wire/messages.ts';
+import { Barrier } from './barrier.ts';
+import { ClientCopy } from './client-copy.ts';
+import { type Comeback, heldName, releasedHold, type Wait, waitFor } from './comeback.ts';
 import { type Described, recordAllowed, refusedBody } from './commands.ts';
-import { type Core, failInternally, mustUnderstand, newRun } from './core.ts';
-import { type Held, holdCommand } from './hold.ts';
+import { type Core, failInternally, mustUnderstand, newRun, wireName } from './core.ts';
+import { nothingKnown, parameterTexts, preparedText } from './described.ts';
+import { holdCommand } from './hold.ts';
 import { judgePrepared, judgeText, restsOnCurrentCatalog, type Verdict } from './judge.ts';
 import { type Batch, newBatch, type Outgoing } from './outgoing.ts';
+import { substitute } from './substitute.ts';
 import type { AppliedEffect, Item, PassedVerdict, Portal, Prepared } from './types.ts';
-import { valueText } from './values.ts';
 
 /** What the frontend needs of the session around it. */
 export interface FrontendPort {
@@ -40,15 +41,6 @@ export interface FrontendPort {
   resumed(): void;
 }
 
-/** How a message that had to wait comes back. */
-type Comeback =
-  | { kind: 'Again' }
-  | { kind: 'Refused'; refusal: Refusal; hold?: string }
-  | { kind: 'Released'; held: Held };
-type Wait = Promise<Comeback>;
-
-// Rejected at raw parse, before anything is looked up; named, so that the client's unnamed statement survives.
-const SUBSTITUTE_STATEMENT = 'sallyport denial';
 const LONGEST_VALUES = 1024 * 1024;
 const LARGEST_SMALL_MESSAGE = 64 * 1024;
 /** Texts of prepared statements and values of portals that one session may keep here, each. */
@@ -63,10 +55,8 @@ export class Frontend implements FrameHandler {
   #dropping = false;
   /** COPY data behind a denied Query has no COPY. */
   #lastDenied = false;
-  #barrier = false;
-  #refreshCatalog = false;
-  #syncInCopy = false;
-  #endedCopy = 0;
+  readonly #copy: ClientCopy;
+  readonly #barrier: Barrier;
   #suspended = false;
   #ended = false;
   #withdraw: ((event?: 'ClientGone') => void) | undefined;
@@ -76,6 +66,8 @@ export class Frontend implements FrameHandler {
     this.#port = port;
     this.framer = new Framer(this);
     this.#batch = newBatch(0);
+    this.#copy = new ClientCopy(core.ledger);
+    this.#barrier = new Barrier(core);
   }
 
   get isSuspended(): boolean {
@@ -119,9 +111,7 @@ export class Frontend implements FrameHandler {
 
   /** An error ended a COPY in the extended protocol while a Sync of the client had been swallowed: the server waits for one. */
   copyFailed(): boolean {
-    const owed = this.#syncInCopy;
-    this.#syncInCopy = false;
-    return owed;
+    return this.#copy.failed();
   }
 
   // --- FrameHandler
@@ -159,7 +149,7 @@ export class Frontend implements FrameHandler {
 
   dropped(type: number): void {
     if (type === FRONTEND.CopyData || this.#ended) return;
-    if (this.#inCopy()) return this.#outOfOrder(type);
+    if (this.#copy.runs) return this.#outOfOrder(type);
     if (this.#dropping) return;
     const described = nothingKnown('');
     if (type === FRONTEND.FunctionCall) {
@@ -225,17 +215,16 @@ export class Frontend implements FrameHandler {
   #message(type: number, buffer: Buffer, start: number, end: number, comeback: Comeback | undefined): Wait | undefined {
     const core = this.#core;
     const body = start + 5;
-    if (this.#inCopy()) {
+    if (this.#copy.runs) {
       switch (type) {
         case FRONTEND.Sync:
-          this.#syncInCopy = true;
+          this.#copy.swallowSync();
           return undefined;
         case FRONTEND.Flush:
           return undefined;
         case FRONTEND.CopyDone:
         case FRONTEND.CopyFail:
-          this.#syncInCopy = false;
-          this.#endedCopy = core.ledger.copies;
+          this.#copy.end();
           this.#push(buffer, start, end, undefined, undefined, 'CopyEnd');
           return undefined;
         case FRONTEND.Terminate:
@@ -495,7 +484,7 @@ export class Frontend implements FrameHandler {
       );
     }
     this.#push(buffer, start, end, 'Execute', { kind: 'Run', run }, 'Extended');
-    this.#raiseBarrier(verdict);
+    this.#barrier.raise(verdict);
   }
 
   // --- decisions
@@ -521,7 +510,7 @@ export class Frontend implements FrameHandler {
         const { statements, masking } = verdict.verdict;
         const id = this.#record({ text, parameters, statements, masking }, verdict.verdict, releasedHold(comeback));
         pass(verdict.verdict, verdict.effects, id);
-        if (mode === 'Query') this.#raiseBarrier(verdict.verdict);
+        if (mode === 'Query') this.#barrier.raise(verdict.verdict);
         this.#lastDenied = false;
         return undefined;
       }
@@ -530,7 +519,7 @@ export class Frontend implements FrameHandler {
         if (comeback?.kind === 'Released') {
           const id = this.#record(known, verdict.verdict, releasedHold(comeback));
           pass(verdict.verdict, verdict.effects, id);
-          if (mode === 'Query') this.#raiseBarrier(verdict.verdict);
+          if (mode === 'Query') this.#barrier.raise(verdict.verdict);
           this.#lastDenied = false;
           return undefined;
         }
@@ -593,47 +582,27 @@ export class Frontend implements FrameHandler {
     const core = this.#core;
     for (const { effect, prepared, portal } of effects) {
       if (effect.kind === 'Prepare' && prepared !== undefined) {
-        core.statements.define(sqlName(effect.name), prepared, -1);
+        core.statements.define(wireName(effect.name), prepared, -1);
       } else if (effect.kind === 'Declare' && portal !== undefined) {
-        core.portals.define(sqlName(effect.cursor), portal, -1);
+        core.portals.define(wireName(effect.cursor), portal, -1);
       }
     }
   }
 
-  #raiseBarrier(verdict: PassedVerdict): void {
-    if (verdict.barrier) this.#barrier = true;
-    if (verdict.defines && verdict.masking !== undefined) this.#refreshCatalog = true;
-  }
-
   /** Behind a statement that may change how text is read, the next is judged only when that one has run. */
   #passBarrier(): Wait | undefined {
-    if (!this.#barrier) return undefined;
-    const core = this.#core;
-    if (this.#allAnswered()) {
-      this.#barrier = false;
-      if (this.#refreshCatalog) core.catalog().invalidate();
-      this.#refreshCatalog = false;
-      return undefined;
-    }
+    if (!this.#barrier.up || this.#barrier.lower(this.#allAnswered())) return undefined;
     // Without a Sync the server keeps its answers to itself.
     this.#push(FLUSH, 0, FLUSH.length, undefined, undefined, 'Pass');
-    return new Promise((resolve) => {
-      core.onIdle = () => resolve({ kind: 'Again' });
-    });
+    return this.#barrier.wait();
   }
 
   #allAnswered(): boolean {
     return this.#core.ledger.idle && this.#port.unwritten === 0 && this.#batch.messages.length === 0;
   }
 
-  /** The server reads COPY data, and its end is not on the way. */
-  #inCopy(): boolean {
-    const { ledger } = this.#core;
-    return ledger.copyIn && ledger.copies !== this.#endedCopy;
-  }
-
   #takesCopyData(): boolean {
-    if (this.#inCopy()) return true;
+    if (this.#copy.runs) return true;
     return (
       !this.#lastDenied &&
       !this.#dropping &&
@@ -669,11 +638,6 @@ export class Frontend implements FrameHandler {
 const NONE: readonly never[] = [];
 const UNKNOWN_PREPARED: Prepared = { size: 0, text: '', parameterTypes: NONE, statement: undefined, passed: undefined };
 
-export function substitute(mode: 'Query' | 'Extended', denial: string): Buffer {
-  const sql = `SALLYPORT_REFUSED ${denial.replaceAll(/[^a-z0-9-]/g, '')}`;
-  return mode === 'Query' ? query(sql) : parse(SUBSTITUTE_STATEMENT, sql);
-}
-
 function describeBytes(wireNameOfPortal: string): Buffer {
   const name = Buffer.from(wireNameOfPortal, 'latin1');
   const out = Buffer.allocUnsafe(7 + name.length);
@@ -683,48 +647,4 @@ function describeBytes(wireNameOfPortal: string): Buffer {
   name.copy(out, 6);
   out[6 + name.length] = 0;
   return out;
-}
-
-function nothingKnown(text: string): Described {
-  return { text, parameters: NONE, statements: undefined, masking: undefined };
-}
-
-function preparedText(prepared: Prepared): string {
-  if (prepared.statement !== undefined) return prepared.text;
-  return (prepared.decoded ??= Buffer.from(prepared.text, 'latin1').toString('utf8'));
-}
-
-function sqlName(name: string): string {
-  return Buffer.from(name, 'utf8').toString('latin1');
-}
-
-function parameterTexts(message: BindMessage, prepared: Prepared): (string | null)[] {
-  const { formats, values } = message;
-  return values.map((value, i) =>
-    valueText(value, formats.length === 1 ? formats[0]! : (formats[i] ?? 0), prepared.parameterTypes[i] ?? 0),
-  );
-}
-
-function waitFor(until: Promise<Refusal | undefined>, before?: Comeback): Wait {
-  return until.then(
-    (refusal): Comeback => (refusal === undefined ? (before ?? { kind: 'Again' }) : { kind: 'Refused', refusal }),
-  );
-}
-
-function heldName(comeback: Comeback | undefined): string | undefined {
-  return comeback?.kind === 'Released' ? comeback.held.name : undefined;
-}
-
-function releasedHold(comeback: Comeback | undefined): { name: string; approvedBy: readonly string[] } | undefined {
-  return comeback?.kind === 'Released' ? { name: comeback.held.name, approvedBy: comeback.held.by } : undefined;
-}
-
-/** What a batch becomes whose records could not be written. */
-export function recordRefusal(): Refusal {
-  return {
-    code: 'RecordsUnwritable',
-    message: 'Sallyport refused the command: it could not be recorded',
-    hint: 'Nothing runs unrecorded. The gateway’s operators have to make room for records; try again then.',
-    sqlState: DENIAL_SQLSTATE.RecordsUnwritable,
-  };
 }

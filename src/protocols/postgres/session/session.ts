@@ -12,8 +12,9 @@ import { SYNC, TERMINATE } from '../wire/messages.ts';
 import { Outbox } from '../wire/outbox.ts';
 import { Backend } from './backend.ts';
 import { type Core, newNames, type Services } from './core.ts';
-import { Frontend, recordRefusal, substitute } from './frontend.ts';
+import { Frontend } from './frontend.ts';
 import type { Batch, Outgoing } from './outgoing.ts';
+import { recordRefusal, substitute } from './substitute.ts';
 import type { Item } from './types.ts';
 
 export interface SessionParts {
