@@ -3,11 +3,11 @@ import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { after, test } from 'node:test';
+import { sendJson, startTestServer } from '../../test/support/cluster/http-server.ts';
 import { impersonating, inClusterAccess, tokenAccess } from './access.ts';
 import { createKubeClient } from './client.ts';
 import { KubeconfigError, loadKubeconfig } from './kubeconfig.ts';
 import { resourcePath } from './paths.ts';
-import { sendJson, startTestServer } from './test-server.ts';
 
 const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'sallyport-access-'));
 after(() => fs.rmSync(folder, { recursive: true, force: true }));

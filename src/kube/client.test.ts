@@ -9,12 +9,12 @@ import buildConnector from 'undici/lib/core/connect.js';
 import Agent from 'undici/lib/dispatcher/agent.js';
 import ProxyAgent from 'undici/lib/dispatcher/proxy-agent.js';
 import { testCertificates } from '../../test/support/certificates.ts';
+import { sendJson, startTestServer, type TestServer } from '../../test/support/cluster/http-server.ts';
 import { type KubeAccess, tokenAccess } from './access.ts';
 import { KubeConnectionError, type WatchLine } from './answer.ts';
 import { createKubeClient, type KubeClient, type KubeClientOptions } from './client.ts';
 import type { KubeObject } from './object.ts';
 import { listPages } from './pages.ts';
-import { sendJson, startTestServer, type TestServer } from './test-server.ts';
 
 const ends: (() => Promise<void>)[] = [];
 afterEach(async () => {

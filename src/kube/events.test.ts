@@ -1,11 +1,11 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { createModel } from '../../test/support/cluster/model.ts';
 import { manualClock } from '../system/manual-clock.ts';
 import { systemRandom } from '../system/random.ts';
 import type { KubeAnswer } from './answer.ts';
 import type { KubeClient } from './client.ts';
 import { createEventRecorder, type EventRecorder, type EventSubject } from './events.ts';
-import { createModel } from './test-model.ts';
 
 interface Sent {
   verb: 'create' | 'patch';

@@ -1,11 +1,11 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
+import { createModel, type Model } from '../../test/support/cluster/model.ts';
 import type { Clock } from '../system/clock.ts';
 import { manualClock } from '../system/manual-clock.ts';
 import { systemRandom } from '../system/random.ts';
 import { EPOCH_ANNOTATION, type LeaderElection, startLeaderElection } from './lease.ts';
-import { createModel, type Model } from './test-model.ts';
 
 const FOLDER = '/apis/coordination.k8s.io/v1/namespaces/ns/leases';
 const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));

@@ -1,11 +1,11 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
+import { createModel, type Model } from '../../test/support/cluster/model.ts';
 import { type Clock, systemClock } from '../system/clock.ts';
 import { manualClock } from '../system/manual-clock.ts';
 import type { KubeObject } from './object.ts';
 import { type Reflector, type ReflectorEvent, startReflector } from './reflector.ts';
-import { createModel, type Model } from './test-model.ts';
 
 interface Thing extends KubeObject {
   value?: number;

@@ -1,7 +1,7 @@
 // An API server in memory, with the faults of a real one on demand. For tests, and for nothing else.
-import { failureOf, type KubeAnswer, KubeConnectionError, type WatchLine } from './answer.ts';
-import type { KubeClient, KubeList } from './client.ts';
-import type { KubeObject } from './object.ts';
+import { failureOf, type KubeAnswer, KubeConnectionError, type WatchLine } from '../../../src/kube/answer.ts';
+import type { KubeClient, KubeList } from '../../../src/kube/client.ts';
+import type { KubeObject } from '../../../src/kube/object.ts';
 
 export interface Model {
   client: KubeClient;
