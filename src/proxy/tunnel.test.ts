@@ -200,7 +200,7 @@ test('INV-11: connections that never become tunnels are closed and counted', asy
   const third = net.connect(tunnels.port, '127.0.0.1');
   third.on('error', () => {});
   await once(third, 'close');
-  await Promise.all(idle.map((socket) => (socket.destroyed ? undefined : once(socket.resume(), 'close'))));
+  for (const socket of idle) if (!socket.destroyed) await once(socket.resume(), 'close');
   await once(open(), 'open');
 });
 
