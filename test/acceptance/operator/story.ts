@@ -184,14 +184,17 @@ export const story: CriteriaGroup = {
           '-o',
           'name',
         ]);
-        const short = await scene.until('the second request', async () => {
-          const text = await scene.cluster.kubectl(['-n', NAMESPACE, 'get', 'grant', '-o', 'name']);
-          return text
-            .trim()
-            .split('\n')
-            .map((line) => line.split('/')[1])
-            .find((name) => name !== grant);
-        });
+        const short = await Promise.race([
+          scene.until('the second request', async () => {
+            const text = await scene.cluster.kubectl(['-n', NAMESPACE, 'get', 'grant', '-o', 'name']);
+            return text
+              .trim()
+              .split('\n')
+              .map((line) => line.split('/')[1])
+              .find((name) => name !== grant);
+          }),
+          request.done.then((ran) => assert.fail(`request ended: ${ran.stdout}${ran.stderr}`)),
+        ]);
         ok(await scene.access('carol', ['-n', NAMESPACE, 'approve', short, '--yes']), 'approve');
         ok(await request.done, 'request');
         const began = performance.now();

@@ -206,14 +206,17 @@ export async function stopCluster(folder: string): Promise<boolean> {
   return true;
 }
 
-/** The namespaces' mounts and links go with their last process; cgroups and files do not. */
+/** The namespaces' mounts go with their last process; the link, cgroups and files do not. */
 async function cleanUp(state: ClusterState, withinMs = 20_000): Promise<void> {
   const { plan } = state;
   const deadline = Date.now() + withinMs;
   for (;;) {
     try {
       if (plan.size === 'node' && state.reservation !== undefined && reservationOf(plan.index) === state.reservation) {
-        if (linkExists(hostLink(plan.index))) throw new Error(`The link ${hostLink(plan.index)} is still there`);
+        // Not left to the kernel: connections that were cut keep the namespace, and with it the link, for minutes.
+        if (linkExists(hostLink(plan.index))) {
+          execFileSync('ip', ['link', 'delete', hostLink(plan.index)], { stdio: ['ignore', 'ignore', 'pipe'] });
+        }
         // The reservation last.
         for (const hierarchy of hierarchies().toReversed()) removeCgroup(path.join(hierarchy, cgroupOf(plan.index)));
       }
@@ -422,7 +425,9 @@ async function sweep(): Promise<void> {
     const folder = path.join(os.tmpdir(), name);
     if (!name.startsWith(TEMPORARY)) continue;
     const state = readState(folder);
-    if (state !== undefined && runningCluster(folder) === undefined) await cleanUp(state);
+    if (state === undefined || runningCluster(folder) !== undefined) continue;
+    // What can not be deleted now is tried again by the next.
+    await cleanUp(state, 2000).catch(() => undefined);
   }
 }
 
