@@ -108,7 +108,7 @@ describe('the chart', () => {
             assert.equal(kind, 'Role');
             assert.equal(metadata.namespace, 'sallyport-system');
             if (rule.resourceNames === undefined) assert.deepEqual(rule.verbs, ['create']);
-            else assert.deepEqual([rule.resourceNames, rule.verbs], [['sallyport-keys'], ['get', 'update', 'patch']]);
+            else assert.deepEqual([rule.resourceNames, rule.verbs], [['sallyport-keys'], ['get']]);
           }
         }
       }

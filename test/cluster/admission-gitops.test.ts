@@ -272,10 +272,21 @@ describe('GitOps', { skip }, () => {
     const secret = { apiVersion: 'v1', kind: 'Secret', metadata: { name: 'sallyport-keys' }, data: {} };
     assert.equal((await operator.create(own, secret)).kind, 'Ok');
     assert.equal((await operator.get(`${own}/sallyport-keys`)).kind, 'Ok');
-    const lease = { apiVersion: 'coordination.k8s.io/v1', kind: 'Lease', metadata: { name: 'sallyport' }, spec: {} };
+    const lease = {
+      apiVersion: 'coordination.k8s.io/v1',
+      kind: 'Lease',
+      metadata: { name: 'sallyport', resourceVersion: '' },
+      spec: { holderIdentity: 'x' },
+    };
     const leases = `/apis/coordination.k8s.io/v1/namespaces/${RELEASE_NAMESPACE}/leases`;
-    assert.equal((await operator.create(leases, lease)).kind, 'Ok');
-    assert.equal((await operator.patch(`${leases}/sallyport`, { spec: { holderIdentity: 'x' } }, 'merge')).kind, 'Ok');
+    const held = await operator.create<typeof lease>(leases, lease);
+    assert.ok(held.kind === 'Ok');
+    const renewed = await operator.replace(`${leases}/sallyport`, { ...held.value, spec: { holderIdentity: 'y' } });
+    assert.equal(renewed.kind, 'Ok');
+    const webhook = '/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations';
+    assert.equal((await operator.list(webhook, { fieldSelector: 'metadata.name=sallyport' })).kind, 'Ok');
+    const others = await operator.list(webhook);
+    assert.ok(others.kind === 'Failed' && others.status === 403);
     await operator.close();
   });
 });

@@ -126,6 +126,15 @@ describe('admission policies', { skip }, () => {
           dryRun: true,
         }),
       tokens: () => tokenOf(admin, 'shop', 'sallyport-orders'),
+      finalizers: () =>
+        admin.create(
+          inShop('accesslocks'),
+          {
+            ...object('AccessLock', 'p', { ...lock('bob'), author: stampOf('admin', 'system:masters') }),
+            metadata: { name: 'p', finalizers: ['example.com/x'] },
+          },
+          { dryRun: true },
+        ),
       managed: () => admin.create('/api/v1/namespaces/shop/services', service('p', MANAGED), { dryRun: true }),
     };
     for (const [name, probe] of Object.entries(probes)) {
@@ -291,6 +300,25 @@ describe('admission policies', { skip }, () => {
       ),
     );
     assert.equal(ssa.status, undefined);
+  });
+
+  test('INV-03: nobody makes a request that can not be deleted, or makes it so later', async () => {
+    const requester = stampOf('alice', 'payments');
+    const held = object('AccessGrant', 'g4', { ...grant, requester });
+    const finalizers = ['example.com/never'];
+    refused(
+      await alice.create(inShop('accessgrants'), { ...held, metadata: { name: 'g4', finalizers } }),
+      /Finalizers are refused here/,
+    );
+    allowed(await alice.create(inShop('accessgrants'), held));
+    refused(await admin.patch(inShop('accessgrants', 'g4'), { metadata: { finalizers } }, 'merge'), /Finalizers are/);
+    allowed(await admin.patch(inShop('accessgrants', 'g4'), { metadata: { labels: { a: 'b' } } }, 'merge'));
+    allowed(await admin.delete(inShop('accessgrants', 'g4'), { propagationPolicy: 'Foreground' }));
+    // The garbage collector takes its own mark off; here nobody else does.
+    const collector = plane.clientFor('system:serviceaccount:kube-system:generic-garbage-collector');
+    allowed(await collector.patch(inShop('accessgrants', 'g4'), { metadata: { finalizers: null } }, 'merge'));
+    const gone = await admin.get(inShop('accessgrants', 'g4'));
+    assert.ok(gone.kind === 'Failed' && gone.status === 404);
   });
 
   test('INV-03: a lock is not changed, and nobody lifts the one that shuts them out', async () => {
