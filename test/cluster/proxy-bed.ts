@@ -83,12 +83,13 @@ export interface TestOperator {
     payload: unknown,
     more?: { connectionUid?: string; key?: SigningKey; at?: number },
   ): ShardEnvelope;
-  publish(shard: ShardName, payload: unknown): Promise<void>;
+  /** The sequence it has. */
+  publish(shard: ShardName, payload: unknown): Promise<number>;
   write(envelope: ShardEnvelope, name?: string): Promise<KubeAnswer<unknown>>;
   heartbeat(atMs?: number): Promise<void>;
   policy(rules?: CompiledRule[], spec?: Partial<ConnectionSpec>): Promise<void>;
   /** Makes the AccessGrant and puts it into the bundle. */
-  grant(): Promise<{ grant: BundleGrant; key: ClientKeyPair }>;
+  grant(): Promise<{ grant: BundleGrant; key: ClientKeyPair; sequence: number }>;
   grants: BundleGrant[];
   /** Certifies keys, and beats, until stopped. */
   stop(): Promise<void>;
@@ -273,7 +274,9 @@ async function startOperator(admin: KubeClient, target: PostgresServer): Promise
         payload,
       }),
     async publish(shard, payload) {
-      value(await operator.write(operator.envelope(shard, payload)));
+      const envelope = operator.envelope(shard, payload);
+      value(await operator.write(envelope));
+      return envelope.sequence;
     },
     write(envelope, name = `${envelope.connectionUid}.${envelope.shard}`) {
       const namespace = name === 'heartbeat' ? OPERATOR_NAMESPACE : NAMESPACE;
@@ -321,8 +324,8 @@ async function startOperator(admin: KubeClient, target: PostgresServer): Promise
         ticketUntilExpiry: false,
       };
       operator.grants.push(grant);
-      await operator.publish('grants-0', { grants: operator.grants });
-      return { grant, key: client };
+      const published = await operator.publish('grants-0', { grants: operator.grants });
+      return { grant, key: client, sequence: published };
     },
     async stop() {
       stopped = true;

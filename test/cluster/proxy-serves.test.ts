@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import path from 'node:path';
 import { after, before, test } from 'node:test';
+import type { CommandHold } from '../../src/api/hold.ts';
 import type { ProxyReplica } from '../../src/api/replica.ts';
 import type { AccessSession } from '../../src/api/session.ts';
 import { createDialGuard } from '../../src/gateway/dial-guard.ts';
@@ -24,6 +25,7 @@ import {
   login,
   OPERATOR_NAMESPACE,
   replicaPath,
+  rule,
   sessionPath,
   sleep,
   startBed,
@@ -76,12 +78,21 @@ after(async () => {
 });
 
 const onEnd = (step: () => Promise<void>): void => void undo.push(step);
+/** A grant that the proxy has heard of. */
+async function granted(): Promise<Awaited<ReturnType<Bed['operator']['grant']>>> {
+  const held = await bed.operator.grant();
+  const heard = (): boolean =>
+    (proxy.gateway.connections().get(CONNECTION.uid)?.applied.get('grants-0')?.sequence ?? 0) >= held.sequence;
+  await until('the grant to be heard of', () => heard() || undefined);
+  return held;
+}
+
 const replicaNow = async (): Promise<ProxyReplica> =>
   value(await bed.admin.get<ProxyReplica>(replicaPath('sallyport-orders-db-0')));
 
 test('a grant in the bundle opens the door, and the replica says what is in force', { skip }, async () => {
-  const held = await bed.operator.grant();
-  const { client } = await retry(() => login(bed, port, held, onEnd));
+  const held = await granted();
+  const { client } = await login(bed, port, held, onEnd);
   assert.equal((await client.query('select count(*)::int as n from orders')).rows[0].n, 10);
   await assert.rejects(client.query('drop table orders'), /Sallyport refused DROP TABLE/);
   const { spec } = await until('the report', async () => {
@@ -100,8 +111,8 @@ test('a grant in the bundle opens the door, and the replica says what is in forc
 
 test('INV-03: a grant that is deleted, or revoked without any bundle, cuts its session', { skip }, async () => {
   for (const end of ['deleted', 'revoked'] as const) {
-    const held = await bed.operator.grant();
-    const { client, closed, errors } = await retry(() => login(bed, port, held, onEnd));
+    const held = await granted();
+    const { client, closed, errors } = await login(bed, port, held, onEnd);
     const running = assert.rejects(client.query('select pg_sleep(30)'), new RegExp(end));
     await sleep(200);
     if (end === 'deleted') value(await bed.admin.delete(grantPath(held.grant.name)));
@@ -117,23 +128,11 @@ test('INV-03: a grant that is deleted, or revoked without any bundle, cuts its s
   }
 });
 
-/** A grant that was just published takes its watch a moment. */
-async function retry<T>(act: () => Promise<T>): Promise<T> {
-  for (let attempt = 0; ; attempt += 1) {
-    try {
-      return await act();
-    } catch (error) {
-      if (attempt === 20) throw error;
-      await sleep(100);
-    }
-  }
-}
-
 test('INV-04: a bundle that is not signed, signed by another, older or another Connection’s changes nothing', {
   skip,
 }, async () => {
-  const held = await bed.operator.grant();
-  const { client } = await retry(() => login(bed, port, held, onEnd));
+  const held = await granted();
+  const { client } = await login(bed, port, held, onEnd);
   const name = `${CONNECTION.uid}.policy`;
   const before = proxy.gateway.connections().get(CONNECTION.uid)!.applied.get('policy')!;
   const good = value(await bed.admin.get<{ spec: { payload: string; sequence: number } }>(bundlePath(name))).spec;
@@ -199,8 +198,8 @@ test('INV-12: a proxy can not read another proxy’s bundles, replica or any Sec
 test('INV-04: an operator that is silent for five minutes stops new commands; its word brings them back', {
   skip,
 }, async () => {
-  const held = await bed.operator.grant();
-  const { client } = await retry(() => login(bed, port, held, onEnd));
+  const held = await granted();
+  const { client } = await login(bed, port, held, onEnd);
   await bed.operator.heartbeat(Date.now() - 301_000);
   await until('silence', () =>
     proxy.gateway.connections().get(CONNECTION.uid)?.silent === undefined ? undefined : true,
@@ -216,10 +215,10 @@ test('INV-04: an operator that is silent for five minutes stops new commands; it
 test('INV-05: a rotated Secret is used at the next login; a missing one is named, and its value nowhere', {
   skip,
 }, async () => {
-  const held = await bed.operator.grant();
+  const held = await granted();
   const hosts = { 'sallyport-hosts': `127.0.0.1:${bed.target.port}` };
   bed.mount({ username: 'other', password: 'svc-secret-2', ...hosts });
-  const { client } = await retry(() => login(bed, port, held, onEnd));
+  const { client } = await login(bed, port, held, onEnd);
   assert.equal((await client.query('select current_user::text as who')).rows[0].who, 'other');
   await client.end();
   bed.mount({ username: 'reader', ...hosts });
@@ -233,7 +232,7 @@ test('INV-05: a rotated Secret is used at the next login; a missing one is named
   });
   assert.match(target.message, /orders-db-reader.*has no key "password"/);
   bed.mount({ username: 'reader', password: 'svc-secret', ...hosts });
-  const again = await retry(() => login(bed, port, held, onEnd));
+  const again = await login(bed, port, held, onEnd);
   await again.client.end();
   assert.doesNotMatch(JSON.stringify([logged, await replicaNow()]), /svc-secret/);
 });
@@ -241,9 +240,9 @@ test('INV-05: a rotated Secret is used at the next login; a missing one is named
 test('INV-03: a session is shown after five seconds, once for a pool, and ends when its object is deleted', {
   skip,
 }, async () => {
-  const held = await bed.operator.grant();
+  const held = await granted();
   const pool = [];
-  for (let i = 0; i < 3; i += 1) pool.push(await retry(() => login(bed, port, held, onEnd)));
+  for (let i = 0; i < 3; i += 1) pool.push(await login(bed, port, held, onEnd));
   const ours = async (): Promise<AccessSession[]> =>
     value(await bed.admin.list<AccessSession>(sessionPath())).items.filter(
       ({ spec }) => spec.grantRef.uid === held.grant.uid,
@@ -258,20 +257,78 @@ test('INV-03: a session is shown after five seconds, once for a pool, and ends w
   await sleep(100);
   value(await bed.admin.delete(sessionPath(session.metadata.name)));
   await Promise.all(cut);
-  const last = await retry(() => login(bed, port, held, onEnd));
+  const last = await login(bed, port, held, onEnd);
   const next = await until('another object', async () => (await ours()).find(({ status }) => status?.phase === 'Live'));
   assert.notEqual(next.metadata.uid, session.metadata.uid);
   await last.client.end();
   await until('its end', async () => (await ours()).find(({ status }) => status?.phase === 'Ended'));
 });
 
+test('INV-01: a held statement is a CommandHold of its grant, runs once it is released, and its approval is used up', {
+  skip,
+}, async () => {
+  const approvers = [{ kind: 'Group' as const, name: 'dba' }];
+  await bed.operator.policy([
+    rule('all', 'Allow'),
+    rule('held', 'Hold', {
+      matcher: { member: 'sql', value: { statements: ['Select'] } },
+      hold: { count: 1, approvers, timeoutMs: 30_000 },
+    }),
+  ]);
+  const held = await granted();
+  const { client } = await login(bed, port, held, onEnd);
+  const running = client.query('select 42 as answer');
+  const path = `/apis/sallyport.dev/v1alpha1/namespaces/payments/commandholds`;
+  const hold = await until('the hold', async () =>
+    value(await bed.admin.list<CommandHold>(path)).items.find(({ spec }) => spec.grantRef.uid === held.grant.uid),
+  );
+  assert.deepEqual(
+    hold.metadata.ownerReferences?.map(({ kind, uid }) => ({ kind, uid })),
+    [{ kind: 'AccessGrant', uid: held.grant.uid }],
+  );
+  assert.match(hold.spec.command, /select/i);
+  const status = { phase: 'Approved', decidedBy: ['dba@corp.example'], usableUntil: '2099-01-01T00:00:00Z' };
+  value(await bed.admin.patch(`${path}/${hold.metadata.name}/status`, { status }, 'merge'));
+  await bed.operator.publish('releases', {
+    releases: [
+      {
+        hold: hold.metadata.name,
+        holdUid: hold.metadata.uid,
+        grantUid: held.grant.uid,
+        sessionId: hold.spec.sessionId,
+        commandHash: hold.spec.commandHash,
+        decision: 'Approved',
+        by: ['dba@corp.example'],
+        usableUntilMs: Date.now() + 600_000,
+      },
+    ],
+  });
+  assert.equal((await running).rows[0].answer, 42);
+  const used = value(await bed.admin.get<CommandHold>(`${path}/${hold.metadata.name}`)).status;
+  assert.ok(used?.usedAt !== undefined);
+  // The same text once more is another hold; giving it up is told.
+  const second = client.query('select 42 as answer').catch((error: Error) => error);
+  const other = await until('the other hold', async () =>
+    value(await bed.admin.list<CommandHold>(path)).items.find(
+      ({ metadata, spec }) => spec.grantRef.uid === held.grant.uid && metadata.uid !== hold.metadata.uid,
+    ),
+  );
+  value(await bed.admin.delete(grantPath(held.grant.name)));
+  assert.ok((await second) instanceof Error);
+  await until('its end', async () => {
+    const found = value(await bed.admin.get<CommandHold>(`${path}/${other.metadata.name}`)).status?.phase;
+    return found === 'Withdrawn' || undefined;
+  });
+  await bed.operator.policy();
+});
+
 test('INV-10: while the API server is gone sessions go on and logins are taken; what changed meanwhile is heard after', {
   skip,
 }, async () => {
-  const held = await bed.operator.grant();
-  const staying = await retry(() => login(bed, port, held, onEnd));
-  const doomed = await bed.operator.grant();
-  const cut = await retry(() => login(bed, port, doomed, onEnd));
+  const held = await granted();
+  const staying = await login(bed, port, held, onEnd);
+  const doomed = await granted();
+  const cut = await login(bed, port, doomed, onEnd);
   await bed.plane.killApiServer();
   const end = performance.now() + 20_000;
   while (performance.now() < end) {
@@ -283,8 +340,8 @@ test('INV-10: while the API server is gone sessions go on and logins are taken; 
   await bed.plane.startApiServer();
   value(await bed.admin.delete(grantPath(doomed.grant.name)));
   await cut.closed;
-  const fresh = await bed.operator.grant();
-  await retry(() => login(bed, port, fresh, onEnd));
+  const fresh = await granted();
+  await login(bed, port, fresh, onEnd);
   assert.equal((await staying.client.query('select 1 as one')).rows[0].one, 1);
   await bed.operator.heartbeat();
 });
