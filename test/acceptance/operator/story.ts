@@ -174,6 +174,8 @@ export const story: CriteriaGroup = {
       claim: 'INV-03: expiry cuts the session',
       async check() {
         const request = scene.start('alice', [
+          '-n',
+          NAMESPACE,
           'request',
           'orders-db',
           '--for',
