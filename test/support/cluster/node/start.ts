@@ -61,6 +61,8 @@ export interface ClusterState {
   pid: number;
   startedAt: string;
   plan: ClusterPlan;
+  /** The first process inside: it is gone when all others are. */
+  inside?: { pid: number; startedAt: string };
   /** Inode of the cgroup that reserves the plan's index: another cluster may have the index by now. */
   reservation?: number;
 }
@@ -193,14 +195,13 @@ function readState(folder: string): ClusterState | undefined {
 export async function stopCluster(folder: string): Promise<boolean> {
   const state = readState(folder);
   if (state === undefined) return false;
-  if (startedAt(state.pid) === state.startedAt) {
-    // With a node: the first process of the process namespace is killed with it, and with that all others, pods included.
-    process.kill(state.pid, state.plan.size === 'node' ? 'SIGKILL' : 'SIGTERM');
-    const deadline = Date.now() + 20_000;
-    while (startedAt(state.pid) === state.startedAt) {
-      if (Date.now() > deadline) throw new Error(`Process ${state.pid} of the cluster does not end`);
-      await new Promise((resolve) => setTimeout(resolve, 50));
-    }
+  const lives = (): boolean => startedAt(state.pid) === state.startedAt;
+  // With a node: the first process of the process namespace is killed with it, and with that all others, pods included.
+  if (lives()) process.kill(state.pid, state.plan.size === 'node' ? 'SIGKILL' : 'SIGTERM');
+  const deadline = Date.now() + 20_000;
+  while (lives() || (state.inside !== undefined && startedAt(state.inside.pid) === state.inside.startedAt)) {
+    if (Date.now() > deadline) throw new Error(`Process ${state.pid} of the cluster does not end`);
+    await new Promise((resolve) => setTimeout(resolve, 50));
   }
   await cleanUp(state);
   return true;
@@ -390,8 +391,8 @@ async function untilReady(plan: ClusterPlan, child: ChildProcess, progress: (tex
   }
 }
 
-/** Lays the link between host and cluster, as soon as the cluster's namespaces exist. */
-async function connectNamespaces(plan: ClusterPlan, unsharePid: number): Promise<void> {
+/** Lays the link between host and cluster, as soon as the cluster's namespaces exist. Returns their first process. */
+async function connectNamespaces(plan: ClusterPlan, unsharePid: number): Promise<number> {
   const deadline = Date.now() + 10_000;
   const ours = fs.readlinkSync('/proc/self/ns/net');
   for (;;) {
@@ -406,7 +407,7 @@ async function connectNamespaces(plan: ClusterPlan, unsharePid: number): Promise
         ip('link', 'add', host, 'type', 'veth', 'peer', 'name', nodeLink(plan.index), 'netns', inside);
         ip('address', 'add', `${plan.hostAddress}/24`, 'dev', host);
         ip('link', 'set', host, 'up');
-        return;
+        return Number(inside);
       }
     } catch (error) {
       if (!fs.existsSync(`/proc/${unsharePid}`)) throw error;
@@ -458,7 +459,11 @@ export async function startNodeCluster(options: ClusterOptions = {}): Promise<No
   fs.writeFileSync(files(folder).state, JSON.stringify(state), { mode: 0o600 });
   const cluster = clusterAt(state, ca);
   try {
-    if (size === 'node') await connectNamespaces(plan, pid);
+    if (size === 'node') {
+      const first = await connectNamespaces(plan, pid);
+      state.inside = { pid: first, startedAt: startedAt(first) ?? '' };
+      fs.writeFileSync(files(folder).state, JSON.stringify(state), { mode: 0o600 });
+    }
     await untilReady(plan, child, progress);
     for (const image of options.images ?? []) {
       progress(`Loading ${path.basename(image)}`);
