@@ -28,17 +28,23 @@ export interface Run {
   err: string;
 }
 
+/** What the Connection's certificate is for. */
+export const SERVICE_HOST = 'sallyport-orders-db.payments.svc';
+
 export interface Bed {
   plane: ControlPlane;
   home: string;
+  /** Of the Connection's gateway, as its caBundle proves it. */
+  certificate: { key: string; cert: string };
   /** `kubectl access ARGS` as this user, in the namespace payments. */
   as(
     user: string,
     args: readonly string[],
-    more?: { env?: Record<string, string>; signal?: AbortSignal },
+    more?: { env?: Record<string, string>; signal?: AbortSignal; onOut?(text: string): void },
   ): Promise<Run>;
   /** The webhook goes away and comes back. */
   webhook(up: boolean): Promise<void>;
+  stopOperator(): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -51,7 +57,7 @@ export async function openBed(): Promise<Bed> {
     generateKeyPairSync('ed25519').privateKey.export({ type: 'pkcs8', format: 'pem' }).toString(),
   );
   const sealer = createSealer(key);
-  const { ca, server } = await testCertificates();
+  const { ca, server } = await testCertificates(['localhost', '127.0.0.1', SERVICE_HOST]);
   const hook = https.createServer({ key: server.key, cert: server.cert }, (request, response) => {
     const parts: Buffer[] = [];
     request.on('data', (part: Buffer) => parts.push(part));
@@ -172,7 +178,7 @@ export async function openBed(): Promise<Bed> {
     publisher: { publish: () => undefined, withdraw: () => undefined },
     commonHeartbeat: true,
     broken: () => [],
-    endpoint: () => ({ host: 'sallyport-orders-db.payments.svc', port: 5432 }),
+    endpoint: () => ({ host: SERVICE_HOST, port: 5432 }),
     caBundle: ca,
     probe: async () => ({ kind: 'Reachable', version: '18.0' }) as never,
     prefix: 'kubectl access',
@@ -180,9 +186,15 @@ export async function openBed(): Promise<Bed> {
   const home = path.join(plane.folder, 'home');
   fs.mkdirSync(home, { mode: 0o700 });
 
+  let stopped: Promise<void> | undefined;
+  const stopOperator = (): Promise<void> => {
+    stopped ??= operator.stop();
+    return stopped;
+  };
   return {
     plane,
     home,
+    certificate: server,
     as: (user, args, more = {}) =>
       runCli(args, {
         env: {
@@ -193,6 +205,7 @@ export async function openBed(): Promise<Bed> {
           ...more.env,
         },
         ...(more.signal === undefined ? {} : { signal: more.signal }),
+        ...(more.onOut === undefined ? {} : { onOut: more.onOut }),
       }),
     async webhook(up) {
       if (up) return listen(port);
@@ -201,8 +214,9 @@ export async function openBed(): Promise<Bed> {
         hook.close(() => resolve());
       });
     },
+    stopOperator,
     async close() {
-      await operator.stop();
+      await stopOperator();
       hook.closeAllConnections();
       hook.close();
       await plane.stop();
@@ -224,11 +238,14 @@ export function inPayments(plane: ControlPlane, user: string): string {
 /** `kubectl access` in this process. */
 export async function runCli(
   args: readonly string[],
-  given: { env: Record<string, string>; signal?: AbortSignal; prefix?: string },
+  given: { env: Record<string, string>; signal?: AbortSignal; prefix?: string; onOut?(text: string): void },
 ): Promise<Run> {
   const result: Run = { code: 0, out: '', err: '' };
   const io: Io = {
-    out: (text) => void (result.out += text),
+    out: (text) => {
+      result.out += text;
+      given.onOut?.(text);
+    },
     err: (text) => void (result.err += text),
     outTty: false,
     errTty: false,

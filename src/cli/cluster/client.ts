@@ -36,6 +36,8 @@ const WATCH_SECONDS = 240;
 const SILENCE_MS = 150_000;
 const POLL_MS = 1_000;
 const LONGEST_PAUSE_MS = 10_000;
+/** A refusal so soon after the last answer is not believed. */
+const FORGIVEN_MS = 60_000;
 
 export interface ClusterClientOptions {
   kube: KubeClient;
@@ -219,6 +221,7 @@ export function createClusterClient({ kube, place, namespace: chosen, signal }: 
     stop: AbortSignal,
   ): AsyncGenerator<R | undefined> {
     let seen = false;
+    let lastSeenMs = performance.now();
     let pauseMs = 250;
     let mayWatch = true;
     while (!stop.aborted) {
@@ -227,11 +230,14 @@ export function createClusterClient({ kube, place, namespace: chosen, signal }: 
           for await (const object of changes<R>(kind, namespace, name, stop)) {
             yield object;
             seen = true;
+            lastSeenMs = performance.now();
             pauseMs = 250;
           }
         } else {
           yield await get<R>(kind, namespace, name);
-          await pause(POLL_MS, stop);
+          seen = true;
+          lastSeenMs = performance.now();
+          pauseMs = POLL_MS;
         }
       } catch (error) {
         if (stop.aborted) break;
@@ -239,10 +245,12 @@ export function createClusterClient({ kube, place, namespace: chosen, signal }: 
           mayWatch = false;
           continue;
         }
-        // A laptop that slept, an API server that restarts: the wait goes on. What never worked is told.
-        const passing =
+        // A laptop that slept, an API server that restarts (whose RBAC knows nobody at first): the wait goes on.
+        const lately = performance.now() - lastSeenMs < FORGIVEN_MS;
+        const away =
           error instanceof KubeConnectionError || (error instanceof CliError && error.exitCode === EXIT.unavailable);
-        if (!passing || !seen) throw error;
+        const passing = away ? seen || lately : error instanceof ForbiddenError && seen && lately;
+        if (!passing) throw error;
       }
       await pause(pauseMs, stop);
       pauseMs = Math.min(pauseMs * 2, LONGEST_PAUSE_MS);

@@ -97,8 +97,8 @@ function run(
         KUBERNETES_EXEC_INFO: JSON.stringify(info),
       },
       // No signal: an interrupt from the keyboard reaches it as well, and one meant for psql must not end it for good.
-      timeout: LONGEST_RUN_MS,
     });
+    const overdue = setTimeout(() => child.kill(), LONGEST_RUN_MS);
     const parts: Buffer[] = [];
     let size = 0;
     child.stdout!.on('data', (part: Buffer) => {
@@ -106,12 +106,15 @@ function run(
       if (size > LARGEST_OUTPUT) child.kill();
       else parts.push(part);
     });
-    child.once('error', (error: NodeJS.ErrnoException) =>
-      error.code === 'ENOENT'
-        ? fail(`The kubeconfig’s plugin ${command} is not installed`, spec.installHint?.trim())
-        : fail(`The kubeconfig’s plugin ${command} could not be run: ${error.message}`),
-    );
+    child.once('error', (error: NodeJS.ErrnoException) => {
+      clearTimeout(overdue);
+      if (error.code === 'ENOENT') {
+        return fail(`The kubeconfig’s plugin ${command} is not installed`, spec.installHint?.trim());
+      }
+      fail(`The kubeconfig’s plugin ${command} could not be run: ${error.message}`);
+    });
     child.once('close', (code) => {
+      clearTimeout(overdue);
       if (code !== 0)
         return fail(
           `The kubeconfig’s plugin ${command} failed${code === null ? '' : ` with exit code ${code}`}`,
