@@ -34,11 +34,14 @@ interface Any {
     ownerReferences: { uid: string; kind: string; controller?: boolean }[];
     deletionTimestamp?: string;
   };
-  // biome-ignore lint/suspicious/noExplicitAny: objects of seven kinds, read in tests.
-  spec: any;
+  spec: unknown;
   rules?: { resources: string[]; resourceNames?: string[]; verbs: string[] }[];
   subjects?: { kind: string; name: string }[];
 }
+
+/** What stands at `path` (`spec.ports.0.port`) in an object of any kind. */
+const at = (object: unknown, path: string): unknown =>
+  path.split('.').reduce<unknown>((value, member) => (value as Record<string, unknown> | undefined)?.[member], object);
 
 let plane: ControlPlane;
 let admin: KubeClient;
@@ -197,9 +200,9 @@ test('everything is accepted, owned, and written once', { skip }, async (t) => {
     ['Group payments', 'ServiceAccount batch'],
   );
   const set = objects.get('StatefulSet/sallyport-orders-db')!;
-  assert.equal(set.spec.template.spec.terminationGracePeriodSeconds, 135);
-  assert.equal(set.spec.template.spec.containers[0].resources.requests.cpu, '500m');
-  assert.equal(set.spec.template.spec.containers[0].resources.limits.memory, '1Gi');
+  assert.equal(at(set, 'spec.template.spec.terminationGracePeriodSeconds'), 135);
+  assert.equal(at(set, 'spec.template.spec.containers.0.resources.requests.cpu'), '500m');
+  assert.equal(at(set, 'spec.template.spec.containers.0.resources.limits.memory'), '1Gi');
   assert.equal(bed.workloads.writes, 11, 'one write an object');
   assert.deepEqual(bed.problems, []);
 
@@ -223,7 +226,7 @@ test('the pods meet the restricted Pod Security Standard', { skip }, async (t) =
   await connect(namespace, 'orders-db');
   await bedFor(t);
   const set = await get<Any>(pathOf('StatefulSet', namespace, 'sallyport-orders-db'));
-  const { metadata, spec: pod } = set.spec.template;
+  const { metadata, spec: pod } = at(set, 'spec.template') as { metadata: object; spec: { volumes: object[] } };
   const post = (body: object): ReturnType<KubeClient['create']> =>
     admin.create(`/api/v1/namespaces/${namespace}/pods`, body, { dryRun: true });
   const wanted = { apiVersion: 'v1', kind: 'Pod', metadata: { ...metadata, name: 'sallyport-orders-db-0' } };
@@ -285,13 +288,13 @@ test('a group shares pods; ports stay, Services keep their address, the last one
   assert.equal(new Set(Object.values(more)).size, 3);
 
   // a leaves the group: its Service is taken along, with its cluster address.
-  const address = services.get('Service/sallyport-a')!.spec.clusterIP as string;
+  const address = at(services.get('Service/sallyport-a'), 'spec.clusterIP');
   await connect(namespace, 'a', { proxy: { replicas: 1 } });
   await bed.settled();
   const moved = await get<Any>(pathOf('Service', namespace, 'sallyport-a'));
-  assert.equal(moved.spec.clusterIP, address);
+  assert.equal(at(moved, 'spec.clusterIP'), address);
   assert.equal(moved.metadata.labels['sallyport.dev/workload'], 'sallyport-a');
-  assert.equal(moved.spec.selector['sallyport.dev/workload'], 'sallyport-a');
+  assert.equal((at(moved, 'spec.selector') as Record<string, string>)['sallyport.dev/workload'], 'sallyport-a');
   await get(pathOf('StatefulSet', namespace, 'sallyport-a'));
   assert.deepEqual(Object.keys(await ports()).sort(), [b.metadata.uid, c.metadata.uid].sort());
   assert.deepEqual(
@@ -387,8 +390,8 @@ test('another RecordingStore makes the StatefulSet anew around its pods', { skip
   }
   await bed.settled();
   const after = await get<Any>(path);
-  assert.deepEqual(after.spec.volumeClaimTemplates[0].spec.resources, { requests: { storage: '20Gi' } });
-  assert.equal(after.spec.volumeClaimTemplates[0].spec.storageClassName, 'fast');
+  assert.deepEqual(at(after, 'spec.volumeClaimTemplates.0.spec.resources'), { requests: { storage: '20Gi' } });
+  assert.equal(at(after, 'spec.volumeClaimTemplates.0.spec.storageClassName'), 'fast');
   assert.equal(after.metadata.annotations!['sallyport.dev/ports'], before.metadata.annotations!['sallyport.dev/ports']);
 });
 

@@ -168,7 +168,8 @@ test('the tunnel keeps its port’s name where clients use 443', () => {
   const service = manifestsOf(plan({ connections }), settings, []).find(
     ({ metadata }) => metadata.name === 'sallyport-a',
   );
-  const { ports } = service?.['spec'] as { ports: { name: string; port: number }[] };
+  assert.ok(service !== undefined);
+  const { ports } = service['spec'] as { ports: { name: string; port: number }[] };
   assert.deepEqual(
     ports.map(({ name, port }) => `${name} ${port}`),
     ['postgresql 443', 'tunnel 8443'],

@@ -90,15 +90,12 @@ export function createWorkloadReconciler(options: WorkloadReconcilerOptions): Re
     const connections = options.members(key);
     const planned = gather(namespace, name, connections);
     const { plan } = planned;
-    const state: WorkloadState = { plan, refused: planned.refused, problem: undefined, names: [] };
     if (planned.keep) {
-      options.onState(key, state);
+      options.onState(key, { plan, refused: planned.refused, problem: undefined, names: [] });
       return undefined;
     }
-    if (plan !== undefined && awaitsBundles(plan)) {
-      options.onState(key, state);
-      return { againInMs: WAIT_FOR_BUNDLES_MS };
-    }
+    // What was said of the others in the meantime still holds.
+    if (plan !== undefined && awaitsBundles(plan)) return { againInMs: WAIT_FOR_BUNDLES_MS };
     const errors: string[] = [];
     const refused = new Map(planned.refused);
     const bundles = plan?.connections.flatMap(({ uid }) => options.bundlesOf(uid)) ?? [];
