@@ -10,6 +10,7 @@ export const ADMISSION_POLICIES = [
   'sallyport-stamp-accessgrants',
   'sallyport-stamp-accessapprovals',
   'sallyport-stamp-accesslocks',
+  'sallyport-finalizers',
   'sallyport-locks',
   'sallyport-pod-access',
   'sallyport-pods',
