@@ -143,6 +143,18 @@ export const ConnectionSpec = closed(
           port: Type.Optional(
             described(Port, 'Port clients connect to. Default: the protocol’s own; local mode chooses a free one.'),
           ),
+          annotations: Type.Optional(
+            mapOf(Type.String({ maxLength: 1024 }), {
+              maxProperties: 32,
+              description: 'Annotations of the Service in a cluster, as cloud load balancers want them.',
+            }),
+          ),
+          sourceRanges: Type.Optional(
+            Type.Array(Type.String({ minLength: 1, maxLength: 64 }), {
+              maxItems: 64,
+              description: 'CIDR blocks that a LoadBalancer takes clients from. Default: any.',
+            }),
+          ),
         },
         { description: 'Where clients reach the Connection.' },
       ),
