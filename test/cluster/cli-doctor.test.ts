@@ -27,7 +27,7 @@ test('what the doctor expects is what the chart installs', () => {
   const there = [...manifests.matchAll(/kind: ValidatingAdmissionPolicy\nmetadata:\n {2}name: (\S+)/g)].map(
     (each) => each[1],
   );
-  assert.deepEqual([...ADMISSION_POLICIES].sort(), there.sort());
+  assert.deepEqual(new Set<string | undefined>(ADMISSION_POLICIES), new Set(there));
   assert.deepEqual(PLURALS, Object.fromEntries(Object.entries(KINDS).map(([kind, { plural }]) => [kind, plural])));
 });
 
