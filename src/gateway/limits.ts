@@ -7,6 +7,8 @@ import { clientAddressKey } from './addresses.ts';
 export interface ProcessLimits {
   /** From accept to authentication, milliseconds. */
   handshakeMs: number;
+  /** How long a login waits for a grant that has not arrived yet: it may be on its way from the controller. */
+  grantWaitMs: number;
   /** Sockets that have not authenticated yet, per process and per client address. */
   halfOpen: number;
   halfOpenPerAddress: number;
@@ -27,6 +29,7 @@ export interface ProcessLimits {
 
 export const DEFAULT_PROCESS_LIMITS: ProcessLimits = {
   handshakeMs: 10_000,
+  grantWaitMs: 2_000,
   halfOpen: 256,
   halfOpenPerAddress: 128,
   sockets: 8192,

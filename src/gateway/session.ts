@@ -5,6 +5,7 @@
 // does; `start` is written before the protocol learns that it is in.
 import type { ConnectionSpec } from '../api/connection.ts';
 import { parseDuration } from '../api/duration.ts';
+import { claimedGrant } from '../identity/tickets.ts';
 import type { Authentication, Cut, Limits, Proof, SessionContext } from '../protocols/protocol.ts';
 import { trackActivity } from './activity.ts';
 import { type Admission, admit } from './admission.ts';
@@ -15,6 +16,7 @@ import type { SessionSeed, SessionWorld } from './session-world.ts';
 
 /** After its own deadline a protocol gets this long to say so natively. */
 const HANDSHAKE_GRACE_MS = 500;
+const ARRIVAL_STEP_MS = 20;
 
 export interface Session {
   readonly id: string;
@@ -99,6 +101,8 @@ export function createSession(world: SessionWorld, seed: SessionSeed): Session {
       return { kind: 'Refused', code: 'InvalidProof', message: 'Sallyport takes one login a connection.' };
     }
     asked = true;
+    await arrival(proof);
+    if (gone || socketClosed) return { kind: 'Refused', code: 'Unavailable', message: 'The session was ended.' };
     const admission = admit(world, { proof, client: seed.client, sessionId: id, connection, bundle });
     if (admission.kind === 'Refused') {
       metrics.authFailure(admission.answer.code);
@@ -131,6 +135,20 @@ export function createSession(world: SessionWorld, seed: SessionSeed): Session {
     });
     live.begin();
     return { kind: 'Granted', session: live.session };
+  }
+
+  /**
+   * Somebody whose request was approved a moment ago may be here before the grant is. A guess waits as long, under the
+   * bounds of half-open handshakes, and counts as a failure afterwards.
+   */
+  async function arrival({ secret }: Proof): Promise<void> {
+    const uid = claimedGrant(secret);
+    if (uid === undefined || !world.failures.allows(seed.client.address)) return;
+    const deadline = clock.monotonic() + world.limits.grantWaitMs;
+    const awaited = (): boolean => bundle.grant(uid) === undefined && bundle.endedGrant(uid) === undefined;
+    while (awaited() && !gone && !socketClosed && !world.draining() && clock.monotonic() < deadline) {
+      await new Promise<void>((resolve) => clock.after(ARRIVAL_STEP_MS, resolve));
+    }
   }
 
   function goLive(admission: Extract<Admission, { kind: 'Admitted' }>): LiveSession {

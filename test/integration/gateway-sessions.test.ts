@@ -46,6 +46,23 @@ test('INV-01: without a good ticket nothing reaches the target, and the client l
   assert.ok(!JSON.stringify(h.logged).includes('eyJ'), 'no ticket in the log');
 });
 
+test('a login that comes before its grant waits for it, and no longer than it may', async (t) => {
+  const h = await startHarness(t, { limits: { grantWaitMs: 2_000 } });
+  const early = grantFor(h.clock, { uid: 'aaaaaaaa-0000-4000-8000-00000000000e', name: 'orders-db-early' });
+  const client = await h.connect();
+  client.send(`TICKET ${h.ticket(early)}`);
+  const answer = client.next();
+  await until(() => h.gateway.sessions().length === 1, 'it waits');
+  h.grants(early);
+  const pump = setInterval(() => h.clock.advance(20), 1);
+  t.after(() => clearInterval(pump));
+  assert.match(await answer, /^WELCOME s-/);
+
+  const guess = await h.connect();
+  guess.send(`TICKET ${h.ticket({ ...early, uid: 'nobody' })}`);
+  assert.match(await guess.next(), /^ERROR InvalidProof /);
+});
+
 test('INV-01: commands sent behind a bad ticket, or before one, are never read', async (t) => {
   const h = await startHarness(t);
   const client = await h.connect();

@@ -133,7 +133,7 @@ export async function startHarness(
     if (event.kind === 'Shard') current.set(`${event.envelope.connectionUid}/${event.envelope.shard}`, event.envelope);
     for (const listener of listeners) listener(event);
   };
-  const { dial, bare, ...options } = change;
+  const { dial, bare, limits, ...options } = change;
   const gateway = createGateway({
     protocols: [lineProtocol],
     feed: {
@@ -164,6 +164,8 @@ export async function startHarness(
     clock,
     random: systemRandom,
     log: (level, message, fields = {}) => logged.push({ level, message, fields }),
+    // A login that waits for a grant would wait for this clock, which stands still.
+    limits: { grantWaitMs: 0, ...limits },
     ...options,
   });
 
