@@ -33,15 +33,26 @@ export interface OperatorCommandOptions {
   healthPort?: string;
 }
 
+/** Where a pod has what it is given; elsewhere for processes that are measured on their own. */
+export interface OperatorPlaces {
+  /** Folder of the ServiceAccount's token. Default: where Kubernetes mounts it. */
+  serviceAccount?: string;
+}
+
 /** Name of the Lease, of the operator's ServiceAccount and of its Deployment. */
 const NAME = 'sallyport';
 const KEYS_RETRY_MS = 2_000;
 
-export async function operatorCommand(io: Io, options: OperatorCommandOptions): Promise<ExitCode> {
+/** `serviceAccount`: folder of the token, the CA and the namespace; undefined: where Kubernetes mounts them. */
+export async function operatorCommand(
+  io: Io,
+  options: OperatorCommandOptions,
+  places: { serviceAccount?: string } = {},
+): Promise<ExitCode> {
   const clock = systemClock;
   const random = systemRandom;
   const files = systemFiles;
-  const access = await accessOf(io);
+  const access = await accessOf(io, places.serviceAccount);
   const namespace = required(io, 'SALLYPORT_NAMESPACE', 'the namespace the operator runs in');
   const image = required(io, 'SALLYPORT_IMAGE', 'the image that proxies run');
   const identity = io.env['POD_NAME'] ?? `operator-${process.pid}`;
@@ -193,8 +204,8 @@ async function keysOf(
 }
 
 /** In a pod: its own ServiceAccount. Outside of one, for development: the kubeconfig's current context. */
-async function accessOf(io: Io): Promise<KubeAccess> {
-  const own = inClusterAccess({ env: io.env });
+async function accessOf(io: Io, folder: string | undefined): Promise<KubeAccess> {
+  const own = inClusterAccess({ env: io.env, ...(folder === undefined ? {} : { folder }) });
   if (own !== undefined) return own;
   const { openKubeTarget } = await import('./kubeconfig.ts');
   return (await openKubeTarget({}, io)).access;

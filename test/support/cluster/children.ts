@@ -15,10 +15,10 @@ export interface Child {
 
 const LONGEST_END_MS = 5000;
 
-/** Starts `program`; its output goes to `logFile`. */
-export function startChild(program: string, args: readonly string[], logFile: string): Child {
+/** Starts `program`; its output goes to `logFile`. `env` instead of this process' own. */
+export function startChild(program: string, args: readonly string[], logFile: string, env?: NodeJS.ProcessEnv): Child {
   const out = fs.openSync(logFile, 'a');
-  const child = spawn(program, args, { stdio: ['ignore', out, out] });
+  const child = spawn(program, args, { stdio: ['ignore', out, out], ...(env === undefined ? {} : { env }) });
   fs.closeSync(out);
   const pid = child.pid;
   if (pid === undefined) throw new Error(`${program} could not be started; is it executable?`);
