@@ -14,106 +14,17 @@ import {
   skipWithoutCluster,
   startControlPlane,
 } from '../support/cluster/control-plane.ts';
+import { applyThrice, EXAMPLES, exampleObjects, prepareExamples } from '../support/gitops.ts';
 import { HELM_VERSIONS, helm } from '../support/helm.ts';
 
 const skip = await skipWithoutCluster();
 const ROOT = path.resolve(import.meta.dirname, '../..');
-const EXAMPLES = [
-  'orders',
-  'gitops/payments',
-  'gitops/argocd',
-  'gitops/flux',
-  'gitops/external-secrets',
-  'gitops/secrets-store-csi',
-];
-
-function objectsOf(folder: string): KubernetesObject[] {
-  return fs
-    .readdirSync(path.join(ROOT, 'examples', folder))
-    .filter((file) => file.endsWith('.yaml') && file !== 'kustomization.yaml')
-    .flatMap((file) => parseAllDocuments(fs.readFileSync(path.join(ROOT, 'examples', folder, file), 'utf8')))
-    .map((document) => document.toJS() as KubernetesObject);
-}
-
-/** Other projects' kinds, taking any fields: their own schemas are theirs to check. */
-function foreignCrd(object: KubernetesObject): KubernetesObject {
-  const [group, version] = object.apiVersion.split('/') as [string, string];
-  const singular = object.kind.toLowerCase();
-  const plural = singular.endsWith('y')
-    ? `${singular.slice(0, -1)}ies`
-    : singular.endsWith('s')
-      ? `${singular}es`
-      : `${singular}s`;
-  return {
-    apiVersion: 'apiextensions.k8s.io/v1',
-    kind: 'CustomResourceDefinition',
-    metadata: {
-      name: `${plural}.${group}`,
-      annotations: { 'api-approved.kubernetes.io': 'unapproved, for a test' },
-    },
-    spec: {
-      group,
-      scope: 'Namespaced',
-      names: { kind: object.kind, plural, singular },
-      versions: [
-        {
-          name: version,
-          served: true,
-          storage: true,
-          schema: { openAPIV3Schema: { type: 'object', 'x-kubernetes-preserve-unknown-fields': true } },
-        },
-      ],
-    },
-  };
-}
 
 describe('GitOps', { skip }, () => {
   let plane: ControlPlane;
-  const versions = async (text: string): Promise<string> => {
-    const { stdout } = await plane.kubectl(
-      [
-        'get',
-        '-f',
-        '-',
-        '-o',
-        'jsonpath={range .items[*]}{.kind}/{.metadata.name} {.metadata.resourceVersion}{"\\n"}{end}',
-      ],
-      { input: text },
-    );
-    assert.notEqual(stdout.trim(), '');
-    return stdout;
-  };
-  const applyThrice = async (objects: readonly KubernetesObject[], flags: readonly string[]): Promise<void> => {
-    const text = JSON.stringify({ apiVersion: 'v1', kind: 'List', items: objects });
-    await plane.kubectl(['apply', ...flags, '-f', '-'], { input: text });
-    const first = await versions(text);
-    for (let round = 0; round < 2; round += 1) {
-      await plane.kubectl(['apply', ...flags, '-f', '-'], { input: text });
-      assert.equal(await versions(text), first, 'an apply of the same changed something');
-    }
-    // Exits 1 where there is a difference.
-    const { stdout } = await plane.kubectl(['diff', ...flags, '-f', '-'], { input: text });
-    assert.equal(stdout, '');
-  };
-
   before(async () => {
     plane = await startControlPlane({ crds: true, users: [...KUBERNETES_USERS] });
-    const foreign = new Map(
-      EXAMPLES.flatMap(objectsOf)
-        .filter(({ apiVersion }) => /argoproj|fluxcd|external-secrets|secrets-store/.test(apiVersion))
-        .map((object) => [`${object.apiVersion} ${object.kind}`, foreignCrd(object)]),
-    );
-    await plane.apply(
-      ...foreign.values(),
-      ...['payments', 'argocd', 'flux-system'].map((name) => ({
-        apiVersion: 'v1',
-        kind: 'Namespace',
-        metadata: { name },
-      })),
-    );
-    for (const { metadata } of foreign.values()) {
-      await plane.kubectl(['wait', '--for=condition=Established', `crd/${metadata.name}`, '--timeout=30s']);
-    }
+    await prepareExamples(plane);
   });
   after(async () => {
     await plane?.stop();
@@ -121,9 +32,9 @@ describe('GitOps', { skip }, () => {
 
   for (const folder of EXAMPLES) {
     test(`examples/${folder}: applied three times, client-side and server-side, nothing differs`, async () => {
-      const objects = objectsOf(folder).filter(({ kind }) => kind !== 'Namespace');
+      const objects = exampleObjects(folder).filter(({ kind }) => kind !== 'Namespace');
       assert.ok(objects.length > 0);
-      await applyThrice(objects, []);
+      await applyThrice(plane, objects, []);
       // What the operator writes beside: status, which nobody's repository has.
       for (const { kind, metadata } of objects.filter(({ apiVersion }) => apiVersion.startsWith('sallyport.dev/'))) {
         const plural = {
@@ -151,17 +62,17 @@ describe('GitOps', { skip }, () => {
         );
         assert.equal(answer.kind, 'Ok', JSON.stringify(answer));
       }
-      await applyThrice(objects, []);
+      await applyThrice(plane, objects, []);
       await plane.kubectl(['delete', '-f', '-'], {
         input: JSON.stringify({ apiVersion: 'v1', kind: 'List', items: objects }),
       });
-      await applyThrice(objects, ['--server-side', '--field-manager=gitops']);
+      await applyThrice(plane, objects, ['--server-side', '--field-manager=gitops']);
     });
   }
 
-  test('the kustomization of examples/gitops/payments holds all its files', async () => {
-    const { stdout } = await plane.kubectl(['kustomize', path.join(ROOT, 'examples/gitops/payments')]);
-    assert.equal(parseAllDocuments(stdout).length, objectsOf('gitops/payments').length);
+  test('the kustomization of examples/gitops/billing holds all its files', async () => {
+    const { stdout } = await plane.kubectl(['kustomize', path.join(ROOT, 'examples/gitops/billing')]);
+    assert.equal(parseAllDocuments(stdout).length, exampleObjects('gitops/billing').length);
   });
 
   for (const version of HELM_VERSIONS) {
@@ -210,8 +121,8 @@ describe('GitOps', { skip }, () => {
       '-f',
       path.join(ROOT, 'manifests/install.yaml'),
     ]);
-    await applyThrice(objects, ['--server-side', '--force-conflicts']);
-    await applyThrice(objects, []);
+    await applyThrice(plane, objects, ['--server-side', '--force-conflicts']);
+    await applyThrice(plane, objects, []);
   });
 
   test('the operator has the rights it needs: to hand a proxy its Role, to keep its Secret, its Lease and its webhook', async () => {
