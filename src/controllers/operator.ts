@@ -85,6 +85,8 @@ export interface OperatorOptions extends Omit<ControllerContext, 'cache'> {
   proxies?: ProxiesView;
   /** Further kinds to hold in the cache, and who else hears of every change from the start on. */
   also?: { kinds: readonly KindName[]; onChange(event: CacheEvent): void };
+  /** How many keys of a kind are worked on at once (default 4), and how long each rests in between (ms, default 0). */
+  pace?: { concurrency: number; restMs: number };
   /** How commands begin in hints: `sallyport`. */
   prefix: string;
 }
@@ -207,7 +209,7 @@ export async function startOperator(options: OperatorOptions): Promise<Operator>
     touched: (event: CacheEvent) => string[],
     reconcile: Reconcile,
   ): Queue => {
-    const made = createQueue({ name, reconcile, clock, log });
+    const made = createQueue({ name, reconcile, clock, log, ...options.pace });
     queues.push({ kinds, touched, queue: made });
     return made;
   };
@@ -258,6 +260,10 @@ export async function startOperator(options: OperatorOptions): Promise<Operator>
         ),
     }),
   );
+
+  // Those that came while the cache was filled, of which nobody has heard yet.
+  for (const object of cache.list<Connection>('Connection'))
+    options.also?.onChange({ kind: 'Connection', type: 'Added', object, previous: undefined });
 
   const resync = (): void => {
     compiled = new Map();

@@ -1,9 +1,13 @@
 // The loop every controller runs in: a cache fed by list and watch, and a queue of keys. Level-triggered: a key says
 // that something about an object may have changed, never what; the reconciler looks at the present and acts. So a
-// controller killed at any instant converges on restart. Guarantees: a key is reconciled by one call at a time, a key
-// added meanwhile runs once more afterwards, a failing key is retried with growing pauses and never blocks others.
-// It does not order keys, and it may call a reconciler more often than needed.
+// controller killed at any instant converges on restart. Guarantees: what the cache holds never goes back to an older
+// version, and an object that was replaced by another of its name is told as deleted and added; a key is reconciled by one
+// call at a time, a key added meanwhile runs once more afterwards, a failing key is retried with growing pauses, whatever
+// is told of it meanwhile, and never blocks others. A call that ignores its signal is given up after its deadline: from
+// then on it may run beside the next, so what it writes must name the version it replaces. It does not order keys, and it
+// may call a reconciler more often than needed.
 import type { Resource } from '../api/resource.ts';
+import { isBefore } from '../kube/object.ts';
 import type { KindName, ObjectKey, ResourceStore, WatchEvent } from '../store/resource-store.ts';
 import type { Clock } from '../system/clock.ts';
 
@@ -46,7 +50,10 @@ export type Indexers = Partial<Record<KindName, Readonly<Record<string, (object:
 
 const RELIST_MS = 2_000;
 
-/** Lists and watches `kinds`; resolves once everything is listed. `onChange` then hears of every object once. */
+/**
+ * Lists and watches `kinds`; resolves once everything is listed. `onChange` then hears of every object once. Rejects with
+ * what the store throws where a first list fails; nothing is watched then.
+ */
 export async function openCache(
   store: ResourceStore,
   kinds: readonly KindName[],
@@ -78,12 +85,20 @@ export async function openCache(
   const stops = new Map<KindName, () => void>();
   let stopped = false;
 
-  const apply = (kind: KindName, event: WatchEvent): void => {
-    const objects = held.get(kind)!;
-    const key = keyOf(event.object.metadata.namespace, event.object.metadata.name);
-    const previous = objects.get(key);
-    hold(kind, key, event.type === 'Deleted' ? undefined : event.object);
-    onChange({ kind, type: event.type, object: event.object, previous });
+  const apply = (kind: KindName, { type, object }: WatchEvent): void => {
+    const key = keyOf(object.metadata.namespace, object.metadata.name);
+    let previous = held.get(kind)!.get(key);
+    if (previous !== undefined && previous.metadata.uid !== object.metadata.uid) {
+      // The end of an earlier object of this name; of the one that is there it says nothing.
+      if (type === 'Deleted') return;
+      hold(kind, key, undefined);
+      onChange({ kind, type: 'Deleted', object: previous, previous });
+      previous = undefined;
+    }
+    // From before a write that was remembered here: what follows it is still to come.
+    if (type !== 'Deleted' && isBefore(object.metadata.resourceVersion, previous?.metadata.resourceVersion)) return;
+    hold(kind, key, type === 'Deleted' ? undefined : object);
+    onChange({ kind, type, object, previous });
   };
 
   const follow = async (kind: KindName): Promise<void> => {
@@ -93,7 +108,12 @@ export async function openCache(
     for (const [key, object] of Array.from(held.get(kind)!)) {
       if (!fresh.has(key)) apply(kind, { type: 'Deleted', object });
     }
-    for (const object of items) apply(kind, { type: 'Modified', object });
+    for (const object of items) {
+      const { namespace, name, uid, resourceVersion: version } = object.metadata;
+      const known = held.get(kind)!.get(keyOf(namespace, name))?.metadata;
+      if (known?.uid === uid && known.resourceVersion === version) continue;
+      apply(kind, { type: known?.uid === uid ? 'Modified' : 'Added', object });
+    }
     stops.set(
       kind,
       store.watch(
@@ -117,7 +137,13 @@ export async function openCache(
       );
     });
   };
-  for (const kind of kinds) await follow(kind);
+  try {
+    await Promise.all([...held.keys()].map(follow));
+  } catch (error) {
+    stopped = true;
+    for (const stop of stops.values()) stop();
+    throw error;
+  }
 
   return {
     get: <R extends Resource>(key: ObjectKey) =>
@@ -131,8 +157,10 @@ export async function openCache(
     remember(object) {
       const key = keyOf(object.metadata.namespace, object.metadata.name);
       const kind = object.kind as KindName;
-      // Deleted meanwhile: a write that came back late must not resurrect it here.
-      if (held.get(kind)?.get(key)?.metadata.uid === object.metadata.uid) hold(kind, key, object);
+      const known = held.get(kind)?.get(key)?.metadata;
+      // Deleted meanwhile: a write that came back late must not resurrect it here. Nor undo what was written after it.
+      if (known?.uid !== object.metadata.uid) return;
+      if (!isBefore(object.metadata.resourceVersion, known.resourceVersion)) hold(kind, key, object);
     },
     stop() {
       stopped = true;
@@ -146,7 +174,7 @@ export type Reconcile = (key: string, signal: AbortSignal) => Promise<{ againInM
 
 export interface Queue {
   add(key: string): void;
-  /** Resolves once the call under way ended; no other starts. */
+  /** Resolves once the calls under way ended, or were given up; no other starts. */
   stop(): Promise<void>;
   /** Whether nothing is waiting or running; timers do not count. */
   readonly idle: boolean;
@@ -154,7 +182,12 @@ export interface Queue {
 
 const FIRST_RETRY_MS = 50;
 const LONGEST_RETRY_MS = 60_000;
+/** A failing key is tried at once because something about it changed: a few times, then so often at most. */
+const HURRIED_RETRY_MS = 1_000;
+const HURRIED_BURST = 5;
 const RECONCILE_DEADLINE_MS = 30_000;
+/** For a call to end by itself once its signal has fired. */
+const LEAVE_MS = 2_000;
 
 export function createQueue(options: {
   name: string;
@@ -163,41 +196,81 @@ export function createQueue(options: {
   log: Log;
   /** Different keys at once. Default 4. */
   concurrency?: number;
+  /**
+   * How long a key rests between two calls, ms: the first change is acted on at once, a burst of them in one go.
+   * Default 0.
+   */
+  restMs?: number;
+  /**
+   * After which a call's signal fires, ms of real time: a clock that a test moves says nothing about how long work takes.
+   * A call that goes on after that is given up 2 s later, or as long again if that is less. Default 30 s.
+   */
+  deadlineMs?: number;
 }): Queue {
   const { clock, log } = options;
   const concurrency = options.concurrency ?? 4;
   const waiting = new Set<string>();
   const running = new Map<string, Promise<void>>();
   const dirty = new Set<string>();
+  const resting = new Map<string, () => void>();
+  const restMs = options.restMs ?? 0;
+  const deadlineMs = options.deadlineMs ?? RECONCILE_DEADLINE_MS;
   const timers = new Map<string, { dueMs: number; cancel: () => void }>();
-  const failures = new Map<string, number>();
+  /** How often a key has failed in a row; `paidMs`: until when (monotonic) its changes have used up their turns. */
+  const failures = new Map<string, { count: number; paidMs: number }>();
   const stopping = new AbortController();
 
-  const later = (key: string, ms: number): void => {
+  /** Whether it is sooner than it would have been. */
+  const later = (key: string, ms: number): boolean => {
     const dueMs = clock.monotonic() + ms;
     const known = timers.get(key);
     if (known !== undefined) {
-      if (known.dueMs <= dueMs) return;
+      if (known.dueMs <= dueMs) return false;
       known.cancel();
     }
     const cancel = clock.after(ms, () => {
       timers.delete(key);
-      add(key);
+      start(key);
     });
     timers.set(key, { dueMs, cancel });
+    return true;
+  };
+
+  /** Resolves or rejects with the call, or rejects once it was given up. */
+  const call = (key: string): ReturnType<Reconcile> => {
+    const ending = new AbortController();
+    const given = Promise.withResolvers<never>();
+    let timer: NodeJS.Timeout;
+    const end = (why: string): void => {
+      clearTimeout(timer);
+      timer = setTimeout(
+        () => given.reject(new Error(`${why} and its signal was ignored: it was given up`)),
+        Math.min(LEAVE_MS, deadlineMs),
+      );
+      timer.unref();
+      ending.abort(new Error(why));
+    };
+    timer = setTimeout(() => end(`it took longer than ${deadlineMs} ms`), deadlineMs);
+    timer.unref();
+    const onStop = (): void => end('the queue was stopped');
+    stopping.signal.addEventListener('abort', onStop, { once: true });
+    return Promise.race([options.reconcile(key, ending.signal), given.promise]).finally(() => {
+      clearTimeout(timer);
+      stopping.signal.removeEventListener('abort', onStop);
+    });
   };
 
   const run = async (key: string): Promise<void> => {
-    const deadline = AbortSignal.any([stopping.signal, AbortSignal.timeout(RECONCILE_DEADLINE_MS)]);
     try {
-      const result = await options.reconcile(key, deadline);
+      const result = await call(key);
       failures.delete(key);
       if (result?.againInMs !== undefined && !stopping.signal.aborted) later(key, Math.max(1, result.againInMs));
     } catch (error) {
-      const count = (failures.get(key) ?? 0) + 1;
-      failures.set(key, count);
       if (stopping.signal.aborted) return;
+      const known = failures.get(key);
+      const count = (known?.count ?? 0) + 1;
       const pause = Math.min(LONGEST_RETRY_MS, FIRST_RETRY_MS * 2 ** Math.min(count - 1, 20));
+      failures.set(key, { count, paidMs: known?.paidMs ?? clock.monotonic() });
       log(count > 3 ? 'error' : 'debug', 'reconcile failed; it is retried', {
         queue: options.name,
         key,
@@ -218,18 +291,39 @@ export function createQueue(options: {
         key,
         run(key).finally(() => {
           running.delete(key);
-          if (dirty.delete(key)) waiting.add(key);
+          if (restMs > 0 && !stopping.signal.aborted) rest(key);
+          else if (dirty.delete(key)) add(key);
           pump();
         }),
       );
     }
   };
 
-  const add = (key: string): void => {
+  const rest = (key: string): void => {
+    const cancel = clock.after(restMs, () => {
+      resting.delete(key);
+      if (dirty.delete(key)) add(key);
+    });
+    resting.set(key, cancel);
+  };
+
+  const start = (key: string): void => {
     if (stopping.signal.aborted) return;
-    if (running.has(key)) dirty.add(key);
+    if (running.has(key) || resting.has(key)) dirty.add(key);
     else waiting.add(key);
     pump();
+  };
+
+  const add = (key: string): void => {
+    const failing = failures.get(key);
+    const free = !running.has(key) && !resting.has(key) && !waiting.has(key) && !stopping.signal.aborted;
+    if (failing === undefined || !free) return start(key);
+    // What changed may be the cure, or what the key itself did before it failed: that must not turn in a circle.
+    const now = clock.monotonic();
+    const waitMs = failing.paidMs - (HURRIED_BURST - 1) * HURRIED_RETRY_MS - now;
+    const sooner = waitMs <= 0 || later(key, waitMs);
+    if (sooner) failing.paidMs = Math.max(now, failing.paidMs) + HURRIED_RETRY_MS;
+    if (waitMs <= 0) start(key);
   };
 
   return {
@@ -240,10 +334,12 @@ export function createQueue(options: {
       dirty.clear();
       for (const timer of timers.values()) timer.cancel();
       timers.clear();
+      for (const cancel of resting.values()) cancel();
+      resting.clear();
       await Promise.allSettled(running.values());
     },
     get idle() {
-      return waiting.size === 0 && running.size === 0;
+      return waiting.size === 0 && running.size === 0 && dirty.size === 0;
     },
   };
 }
