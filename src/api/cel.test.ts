@@ -57,6 +57,11 @@ const examples: [rule: string, good: unknown[], bad: unknown[]][] = [
     [{ exempt: [], action: 'Allow' }],
   ],
   [
+    '!has(self.sourceRanges)',
+    [{}, { type: 'NodePort' }, { type: 'LoadBalancer', sourceRanges: [] }],
+    [{ sourceRanges: ['10.0.0.0/8'] }, { type: 'NodePort', sourceRanges: [] }],
+  ],
+  [
     'has(self.columns) != has(self.detectors)',
     [{ columns: [] }, { detectors: [] }],
     [{}, { columns: [], detectors: [] }],

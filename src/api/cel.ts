@@ -24,6 +24,10 @@ export const CEL_CHECKS: ReadonlyMap<string, (self: unknown) => boolean> = new M
   ],
   ["self.type != 'Volume' || has(self.volume)", (self) => fields(self).type !== 'Volume' || has(self, 'volume')],
   ['!(has(self.ca) && has(self.caFile))', (self) => !(has(self, 'ca') && has(self, 'caFile'))],
+  [
+    "!has(self.sourceRanges) || (has(self.type) && self.type == 'LoadBalancer')",
+    (self) => !has(self, 'sourceRanges') || fields(self).type === 'LoadBalancer',
+  ],
   ['has(self.action) != has(self.preset)', (self) => has(self, 'action') !== has(self, 'preset')],
   [
     "!has(self.action) || self.action != 'Hold' || has(self.hold)",

@@ -156,7 +156,16 @@ export const ConnectionSpec = closed(
             }),
           ),
         },
-        { description: 'Where clients reach the Connection.' },
+        {
+          description: 'Where clients reach the Connection.',
+          'x-kubernetes-validations': [
+            {
+              rule: "!has(self.sourceRanges) || (has(self.type) && self.type == 'LoadBalancer')",
+              message: 'sourceRanges limit a LoadBalancer only: give type LoadBalancer',
+              fieldPath: '.sourceRanges',
+            },
+          ],
+        },
       ),
     ),
     networkPolicy: Type.Optional(

@@ -291,7 +291,7 @@ export const KINDS = {
     columns: [
       { name: 'Version', type: 'string', jsonPath: '.spec.version', description: 'Version of the program.' },
       { name: 'Sessions', type: 'integer', jsonPath: '.spec.sessions', description: 'Live sessions.' },
-      condition('Programmed', 'Whether it enforces the newest bundles.'),
+      condition('Certified', 'Whether its listeners have a certificate.'),
       AGE,
     ],
     categories: [],

@@ -1,4 +1,4 @@
-// Fields that are written for a cluster and that this version does not act on. Whoever relies on one must hear of it: a
+// Fields that this version does not act on, here or at all. Whoever relies on one must hear of it: a
 // field whose silence would leave more open than its author means makes the policy not accepted; the others are warnings
 // of `policy lint` and named in the conditions. Pure. What the gateway enforces (`session.*`) is not here.
 import type { Connection } from '../api/connection.ts';
@@ -19,13 +19,13 @@ export function reservedInPolicy(policy: AccessPolicy | ClusterAccessPolicy): Re
   if (policy.spec.review !== undefined)
     found.push({
       path: '/spec/review',
-      message: 'no reviews are held in local mode, so this access does not become stale',
+      message: 'this version holds no reviews, so this access does not become stale',
       hint: 'shorten maxDuration, or look it over by hand',
     });
   if (policy.spec.delegators !== undefined)
     found.push({
       path: '/spec/delegators',
-      message: 'nobody can ask on behalf of others in local mode',
+      message: 'in this version nobody can ask on behalf of others',
       hint: 'leave it out',
     });
   return found;
@@ -35,18 +35,27 @@ export function reservedInPolicy(policy: AccessPolicy | ClusterAccessPolicy): Re
 export function reservedProblems(policy: AccessPolicy | ClusterAccessPolicy): string[] {
   if (policy.kind !== 'AccessPolicy' || policy.spec.review?.onStale !== 'Deny') return [];
   return [
-    'spec.review.onStale: Deny would end access that nobody reviewed, but no reviews are held in local mode; leave onStale out, and shorten maxDuration',
+    'spec.review.onStale: Deny would end access that nobody reviewed, but this version holds no reviews; leave onStale out, and shorten maxDuration',
   ];
 }
 
-export function reservedInConnection({ spec }: Connection): ReservedField[] {
+/** `where`: what the Connection's proxies are. */
+export function reservedInConnection({ spec }: Connection, where: 'Local' | 'Cluster' = 'Local'): ReservedField[] {
   const found: ReservedField[] = [];
-  const warn = (path: string, message: string): void => void found.push({ path, message, hint: 'leave it out' });
+  const warn = (path: string, message: string, hint = 'leave it out'): void => void found.push({ path, message, hint });
+  if (where === 'Cluster') {
+    if (spec.postgresql?.tls?.caFile !== undefined)
+      warn('/spec/postgresql/tls/caFile', 'in a cluster no file lies beside it', 'write its text into ca');
+    return found;
+  }
   if (spec.recording?.storeRef !== undefined)
     warn('/spec/recording/storeRef', 'local mode keeps records in its state folder, not in a RecordingStore');
   if (spec.proxy !== undefined) warn('/spec/proxy', 'local mode is one process and has no proxy pods');
-  if (spec.exposure?.type !== undefined)
-    warn('/spec/exposure/type', 'local mode listens on loopback only and makes no Service');
+  for (const member of ['type', 'annotations', 'sourceRanges'] as const) {
+    if (spec.exposure?.[member] !== undefined)
+      warn(`/spec/exposure/${member}`, 'local mode listens on loopback only and makes no Service');
+  }
+  if (spec.networkPolicy !== undefined) warn('/spec/networkPolicy', 'local mode closes no way around the gateway');
   return found;
 }
 

@@ -5,7 +5,6 @@ import type { AccessPolicy, ClusterAccessPolicy } from '../../api/policy.ts';
 import { fieldOf } from '../../api/validate.ts';
 import { compilePolicy, policyProblems, selects } from '../../policy/compile.ts';
 import { lintPolicy } from '../../policy/lint.ts';
-import { reservedInConnection } from '../../policy/reserved.ts';
 import { type FileProblem, formatFileProblem } from '../../store/directory/file-problem.ts';
 import { CliError, EXIT, type ExitCode, type Io } from '../io.ts';
 import { type LoadedPolicies, loadPolicies, loadTests, placeKey } from './load.ts';
@@ -31,10 +30,6 @@ export async function policyLint(args: PolicyLintArgs, io: Io, deps: PolicyTestD
   loadTests(args.dir).problems.forEach(add);
   for (const policy of [...loaded.world.policies, ...loaded.world.clusterPolicies]) {
     for (const problem of problemsOf(policy, loaded, (type) => protocols.get(type)?.rules)) add(problem);
-  }
-  for (const connection of loaded.world.connections) {
-    const at = problemsAt(connection, loaded);
-    for (const { path, message, hint } of reservedInConnection(connection)) add(at(path, 'Warning', message, hint));
   }
   const problems = [...found.values()].sort((a, b) =>
     a.file === b.file ? a.line - b.line || a.column - b.column : a.file < b.file ? -1 : 1,

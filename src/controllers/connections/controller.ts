@@ -28,6 +28,8 @@ export interface ConnectionControllerOptions extends ControllerContext {
 }
 
 export interface ProxiesView {
+  /** Why no proxy may serve this Connection as it is written; undefined: one may. */
+  refused(connection: Connection): { reason: string; message: string } | undefined;
   /** Whether every proxy of the Connection enforces what is published, and if not, which does not and why. */
   programmed(connection: Connection): { ok: boolean; reason: string; message: string };
   /** What the proxies found at the target; undefined: none has looked yet. */
@@ -76,6 +78,7 @@ export function createConnectionReconciler(options: ConnectionControllerOptions)
     const broken = options
       .broken()
       .find((each) => each.kind === 'Connection' && each.namespace === namespace && each.name === name);
+    const unserved = options.proxies?.refused(connection);
     const refused = shard?.policies.filter((policy) => !policy.accepted) ?? [];
     let conditions = connection.status?.conditions;
     conditions =
@@ -89,29 +92,31 @@ export function createConnectionReconciler(options: ConnectionControllerOptions)
           )
         : shard === undefined
           ? set(conditions, 'Accepted', 'False', 'UnknownType', `No protocol serves type ${connection.spec.type}.`)
-          : refused.length > 0
-            ? set(
-                conditions,
-                'Accepted',
-                'False',
-                'PolicyNotAccepted',
-                `Every command is denied because of ${refused.map((policy) => `${policy.name}: ${policy.problem ?? 'not accepted'}`).join('; ')}`,
-              )
-            : shard.policies.length === 0
+          : unserved !== undefined
+            ? set(conditions, 'Accepted', 'False', unserved.reason, unserved.message)
+            : refused.length > 0
               ? set(
                   conditions,
                   'Accepted',
-                  'True',
-                  'NoPolicy',
-                  'No policy selects it, so nobody has access. Write an AccessPolicy.',
+                  'False',
+                  'PolicyNotAccepted',
+                  `Every command is denied because of ${refused.map((policy) => `${policy.name}: ${policy.problem ?? 'not accepted'}`).join('; ')}`,
                 )
-              : set(
-                  conditions,
-                  'Accepted',
-                  'True',
-                  'Accepted',
-                  `${shard.policies.length === 1 ? '1 policy is' : `${shard.policies.length} policies are`} in force.${reservedNote(reservedInConnection(connection))}`,
-                );
+              : shard.policies.length === 0
+                ? set(
+                    conditions,
+                    'Accepted',
+                    'True',
+                    'NoPolicy',
+                    'No policy selects it, so nobody has access. Write an AccessPolicy.',
+                  )
+                : set(
+                    conditions,
+                    'Accepted',
+                    'True',
+                    'Accepted',
+                    `${shard.policies.length === 1 ? '1 policy is' : `${shard.policies.length} policies are`} in force.${reservedNote(reservedInConnection(connection, options.proxies === undefined ? 'Local' : 'Cluster'))}`,
+                  );
     conditions = set(conditions, 'Programmed', programmed.ok ? 'True' : 'False', programmed.reason, programmed.message);
     conditions =
       result?.kind === 'Failed'

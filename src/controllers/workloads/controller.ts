@@ -138,6 +138,7 @@ export function startWorkloads(options: WorkloadsOptions): Workloads {
         spec.csr === undefined ? undefined : certificateFor(spec.csr, state?.names ?? [], options.issuer.caPem),
     });
   };
+  const refused = ({ metadata: { uid } }: Connection) => stateOf(uid)?.refused.get(uid);
   const reached = (connection: Connection): ProbeResult | undefined => {
     const plan = stateOf(connection.metadata.uid)?.plan;
     return plan === undefined || replicas === undefined ? undefined : reachedOf(connection, replicas.replicasOf(plan));
@@ -155,7 +156,7 @@ export function startWorkloads(options: WorkloadsOptions): Workloads {
     for (const connection of members(key)) {
       const known = places.get(connection.metadata.uid)!;
       const { uid } = connection.metadata;
-      const now = JSON.stringify([programmed(connection), reached(connection), endpoint(uid)]);
+      const now = JSON.stringify([refused(connection), programmed(connection), reached(connection), endpoint(uid)]);
       if (known.told === now) continue;
       known.told = now;
       source?.lookAgain(connection);
@@ -242,7 +243,7 @@ export function startWorkloads(options: WorkloadsOptions): Workloads {
       listed.set(uid, now);
       queue?.add(known.workload);
     },
-    proxies: { programmed, reached },
+    proxies: { refused, programmed, reached },
     endpoint,
     get idle() {
       return queue?.idle ?? false;

@@ -21,6 +21,8 @@ const planned = (name: string, port: number): PlannedConnection => ({
   containerPort: port,
   servicePort: 5432,
   exposure: 'ClusterIP',
+  annotations: {},
+  sourceRanges: undefined,
   secrets: ['shared', `${name}-writer`],
   targetPort: 5432,
   targetPodSelector: undefined,

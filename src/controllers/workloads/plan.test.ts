@@ -5,6 +5,7 @@ import type { Connection, ConnectionSpec } from '../../api/connection.ts';
 import type { RecordingStore } from '../../api/store.ts';
 import { assignPorts, FIRST_PORT, type GatheredWorkload, MOST_CONNECTIONS, planWorkload } from './plan.ts';
 import { largerQuantity, quantityOf, sameQuantity } from './quantity.ts';
+import { connectionService } from './services.ts';
 import { forbiddenTarget } from './targets.ts';
 
 let age = 0;
@@ -211,4 +212,29 @@ test('INV-12: hosts that are never dialled are refused by their spelling', () =>
     assert.equal(forbiddenTarget(host, namespaces)?.reason, 'TargetForbidden', host);
   for (const host of ['db.example', 'orders', 'db.payments.svc', '10.1.2.3', '192.0.2.1', '2001:db8::1', 'db.payments'])
     assert.equal(forbiddenTarget(host, namespaces), undefined, host);
+});
+
+test('what is asked of a Service is carried to it, but for what is Sallyport’s own', () => {
+  const { plan } = planWorkload(
+    gather([
+      connection('a', {
+        exposure: {
+          type: 'LoadBalancer',
+          annotations: {
+            'service.beta.kubernetes.io/aws-load-balancer-scheme': 'internal',
+            'sallyport.dev/applied-hash': 'forged',
+            'kubectl.kubernetes.io/last-applied-configuration': '{}',
+          },
+          sourceRanges: ['10.0.0.0/8', '192.0.2.0/24'],
+        },
+      }),
+      connection('b'),
+    ]),
+  );
+  const [a, b] = plan!.connections.map((each) => connectionService(plan!, each));
+  assert.deepEqual(a!.metadata.annotations, { 'service.beta.kubernetes.io/aws-load-balancer-scheme': 'internal' });
+  const spec = a!['spec'] as { type: string; loadBalancerSourceRanges: string[] };
+  assert.deepEqual([spec.type, spec.loadBalancerSourceRanges], ['LoadBalancer', ['10.0.0.0/8', '192.0.2.0/24']]);
+  assert.equal(b!.metadata.annotations, undefined);
+  assert.ok(!('loadBalancerSourceRanges' in (b!['spec'] as object)));
 });

@@ -33,6 +33,10 @@ export interface PlannedConnection {
   /** Of the Service. */
   servicePort: number;
   exposure: 'ClusterIP' | 'NodePort' | 'LoadBalancer';
+  /** Of the Service; none of Sallyport's own. */
+  annotations: Readonly<Record<string, string>>;
+  /** CIDR blocks that the load balancer takes clients from; undefined: any. */
+  sourceRanges: readonly string[] | undefined;
   secrets: readonly string[];
   targetPort: number;
   targetPodSelector: Readonly<Record<string, string>> | undefined;
@@ -89,6 +93,8 @@ export const FIRST_PORT = 15_432;
 const DEFAULT_DRAIN_MS = 30_000;
 const DEFAULT_STORE = 'default';
 const BUILT_IN: WorkloadPlan['records'] = { storageClassName: undefined, size: '10Gi', accessMode: 'ReadWriteOnce' };
+/** What the operator and kubectl keep on objects for themselves. */
+const OWN_ANNOTATION = /^(?:[^/]*\.)?(?:sallyport\.dev|kubectl\.kubernetes\.io)\//;
 const NAME = /^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$/;
 
 export function planWorkload(gathered: GatheredWorkload): PlannedWorkload {
@@ -152,6 +158,10 @@ export function planWorkload(gathered: GatheredWorkload): PlannedWorkload {
       containerPort: port,
       servicePort: spec.exposure?.port ?? own,
       exposure: spec.exposure?.type ?? 'ClusterIP',
+      annotations: Object.fromEntries(
+        Object.entries(spec.exposure?.annotations ?? {}).filter(([key]) => !OWN_ANNOTATION.test(key)),
+      ),
+      sourceRanges: spec.exposure?.sourceRanges,
       secrets: [...new Set(spec.accounts.map((account) => account.secretRef.name))].sort(),
       targetPort: targetOf(connection)?.port ?? own,
       targetPodSelector: selector,

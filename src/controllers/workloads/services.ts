@@ -20,10 +20,12 @@ export function connectionService(plan: WorkloadPlan, connection: PlannedConnect
       name: connection.service,
       namespace: plan.namespace,
       labels: connectionLabels(plan, connection),
+      ...(Object.keys(connection.annotations).length === 0 ? {} : { annotations: { ...connection.annotations } }),
       ownerReferences: [ownerOf(connection)],
     },
     spec: {
       type: connection.exposure,
+      ...(connection.sourceRanges === undefined ? {} : { loadBalancerSourceRanges: [...connection.sourceRanges] }),
       selector: podLabels(plan.name),
       // A cancel request is a connection of its own, and only the replica that has the session knows its key.
       sessionAffinity: 'ClientIP',

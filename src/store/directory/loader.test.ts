@@ -87,7 +87,7 @@ test('every kind of broken YAML is told with file, line, column, field and what 
     [
       'made by request',
       replaced('kind: AccessPolicy', 'kind: AccessGrant'),
-      'a.yaml:2:7: kind: a AccessGrant is not made by YAML; ask with: sallyport request CONNECTION',
+      'a.yaml:2:7: kind: an AccessGrant is not made by YAML; ask with: sallyport request CONNECTION',
     ],
     [
       'no kind',
@@ -127,6 +127,25 @@ test('INV-04: a mistake in one document leaves its neighbours in force and is it
   // What it selects can not be trusted when it is no YAML: every Connection of its namespace.
   assert.deepEqual(what, { kind: 'AccessPolicy', namespace: 'payments', name: 'orders-team' });
   assert.match(problem, /^a\.yaml:\d+: /);
+});
+
+test('what is for a cluster alone is left out with one sentence; what Sallyport makes is refused', () => {
+  const store =
+    'apiVersion: sallyport.dev/v1alpha1\nkind: RecordingStore\nmetadata: { name: default }\nspec: { type: Volume, volume: { size: 5Gi } }\n';
+  const told = (text: string): string[] => {
+    const { objects, broken, problems, unclear } = readFileContent('a.yaml', text);
+    assert.deepEqual([objects, broken, unclear], [[], [], false]);
+    return problems.map(({ severity, message, hint }) => `${severity}: ${message}; ${hint}`);
+  };
+  assert.deepEqual(told(store), [
+    'Warning: a RecordingStore is for a cluster, and local mode takes no notice of it; leave it out where there is no cluster',
+  ]);
+  assert.deepEqual(told(store.replace('RecordingStore', 'EnforcementBundle')), [
+    'Error: an EnforcementBundle is not made by YAML; Sallyport makes it; leave it out',
+  ]);
+  // A mistake in one is still told.
+  const [wrong] = readFileContent('a.yaml', store.replace('Volume,', 'Volumes,')).problems;
+  assert.match(wrong!.message, /Volumes/);
 });
 
 test('INV-04: what a broken policy selects is kept only as far as it is right', () => {

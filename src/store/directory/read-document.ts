@@ -3,7 +3,7 @@
 // Values of Secrets are neither kept nor told.
 
 import Type from 'typebox';
-import { isKind, KINDS, type Kind } from '../../api/kinds.ts';
+import { isKind, KINDS, type Kind, type KindDefinition } from '../../api/kinds.ts';
 import type { ObjectMeta } from '../../api/resource.ts';
 import {
   API_GROUP,
@@ -66,8 +66,15 @@ export interface FileContent {
   unclear: boolean;
 }
 
-/** Kinds made through the command line, never by YAML. */
-const MADE_BY_REQUEST: readonly Kind[] = ['AccessGrant', 'AccessApproval', 'CommandHold'];
+/** Kinds made through the command line or by Sallyport itself, never by YAML. */
+const MADE_BY_REQUEST: readonly Kind[] = [
+  'AccessGrant',
+  'AccessApproval',
+  'CommandHold',
+  'AccessSession',
+  'EnforcementBundle',
+  'ProxyReplica',
+];
 /** Kinds of the group that are files for other commands. */
 const NOT_RESOURCES = ['PolicyTest'];
 
@@ -161,6 +168,8 @@ function readDocument(content: FileContent, file: string, document: ParsedDocume
   readResource(content, file, kind, value, at);
 }
 
+const clusterOnly = (kind: Kind): boolean => (KINDS[kind] as KindDefinition).clusterOnly === true;
+
 type Locate = (pointer: string, key?: boolean) => Position;
 
 function readForeign(
@@ -199,7 +208,7 @@ function readUnknownKind(content: FileContent, file: string, value: Record<strin
     message: kind === undefined ? 'missing field "kind"' : `unknown kind ${shown(kind)}`,
     hint:
       close === undefined
-        ? `write one of ${['Connection', 'AccessPolicy', 'ClusterAccessPolicy', 'AccessLock'].join(', ')}`
+        ? `write one of Connection, AccessPolicy, ClusterAccessPolicy, AccessLock`
         : `did you mean ${close}?`,
   });
   const identity = identityOf(close, value);
@@ -224,13 +233,24 @@ function readResource(
   if (MADE_BY_REQUEST.includes(kind)) {
     tell(content, file, at('/kind'), {
       field: 'kind',
-      message: `a ${kind} is not made by YAML`,
-      hint: kind === 'AccessGrant' ? 'ask with: sallyport request CONNECTION' : 'it is made by the command line',
+      message: `${/^[AEIOU]/.test(kind) ? 'an' : 'a'} ${kind} is not made by YAML`,
+      hint: kind === 'AccessGrant' ? 'ask with: sallyport request CONNECTION' : 'Sallyport makes it; leave it out',
       object,
     });
     return;
   }
   const problems: Problem[] = validate(kind, value);
+  if (clusterOnly(kind) && problems.length === 0) {
+    // It tightens nothing, and the directory may be what a cluster is fed from.
+    tell(content, file, at('/kind'), {
+      field: 'kind',
+      message: `a ${kind} is for a cluster, and local mode takes no notice of it`,
+      hint: 'leave it out where there is no cluster',
+      object,
+      severity: 'Warning',
+    });
+    return;
+  }
   if (isObject(value['spec'])) problems.push(...stampProblems(value['spec']));
   if (problems.length > 0) {
     const told = problems.map((problem) =>

@@ -1,0 +1,62 @@
+// What a Connection's conditions say in a cluster, where proxies serve it.
+import assert from 'node:assert/strict';
+import test from 'node:test';
+import type { Connection } from '../../api/connection.ts';
+import type { PolicyShard } from '../../policy/bundle.ts';
+import { connection, policy, shardOf } from '../../policy/test-resources.ts';
+import { type ConnectionControllerOptions, createConnectionReconciler, type ProxiesView } from './controller.ts';
+
+async function conditionsOf(
+  given: Connection,
+  shard: PolicyShard,
+  proxies: ProxiesView,
+): Promise<Record<string, string>> {
+  let written: Connection['status'];
+  const options = {
+    cache: { get: () => given, remember: () => undefined },
+    store: {
+      applyStatus(_actor: unknown, _key: unknown, _version: string, status: Connection['status']) {
+        written = status;
+        return Promise.resolve({ kind: 'NotFound' });
+      },
+    },
+    clock: { now: () => 0, monotonic: () => 0 },
+    records: { write: () => Promise.resolve() },
+    compile: () => shard,
+    endpoint: () => ({ host: 'sallyport-orders-db.payments.svc', port: 5432 }),
+    caBundle: '',
+    broken: () => [],
+    proxies,
+  } as unknown as ConnectionControllerOptions;
+  await createConnectionReconciler(options)('payments/orders-db', new AbortController().signal);
+  return Object.fromEntries(
+    (written?.conditions ?? []).map(({ type, status, reason, message }) => [type, `${status} ${reason}: ${message}`]),
+  );
+}
+
+const made = connection('orders-db');
+const inCluster: Connection = { ...made, spec: { ...made.spec, proxy: { replicas: 2 } } };
+const shard = shardOf({ policies: [policy('team')] });
+const good: ProxiesView = {
+  refused: () => undefined,
+  programmed: () => ({ ok: true, reason: 'Programmed', message: 'All proxies enforce it.' }),
+  reached: () => ({ kind: 'Reachable', version: 'PostgreSQL 18' }),
+};
+
+test('nothing of local mode is said in a cluster', async () => {
+  const told = await conditionsOf(inCluster, shard, good);
+  assert.equal(told['Accepted'], 'True Accepted: 1 policy is in force.');
+  assert.match(told['Ready']!, /^True/);
+});
+
+test('what no proxy may serve is not accepted, with the reason', async () => {
+  const why = { reason: 'TargetForbidden', message: 'The target 127.0.0.1 is loopback.' };
+  const told = await conditionsOf(inCluster, shard, {
+    ...good,
+    refused: () => why,
+    programmed: () => ({ ok: false, ...why }),
+    reached: () => undefined,
+  });
+  for (const type of ['Accepted', 'Programmed', 'Ready'])
+    assert.equal(told[type], 'False TargetForbidden: The target 127.0.0.1 is loopback.');
+});
