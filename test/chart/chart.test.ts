@@ -208,6 +208,13 @@ describe('the chart', () => {
     const watched = (policy.spec!['variables'] as { name: string; expression: string }[]).find(
       ({ name }) => name === 'unchanged',
     )!.expression;
+    // Every account that there can be is asked for.
+    const { accounts } = (KINDS.Connection.spec as unknown as { properties: { accounts: { maxItems: number } } })
+      .properties;
+    const expressions = (policy.spec!['validations'] as { expression: string }[]).map(({ expression }) => expression);
+    assert.equal(expressions.length, accounts.maxItems);
+    for (const [index, expression] of expressions.entries())
+      assert.ok(expression.includes(`variables.names[${index}]`), expression);
     // A new member of a Connection's spec is judged here: either it goes into the policy, or it sends nothing.
     const sendsNothing = ['exposure', 'networkPolicy', 'recording', 'limits'];
     const members = Object.keys((KINDS.Connection.spec as unknown as { properties: object }).properties);

@@ -17,13 +17,18 @@ type verdict struct {
 }
 
 func main() {
-	var objects []map[string]any
-	if err := json.NewDecoder(os.Stdin).Decode(&objects); err != nil {
+	var texts []json.RawMessage
+	if err := json.NewDecoder(os.Stdin).Decode(&texts); err != nil {
 		fail(err)
 	}
-	verdicts := make([]verdict, 0, len(objects))
-	for _, object := range objects {
-		result, err := status.Compute(&unstructured.Unstructured{Object: object})
+	verdicts := make([]verdict, 0, len(texts))
+	for _, text := range texts {
+		// As clients read objects: whole numbers stay whole.
+		var object unstructured.Unstructured
+		if err := object.UnmarshalJSON(text); err != nil {
+			fail(err)
+		}
+		result, err := status.Compute(&object)
 		if err != nil {
 			fail(err)
 		}
