@@ -52,8 +52,9 @@ const SPOILT: readonly Spoilt[] = [
     change: [/ {4}- name: no-server-files[\s\S]*?out of bounds\.\n/, ''],
     expect: {
       name: 'no files of the server',
-      expected: /Deny/,
-      got: /Deny|Allow/,
+      // Nothing else allows it either: what differs is whose word it is.
+      expected: /rule database-guardrails\/no-server-files/,
+      got: /no rule/,
       rule: /database-guardrails[/ "]+no-server-files/,
     },
   },
@@ -63,8 +64,8 @@ const SPOILT: readonly Spoilt[] = [
     change: [/effects: \[Define, Grant\]/, 'effects: [Grant]'],
     expect: {
       name: 'the schema stays as it is, however it is asked',
-      expected: /Deny/,
-      got: /Deny|Allow/,
+      expected: /rule orders-team\/no-ddl/,
+      got: /no rule/,
       rule: /orders-team[/ "]+no-ddl/,
     },
   },
@@ -78,7 +79,7 @@ const SPOILT: readonly Spoilt[] = [
     expect: {
       name: 'all orders at once wait for a DBA',
       expected: /Hold/,
-      got: /Allow/,
+      got: /allow|Allow/,
       rule: /orders-team[/ "]+(unbounded-write|write-orders)/,
     },
   },
@@ -88,8 +89,8 @@ const SPOILT: readonly Spoilt[] = [
     change: [/ {4}- name: card-numbers\n.*\n.*\n/, ''],
     expect: {
       name: 'card numbers and e-mail addresses are masked',
-      expected: /Allow/,
-      got: /customers\.email/,
+      expected: /cards\.number/,
+      got: /it is not/,
       rule: /cards\.number/,
     },
   },
@@ -100,7 +101,7 @@ const SPOILT: readonly Spoilt[] = [
     expect: {
       name: 'other tables are not the team',
       expected: /Deny/,
-      got: /Allow/,
+      got: /allow|Allow/,
       rule: /orders-team[/ "]+write-orders/,
     },
   },
@@ -121,7 +122,7 @@ async function spoiltFail(): Promise<string> {
       assert.equal(run.code, 1, `${what}: exit ${run.code}\n${run.stdout}${run.stderr}`);
       const line = run.stdout.split('\n').find((each) => each.includes('FAIL') && each.includes(expect.name));
       assert.ok(line !== undefined, `${what}: no failed case "${expect.name}"\n${run.stdout}`);
-      const [, expected, got] = /expected (.*?), got (.*)$/.exec(line) ?? [];
+      const [, expected, got] = /expected (.*?), (?:got|and) (.*)$/.exec(line) ?? [];
       assert.match(expected ?? '', expect.expected, `${what}: ${line}`);
       assert.match(got ?? '', expect.got, `${what}: ${line}`);
       assert.match(run.stdout, expect.rule, `${what}: no rule is named\n${run.stdout}`);
