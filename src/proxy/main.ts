@@ -298,6 +298,7 @@ export async function startProxy(options: ProxyOptions): Promise<Proxy> {
       host,
       port: options.tunnelPort,
       tls: identity.tls,
+      replica: name,
       find: (connection) =>
         served.find((each) => each.name === connection && gateway.connections().get(each.uid)?.connection)?.uid,
       accept: gateway.accept,

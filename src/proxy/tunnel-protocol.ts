@@ -4,6 +4,11 @@
 /** Sec-WebSocket-Protocol; the number rises when an older end would misunderstand a newer one. */
 export const TUNNEL_PROTOCOL = 'v1.tunnel.sallyport.dev';
 export const TUNNEL_PATH = '/connect/';
+/**
+ * Header, both ways. The answer names the replica that serves the tunnel; a request that names one is answered 421 by any
+ * other, so that what belongs together (a session and its cancel request) comes to one place.
+ */
+export const REPLICA_HEADER = 'sallyport-replica';
 /** Largest message either end may send, bytes. */
 export const TUNNEL_MESSAGE_BYTES = 1024 * 1024;
 /** API servers and load balancers cut connections that say nothing, some after a minute. */

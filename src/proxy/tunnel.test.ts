@@ -10,7 +10,7 @@ import { systemClock } from '../system/clock.ts';
 import { systemRandom } from '../system/random.ts';
 import { bridge } from './bridge.ts';
 import { startTunnels, type TunnelLimits, type TunnelServer } from './tunnel.ts';
-import { TUNNEL_PROTOCOL } from './tunnel-protocol.ts';
+import { REPLICA_HEADER, TUNNEL_PROTOCOL } from './tunnel-protocol.ts';
 
 const certificates = await testCertificates();
 const UID = 'uid-orders';
@@ -32,6 +32,7 @@ async function bed(
     host: '127.0.0.1',
     port: 0,
     tls: { current },
+    replica: 'sallyport-orders-db-1',
     find: (name) => (name === 'orders-db' ? UID : undefined),
     accept(uid, socket, client) {
       assert.equal(uid, UID);
@@ -246,4 +247,15 @@ test('a certificate is replaced for new tunnels while old ones go on', async (t)
   old.write('still here');
   const [echo] = (await once(old, 'data')) as [Buffer];
   assert.equal(echo.toString(), 'still here');
+});
+
+test('a tunnel names its replica; one that is meant for another is refused before it is counted', async (t) => {
+  const { open, clients, tunnels } = await bed(t, (socket) => socket.resume());
+  assert.equal(await refusal(open({ headers: { [REPLICA_HEADER]: 'sallyport-orders-db-0' } })), 421);
+  assert.equal(tunnels.count(), 0);
+  assert.equal(clients.length, 0);
+  const web = open({ headers: { [REPLICA_HEADER]: 'sallyport-orders-db-1' } });
+  const [response] = (await once(web, 'upgrade')) as [{ headers: Record<string, string> }];
+  assert.equal(response.headers[REPLICA_HEADER], 'sallyport-orders-db-1');
+  web.terminate();
 });

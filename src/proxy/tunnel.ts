@@ -17,7 +17,7 @@ import type { Clock } from '../system/clock.ts';
 import type { Random } from '../system/random.ts';
 import { bridge } from './bridge.ts';
 import { openSocketPairs } from './pair.ts';
-import { TUNNEL_MESSAGE_BYTES, TUNNEL_PATH, TUNNEL_PROTOCOL } from './tunnel-protocol.ts';
+import { REPLICA_HEADER, TUNNEL_MESSAGE_BYTES, TUNNEL_PATH, TUNNEL_PROTOCOL } from './tunnel-protocol.ts';
 
 export interface TunnelLimits {
   tunnels: number;
@@ -40,6 +40,8 @@ export interface TunnelOptions {
   host: string;
   port: number;
   tls: ServerTls;
+  /** This replica's name. */
+  replica: string;
   /** Uid of the Connection of this name, if it is served now. */
   find(connection: string): string | undefined;
   /** Takes a socket for the Connection, as `Gateway.accept` does. */
@@ -81,6 +83,7 @@ export async function startTunnels(options: TunnelOptions): Promise<TunnelServer
     maxPayload: TUNNEL_MESSAGE_BYTES,
     handleProtocols: (offered) => (offered.has(TUNNEL_PROTOCOL) ? TUNNEL_PROTOCOL : false),
   });
+  web.on('headers', (headers) => headers.push(`${REPLICA_HEADER}: ${options.replica}`));
   const server: Server = createServer(
     {
       ...options.tls.current(),
@@ -181,6 +184,9 @@ export async function startTunnels(options: TunnelOptions): Promise<TunnelServer
     if (request.headers.origin !== undefined) return refused(403, 'Tunnels are not for browsers.');
     const offered = (request.headers['sec-websocket-protocol'] ?? '').split(',').map((each) => each.trim());
     if (!offered.includes(TUNNEL_PROTOCOL)) return refused(400, `This tunnel speaks ${TUNNEL_PROTOCOL}.`);
+    // Cheap, and before anything is counted: whoever looks for one replica asks until chance brings it there.
+    const wanted = request.headers[REPLICA_HEADER];
+    if (wanted !== undefined && wanted !== options.replica) return refused(421, 'This is another replica.');
     const name = nameIn(request.url ?? '');
     const uid = name === undefined ? undefined : options.find(name);
     if (uid === undefined) return refused(404, 'This proxy serves no Connection of that name now.');
@@ -246,6 +252,7 @@ const REASONS: Readonly<Record<number, string>> = {
   403: 'Forbidden',
   404: 'Not Found',
   405: 'Method Not Allowed',
+  421: 'Misdirected Request',
   429: 'Too Many Requests',
   503: 'Service Unavailable',
 };

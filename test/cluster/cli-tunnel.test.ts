@@ -38,6 +38,7 @@ before(async () => {
     host: '0.0.0.0',
     port: 0,
     tls: { current: () => bed.certificate },
+    replica: 'sallyport-orders-db-0',
     find: (name) => (name === 'orders-db' ? 'uid' : undefined),
     accept: (_uid, socket) => serve(socket),
     clock: systemClock,

@@ -11,7 +11,7 @@ import tls from 'node:tls';
 import { WebSocket } from 'ws';
 import type { KubeAccess } from '../../kube/access.ts';
 import { bridge } from '../../proxy/bridge.ts';
-import { TUNNEL_MESSAGE_BYTES, TUNNEL_PATH, TUNNEL_PROTOCOL } from '../../proxy/tunnel-protocol.ts';
+import { REPLICA_HEADER, TUNNEL_MESSAGE_BYTES, TUNNEL_PATH, TUNNEL_PROTOCOL } from '../../proxy/tunnel-protocol.ts';
 import { systemClock } from '../../system/clock.ts';
 import { CliError, EXIT } from '../io.ts';
 import { admissionText, bindingSuffix, ForbiddenError, type Place, subjectFlag } from './failures.ts';
@@ -39,6 +39,8 @@ const OPEN_MS = 20_000;
 const MOST_SOCKETS = 256;
 /** A proxy gives a connection that says nothing 10 s; one that was opened to see whether it works is used by then. */
 const FRESH_MS = 5_000;
+/** The API server chooses a replica by chance: with three, one of them is missed once in 130 times. */
+const MOST_TRIES = 12;
 const LARGEST_REFUSAL = 16 * 1024;
 
 /**
@@ -47,7 +49,20 @@ const LARGEST_REFUSAL = 16 * 1024;
  */
 export async function openTunnel(options: TunnelOptions): Promise<Tunnel> {
   const { signal, onProblem } = options;
-  let spare: { web: WebSocket; at: number } | undefined = { web: await openWebSocket(options), at: performance.now() };
+  const first = await openWebSocket(options, undefined);
+  if (first.kind === 'Elsewhere') throw new Error('a tunnel to any replica was refused as misdirected');
+  let { replica } = first;
+  let spare: { web: WebSocket; at: number } | undefined = { web: first.web, at: performance.now() };
+  // A cancel request is a socket of its own, and only the replica that has the session knows its key.
+  const openToSameReplica = async (): Promise<WebSocket> => {
+    for (let left = MOST_TRIES; ; left -= 1) {
+      // That replica may be gone, and its sessions with it: then any is as good.
+      const opened = await openWebSocket(options, left > 0 ? replica : undefined);
+      if (opened.kind === 'Elsewhere') continue;
+      replica = opened.replica ?? replica;
+      return opened.web;
+    }
+  };
   const take = (): WebSocket | undefined => {
     const kept = spare;
     spare = undefined;
@@ -68,7 +83,7 @@ export async function openTunnel(options: TunnelOptions): Promise<Tunnel> {
   });
   server.maxConnections = MOST_SOCKETS;
   const carry = async (socket: net.Socket): Promise<void> => {
-    const web = take() ?? (await openWebSocket(options));
+    const web = take() ?? (await openToSameReplica());
     if (socket.destroyed) return web.terminate();
     const done = bridge(web, socket, systemClock, signal);
     socket.resume();
@@ -100,9 +115,15 @@ export function tunnelUrl(server: string, namespace: string, service: string, co
   return `${base}/api/v1/namespaces/${encodeURIComponent(namespace)}/services/https:${encodeURIComponent(service)}:tunnel/proxy${TUNNEL_PATH}${encodeURIComponent(connection)}`;
 }
 
-async function openWebSocket(options: TunnelOptions): Promise<WebSocket> {
+type Opened = { kind: 'Open'; web: WebSocket; replica: string | undefined } | { kind: 'Elsewhere' };
+
+/** `replica` given: to that one only, or `Elsewhere`. */
+async function openWebSocket(options: TunnelOptions, replica: string | undefined): Promise<Opened> {
   const { access, namespace, service, connection } = options;
-  const headers = await access.headers();
+  const headers = {
+    ...(await access.headers()),
+    ...(replica === undefined ? {} : { [REPLICA_HEADER]: replica }),
+  };
   const { ca, clientCert, tlsServerName, insecureSkipTlsVerify, proxyUrl } = access;
   const web = new WebSocket(tunnelUrl(access.server, namespace, service, connection), TUNNEL_PROTOCOL, {
     headers,
@@ -118,6 +139,11 @@ async function openWebSocket(options: TunnelOptions): Promise<WebSocket> {
   });
   // What comes with the answer waits for the bridge.
   web.once('open', () => web.pause());
+  let servedBy: string | undefined;
+  web.once('upgrade', (response: IncomingMessage) => {
+    const named = response.headers[REPLICA_HEADER];
+    servedBy = typeof named === 'string' ? named : undefined;
+  });
   return new Promise((resolve, reject) => {
     const fail = (error: Error): void => {
       options.signal.removeEventListener('abort', abort);
@@ -130,9 +156,15 @@ async function openWebSocket(options: TunnelOptions): Promise<WebSocket> {
     options.signal.addEventListener('abort', abort, { once: true });
     web.once('open', () => {
       options.signal.removeEventListener('abort', abort);
-      resolve(web);
+      resolve({ kind: 'Open', web, replica: servedBy });
     });
     web.once('unexpected-response', (_request: unknown, response: IncomingMessage) => {
+      if (response.statusCode === 421 && replica !== undefined) {
+        options.signal.removeEventListener('abort', abort);
+        web.on('error', () => undefined);
+        web.terminate();
+        return resolve({ kind: 'Elsewhere' });
+      }
       void bodyOf(response).then((body) => fail(refusal(response.statusCode ?? 0, body, options)));
     });
     web.once('error', (error: Error) => fail(unreachable(error, options)));
