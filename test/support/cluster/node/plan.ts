@@ -72,6 +72,9 @@ export const COMPONENTS: Readonly<Record<ComponentName, { name: string; groups: 
   dns: { name: 'system:coredns', groups: [] },
 };
 
+/** While it is there, the program (etcd, kube-apiserver, …) is started again when it ends, once; else its end ends all. */
+export const restartFile = (folder: string, program: string): string => path.join(folder, `restart-${program}`);
+
 export function files(folder: string) {
   const at = (...parts: string[]): string => path.join(folder, ...parts);
   return {

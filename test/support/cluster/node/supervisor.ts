@@ -23,6 +23,7 @@ import {
   nodeLink,
   OWN_FOLDERS,
   type Program,
+  restartFile,
   scheduler,
 } from './plan.ts';
 import { provisionVolumes } from './volumes.ts';
@@ -63,9 +64,19 @@ function start(program: Program): void {
     env: { ...process.env, ...program.env },
   });
   fs.closeSync(out);
-  children.push({ name: program.name, process: child });
+  const kept = { name: program.name, process: child };
+  children.push(kept);
   child.once('error', (error) => void end(`${program.name} could not be started: ${error.message}`));
-  child.once('exit', (code, signal) => void end(`${program.name} ended (${signal ?? code}):\n${logOf(program.name)}`));
+  child.once('exit', (code, signal) => {
+    // A test that kills a program says first that it is to be started again (`restartFile`).
+    const again = restartFile(plan.folder, program.name);
+    if (!ending.signal.aborted && fs.existsSync(again)) {
+      fs.rmSync(again);
+      children.splice(children.indexOf(kept), 1);
+      return start(program);
+    }
+    void end(`${program.name} ended (${signal ?? code}):\n${logOf(program.name)}`);
+  });
 }
 
 async function end(reason?: string): Promise<void> {
