@@ -1,6 +1,6 @@
 // One byte form for one value, so that a hash or signature means the same to everybody: RFC 8785 for the JSON that
 // resources hold (strings, integers, booleans, null, arrays, objects).
-import { createHash } from 'node:crypto';
+import { hash } from 'node:crypto';
 
 /** Canonical JSON: members sorted by UTF-16 code units, no white space, undefined members left out. Throws TypeError on what JSON can not hold. */
 export function canonicalJson(value: unknown): string {
@@ -11,16 +11,19 @@ export function canonicalJson(value: unknown): string {
   }
   if (Array.isArray(value)) return `[${value.map(canonicalJson).join(',')}]`;
   if (typeof value === 'object') {
-    const members = Object.entries(value)
-      .filter(([, member]) => member !== undefined)
-      .sort(([a], [b]) => (a < b ? -1 : a > b ? 1 : 0));
-    return `{${members.map(([key, member]) => `${JSON.stringify(key)}:${canonicalJson(member)}`).join(',')}}`;
+    let text = '';
+    // The order of `sort` without an argument is that of UTF-16 code units.
+    for (const key of Object.keys(value).sort()) {
+      const member = (value as Record<string, unknown>)[key];
+      if (member !== undefined) text += `${text === '' ? '' : ','}${JSON.stringify(key)}:${canonicalJson(member)}`;
+    }
+    return `{${text}}`;
   }
   throw new TypeError(`canonical JSON holds no ${typeof value}`);
 }
 
 export function sha256Hex(data: string | Uint8Array): string {
-  return createHash('sha256').update(data).digest('hex');
+  return hash('sha256', data);
 }
 
 /**

@@ -62,3 +62,14 @@ test('a sealed fact is good for its purpose, object and value alone', () => {
   assert.ok(!sealer.checkFacts('AccessGrant', 'uid-1', { phase: 'Revoked' }, seal));
   assert.ok(!sealer.checkFacts('AccessGrant', 'uid-1', { phase: 'Active' }, undefined));
 });
+
+test('INV-08: what was found good before makes nothing else good', () => {
+  const seal = sealer.sealFacts('AccessGrant', 'uid-1', { phase: 'Active' });
+  const other = sealer.sealFacts('AccessGrant', 'uid-1', { phase: 'Revoked' });
+  for (let round = 0; round < 3; round += 1) {
+    assert.ok(sealer.checkFacts('AccessGrant', 'uid-1', { phase: 'Active' }, seal));
+    assert.ok(!sealer.checkFacts('AccessGrant', 'uid-1', { phase: 'Expired' }, seal));
+    assert.ok(!sealer.checkFacts('AccessGrant', 'uid-1', { phase: 'Active' }, other));
+    assert.ok(!sealer.checkFacts('AccessGrant', 'uid-1', { phase: 'Active' }, `${seal}A`));
+  }
+});

@@ -1,6 +1,6 @@
 // The operator's seals: on stamps (who asked, who approved) at admission, and on what it decided. Status is not
 // authority: whoever can write a status can not write its seal, and without a good one the controller decides again.
-import { sign, verify } from 'node:crypto';
+import { hash, sign, verify } from 'node:crypto';
 import { canonicalJson, specHash } from '../api/canonical.ts';
 import type { Stamp } from '../api/schema.ts';
 import { type SigningKey, type TrustedKey, trustedKeyOf } from '../policy/bundle-signing.ts';
@@ -21,6 +21,8 @@ export type StampCheck =
   | { kind: 'Bad'; message: string };
 
 const CREATION_SLACK_MS = 2_000;
+/** Good seals remembered at least; at most twice as many. Each takes some 250 bytes. */
+const REMEMBERED = 32_768;
 
 const stampBytes = (stamp: Stamp): Buffer => {
   const { seal: _seal, proof: _proof, ...signed } = stamp;
@@ -31,12 +33,25 @@ const factBytes = (purpose: string, uid: string, facts: unknown): Buffer =>
 
 export function createSealer(key: SigningKey, alsoTrusted: readonly TrustedKey[] = []): Sealer {
   const trusted = [trustedKeyOf(key), ...alsoTrusted];
-  const seal = (bytes: Buffer): string => `${key.keyId}.${sign(null, bytes, key.privateKey).toString('base64url')}`;
+  const good = createRemembered(REMEMBERED);
+  const seal = (bytes: Buffer): string => {
+    const what = digest(bytes);
+    const known = good.get(what);
+    // One of an earlier key is made anew, so that it goes on to hold when that key is trusted no more.
+    if (known?.startsWith(`${key.keyId}.`)) return known;
+    const made = `${key.keyId}.${sign(null, bytes, key.privateKey).toString('base64url')}`;
+    good.set(what, made);
+    return made;
+  };
   const check = (bytes: Buffer, text: string | undefined): boolean => {
     const [keyId, signature, ...rest] = (text ?? '').split('.');
     const by = trusted.find((candidate) => candidate.keyId === keyId);
     if (by === undefined || signature === undefined || rest.length > 0) return false;
-    return verify(null, bytes, by.publicKey, Buffer.from(signature, 'base64url'));
+    const what = digest(bytes);
+    if (good.get(what) === text) return true;
+    const isGood = verify(null, bytes, by.publicKey, Buffer.from(signature, 'base64url'));
+    if (isGood) good.set(what, text!);
+    return isGood;
   };
   return {
     sealStamp: (stamp) => seal(stampBytes(stamp)),
@@ -67,5 +82,37 @@ export function createSealer(key: SigningKey, alsoTrusted: readonly TrustedKey[]
     },
     sealFacts: (purpose, uid, facts) => seal(factBytes(purpose, uid, facts)),
     checkFacts: (purpose, uid, facts, text) => check(factBytes(purpose, uid, facts), text),
+  };
+}
+
+const digest = (bytes: Buffer): string => hash('sha256', bytes, 'base64');
+
+/**
+ * Good seals by what they are over. The same few are made and checked at every look at a grant, and a signature costs
+ * fifty times as much as a hash. Ed25519 gives one signature for one content, and what was found good over exactly these
+ * bytes stays good for as long as the keys are the same: as long as the sealer lives.
+ */
+function createRemembered(count: number): {
+  get(what: string): string | undefined;
+  set(what: string, seal: string): void;
+} {
+  let recent = new Map<string, string>();
+  let older = new Map<string, string>();
+  const set = (what: string, seal: string): void => {
+    if (recent.size >= count) {
+      older = recent;
+      recent = new Map();
+    }
+    recent.set(what, seal);
+  };
+  return {
+    get(what) {
+      const known = recent.get(what);
+      if (known !== undefined) return known;
+      const before = older.get(what);
+      if (before !== undefined) set(what, before);
+      return before;
+    },
+    set,
   };
 }

@@ -6,7 +6,9 @@ import type { KindName } from '../store/resource-store.ts';
 import type { ControllerContext } from './ports.ts';
 
 export function sameStatus(a: unknown, b: unknown): boolean {
-  return isDeepStrictEqual(JSON.parse(JSON.stringify(a ?? null)), JSON.parse(JSON.stringify(b ?? null)));
+  const [left, right] = [JSON.stringify(a ?? null), JSON.stringify(b ?? null)];
+  // Mostly nothing changed, members in the same order.
+  return left === right || isDeepStrictEqual(JSON.parse(left), JSON.parse(right));
 }
 
 /** Throws on anything but Ok and NotFound, so that the queue tries again. */

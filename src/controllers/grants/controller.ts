@@ -6,6 +6,7 @@ import type { AccessPolicy } from '../../api/policy.ts';
 import type { Resource } from '../../api/resource.ts';
 import type { Principal } from '../../policy/principal.ts';
 import type { ControlBody } from '../../recording/envelope.ts';
+import { saysSomethingElse } from '../changes.ts';
 import { withCondition } from '../conditions.ts';
 import type { ControllerContext } from '../ports.ts';
 import type { CacheEvent, Reconcile } from '../runtime.ts';
@@ -46,8 +47,10 @@ export function grantsTouchedBy(event: CacheEvent, cache: ControllerContext['cac
     }
     case 'AccessPolicy':
     case 'Connection':
+      if (!saysSomethingElse(event)) return [];
       return keys(cache.list<AccessGrant>('AccessGrant', namespace).filter(undecided));
     case 'ClusterAccessPolicy':
+      if (!saysSomethingElse(event)) return [];
       return keys(cache.list<AccessGrant>('AccessGrant').filter(undecided));
     default:
       return [];

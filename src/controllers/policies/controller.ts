@@ -8,6 +8,7 @@ import type { CompiledPolicy, PolicyShard } from '../../policy/bundle.ts';
 import { policyName } from '../../policy/compile.ts';
 import { conditionsFor } from '../../policy/conditions.ts';
 import { reservedInPolicy } from '../../policy/reserved.ts';
+import { saysSomethingElse } from '../changes.ts';
 import { withCondition } from '../conditions.ts';
 import { objectOf } from '../grants/controller.ts';
 import type { ControllerContext } from '../ports.ts';
@@ -22,15 +23,12 @@ export interface PolicyControllerOptions extends ControllerContext {
 export function policiesTouchedBy(event: CacheEvent, cache: ControllerContext['cache']): string[] {
   const { namespace, name } = event.object.metadata;
   if (event.kind === 'AccessPolicy' || event.kind === 'ClusterAccessPolicy') return [keyOf(namespace, name)];
-  if (event.kind !== 'Connection' || sameSpec(event)) return [];
+  if (event.kind !== 'Connection' || !saysSomethingElse(event)) return [];
   return [
     ...cache.list('AccessPolicy', namespace).map((each) => keyOf(each.metadata.namespace, each.metadata.name)),
     ...cache.list('ClusterAccessPolicy').map((each) => keyOf(undefined, each.metadata.name)),
   ];
 }
-
-const sameSpec = (event: CacheEvent): boolean =>
-  event.type === 'Modified' && event.previous?.metadata.generation === event.object.metadata.generation;
 
 export function createPolicyReconciler(options: PolicyControllerOptions): Reconcile {
   const { cache, clock, records } = options;
