@@ -200,3 +200,28 @@ test('a lease that is deleted is lost, and then taken anew', async () => {
   await pass(clock, 1000);
   await done;
 });
+
+test('INV-10: a leader that says nothing more is followed within 18 seconds, whenever it fell silent', async () => {
+  await fc.assert(
+    fc.asyncProperty(fc.integer({ min: 0, max: 40 }), async (quarters) => {
+      const model = createModel();
+      const clock = manualClock();
+      const ours = skewed(clock, 0);
+      const a = candidate(model, 'a', ours);
+      await pass(clock, 1_000);
+      const b = candidate(model, 'b', clock);
+      await pass(clock, 5_000 + quarters * 250);
+      assert.deepEqual([a.leading, b.leading], [true, false]);
+      ours.stopped = true;
+      await pass(clock, 18_000);
+      assert.equal(b.leading, true);
+      ours.stopped = false;
+      await pass(clock, 1_000);
+      assert.equal(a.leading, false);
+      const ended = Promise.all([a.election.stop(), b.election.stop()]);
+      await pass(clock, 1_000);
+      await ended;
+    }),
+    { numRuns: 8 },
+  );
+});

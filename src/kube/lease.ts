@@ -216,6 +216,15 @@ export function startLeaderElection(options: LeaseOptions): LeaderElection {
     }
   };
 
+  /** Until the next attempt: a look now and then, and one when the lease of whoever holds it runs out. */
+  const pause = (): number => {
+    const usual = retryMs * (1 + 0.25 * fraction(random));
+    const { holderIdentity, leaseDurationSeconds = 0 } = seen?.lease.spec ?? {};
+    if (seen === undefined || holderIdentity === undefined || holderIdentity === '') return usual;
+    const leftMs = seen.atMs + Math.max(durationMs, leaseDurationSeconds * 1000) - clock.monotonic();
+    return leftMs <= 0 ? usual : Math.min(usual, leftMs + 0.1 * retryMs * fraction(random));
+  };
+
   const run = async (): Promise<void> => {
     while (!stopping.signal.aborted) {
       try {
@@ -227,7 +236,7 @@ export function startLeaderElection(options: LeaseOptions): LeaderElection {
       } catch (error) {
         log('warn', 'the lease could not be had; it is tried again', { lease: options.name, error: String(error) });
       }
-      await sleep(clock, retryMs * (1 + 1.2 * fraction(random)), stopping.signal);
+      await sleep(clock, pause(), stopping.signal);
     }
     await release();
   };

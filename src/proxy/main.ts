@@ -9,6 +9,7 @@ import { parseDuration } from '../api/duration.ts';
 import type { ProxyReplicaSpec, ProxyReplicaStatus } from '../api/replica.ts';
 import type { DialGuard } from '../gateway/dial-guard.ts';
 import { createGateway, type Gateway } from '../gateway/gateway.ts';
+import type { ProcessLimits } from '../gateway/limits.ts';
 import type { LogLine } from '../gateway/observer.ts';
 import { sleep } from '../kube/backoff.ts';
 import type { KubeClient } from '../kube/client.ts';
@@ -45,6 +46,8 @@ export interface ProxyOptions {
   protocols: readonly Protocol[];
   credentials: MountedCredentials;
   dialGuard: DialGuard;
+  /** Bounds of the process; default: the gateway's. */
+  limits?: Partial<ProcessLimits>;
   recordsFolder: string;
   healthPort: number;
   tunnelPort: number;
@@ -138,6 +141,7 @@ export async function startProxy(options: ProxyOptions): Promise<Proxy> {
       return { host, port };
     },
     dialGuard: options.dialGuard,
+    ...(options.limits === undefined ? {} : { limits: options.limits }),
     clock,
     random,
     log,

@@ -1,6 +1,7 @@
 // proxy: the process of a proxy pod. What it needs to know comes from the pod: its name by the downward API, its token
 // and the cluster's CA as files, the operator's keys as arguments. Nothing here decides.
 import { createDialGuard, type DialGuard } from '../../gateway/dial-guard.ts';
+import type { ProcessLimits } from '../../gateway/limits.ts';
 import { inClusterAccess } from '../../kube/access.ts';
 import { createKubeClient } from '../../kube/client.ts';
 import { keyIdOf, type TrustedKey } from '../../policy/bundle-signing.ts';
@@ -35,6 +36,8 @@ export interface PodPlaces {
   tunnelPort: number;
   /** What may be dialled; undefined: what may be from a pod. */
   dialGuard?: DialGuard;
+  /** Other bounds than the standard ones. */
+  limits?: Partial<ProcessLimits>;
 }
 const POD: PodPlaces = { records: '/records', credentials: CREDENTIALS_FOLDER, healthPort: 8081, tunnelPort: 8443 };
 const USER_AGENT = 'sallyport-proxy';
@@ -76,6 +79,7 @@ export async function proxyCommand(io: Io, options: ProxyCommandOptions, places:
     protocols: [createPostgresProtocol()],
     credentials: mountedCredentials(places.credentials),
     dialGuard: places.dialGuard ?? createDialGuard(rules),
+    ...(places.limits === undefined ? {} : { limits: places.limits }),
     recordsFolder: places.records,
     healthPort: places.healthPort,
     tunnelPort: places.tunnelPort,

@@ -4,6 +4,7 @@ import pg from 'pg';
 import { specHash } from '../../../src/api/canonical.ts';
 import type { Connection } from '../../../src/api/connection.ts';
 import type { AccessApproval, AccessGrant } from '../../../src/api/grant.ts';
+import type { ProcessLimits } from '../../../src/gateway/limits.ts';
 import { type ClientKeyPair, generateClientKey } from '../../../src/identity/keys.ts';
 import { issueTicket } from '../../../src/identity/tickets.ts';
 import type { KubeClient } from '../../../src/kube/client.ts';
@@ -67,7 +68,9 @@ export interface HostScene {
   stop(): Promise<void>;
 }
 
-export async function startHostScene(options: SallyportOptions = {}): Promise<HostScene> {
+export async function startHostScene(
+  options: SallyportOptions & { proxyLimits?: Partial<ProcessLimits> } = {},
+): Promise<HostScene> {
   const undo: (() => Promise<unknown>)[] = [];
   const stop = async (): Promise<void> => {
     for (const step of undo.splice(0).reverse()) await step();
@@ -88,9 +91,12 @@ export async function startHostScene(options: SallyportOptions = {}): Promise<Ho
     const sallyport = await startSallyport(plane, options);
     undo.push(() => sallyport.stop());
     await plane.apply(...people(), ...access(target));
-    const proxy = await sallyport.startProxy(NAMESPACE, WORKLOAD, {
-      orders: { ...SECRET, 'sallyport-hosts': `orders.${NAMESPACE}.svc:${target.port}` },
-    });
+    const proxy = await sallyport.startProxy(
+      NAMESPACE,
+      WORKLOAD,
+      { orders: { ...SECRET, 'sallyport-hosts': `orders.${NAMESPACE}.svc:${target.port}` } },
+      options.proxyLimits,
+    );
     const { admin } = sallyport;
     const connection = await until('the Connection to be Ready', async () => {
       const seen = ok(await admin.get<Connection>(`${API}/connections/${CONNECTION}`));

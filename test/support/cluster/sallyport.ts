@@ -9,6 +9,7 @@ import net from 'node:net';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
+import type { ProcessLimits } from '../../../src/gateway/limits.ts';
 import type { KubeAnswer } from '../../../src/kube/answer.ts';
 import type { KubeClient } from '../../../src/kube/client.ts';
 import { chartObjects, KUBERNETES_USERS, podObject, RELEASE_NAMESPACE } from '../chart.ts';
@@ -70,6 +71,7 @@ export interface Sallyport {
     namespace: string,
     workload: string,
     secrets: Readonly<Record<string, Readonly<Record<string, string>>>>,
+    limits?: Partial<ProcessLimits>,
   ): Promise<ProxyProgram>;
   stop(): Promise<void>;
 }
@@ -308,7 +310,7 @@ export async function startSallyport(plane: ControlPlane, options: SallyportOpti
         if (found === undefined) return;
         ok(await admin.patch(LEASE, { spec: { holderIdentity: '' } }, 'merge'));
       },
-      async startProxy(namespace, workload, secrets) {
+      async startProxy(namespace, workload, secrets, limits = {}) {
         const path_ = `/apis/apps/v1/namespaces/${namespace}/statefulsets/${workload}`;
         const set = await until(`StatefulSet ${workload}`, async () => {
           const answer = await admin.get<StatefulSet>(path_);
@@ -337,7 +339,7 @@ export async function startSallyport(plane: ControlPlane, options: SallyportOpti
             'proxyCommand',
             [
               JSON.stringify({ trust, operatorNamespace }),
-              `{ ...${JSON.stringify({ records: recordsFolder, credentials, serviceAccount: account, healthPort, tunnelPort })},
+              `{ ...${JSON.stringify({ records: recordsFolder, credentials, serviceAccount: account, healthPort, tunnelPort, limits })},
                  dialGuard: createDialGuard({ allowLoopback: true, resolve: async () => ['127.0.0.1'] }) }`,
             ],
             `import { createDialGuard } from ${JSON.stringify(path.join(ROOT, 'dist/gateway/dial-guard.js'))};`,
