@@ -6,6 +6,7 @@ import path from 'node:path';
 import { type Admission, startAdmission } from '../../controllers/admission/start.ts';
 import { authorityOf } from '../../controllers/pki/authority.ts';
 import { loadSecretKeys, type OperatorKeys } from '../../controllers/pki/secret-keys.ts';
+import { publishTrust } from '../../controllers/pki/trust.ts';
 import type { ControlRecords } from '../../controllers/ports.ts';
 import { createSealer } from '../../controllers/seal.ts';
 import { inClusterAccess, type KubeAccess } from '../../kube/access.ts';
@@ -110,6 +111,11 @@ export async function operatorCommand(
     let running: Promise<Control> | undefined;
     const lead = async (epoch: number, signal: AbortSignal): Promise<Control> => {
       log('info', 'this replica leads', { epoch });
+      // Nothing stands or falls with it: whoever verifies has the keys from elsewhere as well.
+      await publishTrust({ client, namespace, trusted: [trustedKeyOf(keys.key), ...keys.alsoTrusted] }).catch(
+        (error: unknown) =>
+          log('warn', 'the public keys for auditors are not published', { error: (error as Error).message }),
+      );
       const started = await startControl({
         client,
         keys,

@@ -38,6 +38,8 @@ const made = connection('orders-db');
 const inCluster: Connection = { ...made, spec: { ...made.spec, proxy: { replicas: 2 } } };
 const shard = shardOf({ policies: [policy('team')] });
 const good: ProxiesView = {
+  known: () => true,
+  known: () => true,
   refused: () => undefined,
   programmed: () => ({ ok: true, reason: 'Programmed', message: 'All proxies enforce it.' }),
   reached: () => ({ kind: 'Reachable', version: 'PostgreSQL 18' }),
@@ -59,4 +61,13 @@ test('what no proxy may serve is not accepted, with the reason', async () => {
   });
   for (const type of ['Accepted', 'Programmed', 'Ready'])
     assert.equal(told[type], 'False TargetForbidden: The target 127.0.0.1 is loopback.');
+});
+
+test('INV-10: what was said of the proxies stands until they were looked at, and a change of the spec is told at once', async () => {
+  const unknown: ProxiesView = { ...good, known: () => false };
+  const { generation } = inCluster.metadata;
+  const said: Connection = { ...inCluster, status: { observedGeneration: generation, conditions: [] } };
+  assert.deepEqual(await conditionsOf(said, shard, unknown), {});
+  assert.match((await conditionsOf(said, shard, good))['Ready']!, /^True/);
+  assert.match((await conditionsOf(inCluster, shard, unknown))['Accepted']!, /^True/);
 });

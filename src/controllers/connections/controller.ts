@@ -28,6 +28,8 @@ export interface ConnectionControllerOptions extends ControllerContext {
 }
 
 export interface ProxiesView {
+  /** Whether they were looked at since this process began. Until then what was said of them before stands. */
+  known(connection: Connection): boolean;
   /** Why no proxy may serve this Connection as it is written; undefined: one may. */
   refused(connection: Connection): { reason: string; message: string } | undefined;
   /** Whether every proxy of the Connection enforces what is published, and if not, which does not and why. */
@@ -58,6 +60,9 @@ export function createConnectionReconciler(options: ConnectionControllerOptions)
       return undefined;
     }
     const { uid, generation } = connection.metadata;
+    // It is looked at again once they are known; to write a guess first would be two writes a Connection at each restart.
+    if (options.proxies?.known(connection) === false && connection.status?.observedGeneration === generation)
+      return undefined;
     const shard = options.compile(connection);
     const endpoint = options.endpoint(uid);
     const result =

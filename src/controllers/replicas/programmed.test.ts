@@ -77,6 +77,16 @@ test('a Connection is programmed only if every proxy says so of every shard', ()
   }
 });
 
+test('a proxy that lags behind with a grant only does so in passing; what is worse is told first', () => {
+  const newer = new Map([...published, ['grants-0', { epoch: 9, sequence: 9 }]]);
+  const lag = programmedOf(view({ published: newer }));
+  assert.deepEqual([lag.ok, lag.reason, lag.passing], [false, 'ProxyBehind', true]);
+  assert.match(lag.message, /newest grants-0/);
+  assert.equal(programmedOf(view({ published: newer, readyPods: 0 })).reason, 'ProxyNotReady');
+  const old = new Map([...newer, ['policy', { epoch: 9, sequence: 9 }]]);
+  assert.equal(programmedOf(view({ published: old })).passing, undefined);
+});
+
 test('an older epoch is behind whatever its sequence, a newer one is not', () => {
   const at = (epoch: number, sequence: number) =>
     programmedOf(

@@ -9,6 +9,8 @@ export interface Programmed {
   ok: boolean;
   reason: string;
   message: string;
+  /** It lags behind with grants and the like, as it does for a moment after each: worth saying only if it stays so. */
+  passing?: true;
 }
 export interface ShardMark {
   epoch: number;
@@ -38,6 +40,7 @@ export function programmedOf(view: ProgrammedView): Programmed {
   if (view.problem !== undefined) return not(view.problem.reason, view.problem.message);
   if (replicas.length === 0) return not('Starting', 'Its proxies are being made.');
   if (view.published.size === 0) return not('NotPublished', 'What its proxies are to enforce is not written yet.');
+  let passing: Programmed | undefined;
   for (const [ordinal, replica] of replicas.entries()) {
     const name = `${workload}-${ordinal}`;
     const said = replica?.spec.connections?.find((each) => each.uid === uid);
@@ -52,8 +55,10 @@ export function programmedOf(view: ProgrammedView): Programmed {
     if (said === undefined) return not('ProxyBehind', `Proxy ${name} does not serve it yet.`);
     for (const [shard, mark] of view.published) {
       const applied = said.applied.find((each) => each.shard === shard);
-      if (applied === undefined || isBefore(applied, mark))
-        return not('ProxyBehind', `Proxy ${name} does not enforce the newest ${shard} yet.`);
+      if (applied !== undefined && !isBefore(applied, mark)) continue;
+      const behind = not('ProxyBehind', `Proxy ${name} does not enforce the newest ${shard} yet.`);
+      if (shard === 'policy') return behind;
+      passing = { ...behind, passing: true };
     }
     if (!said.listening) return not('NotListening', `Proxy ${name} has no listener open for it: ${look}`);
   }
@@ -62,10 +67,14 @@ export function programmedOf(view: ProgrammedView): Programmed {
       'ProxyNotReady',
       `${view.readyPods} of ${replicas.length} proxies ${replicas.length === 1 ? 'is' : 'are'} ready. If it stays so: kubectl -n ${namespace} get pods -l sallyport.dev/workload=${workload}`,
     );
+  return passing ?? inStep(replicas.length);
+}
+
+export function inStep(replicas: number): Programmed {
   return {
     ok: true,
     reason: 'Programmed',
-    message: `${replicas.length === 1 ? '1 proxy enforces' : `${replicas.length} proxies enforce`} the newest policy.`,
+    message: `${replicas === 1 ? '1 proxy enforces' : `${replicas} proxies enforce`} the newest policy.`,
   };
 }
 

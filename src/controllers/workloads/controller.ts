@@ -16,7 +16,7 @@ import { certificateFor } from '../replicas/certify.ts';
 import type { CertificateIssuer } from '../replicas/issuer.ts';
 import { createReplicaKeeper, type ReplicaKeeper } from '../replicas/keeper.ts';
 import { endpointOf } from '../replicas/names.ts';
-import { type Programmed, programmedOf, reachedOf, type ShardMark } from '../replicas/programmed.ts';
+import { inStep, type Programmed, programmedOf, reachedOf, type ShardMark } from '../replicas/programmed.ts';
 import { type Cache, type CacheEvent, createQueue, keyOf, type Log, type Queue, splitKey } from '../runtime.ts';
 import { type LiveObjects, watchLiveObjects } from './live.ts';
 import { WORKLOAD_LABEL } from './manifest.ts';
@@ -74,6 +74,8 @@ export interface Workloads {
 }
 
 const RESYNC_MS = 600_000;
+/** How long proxies may lag behind with a grant before their Connection is said not to be programmed. */
+const LAG_MS = 10_000;
 
 /** Starts to watch; writes nothing before `attach`. */
 export function startWorkloads(options: WorkloadsOptions): Workloads {
@@ -91,7 +93,11 @@ export function startWorkloads(options: WorkloadsOptions): Workloads {
   let queue: Queue | undefined;
   let cancelResync = (): void => undefined;
 
+  /** By Connection uid, of those whose proxies lag: since when, and the end of the timer that looks again. */
+  const lags = new Map<string, { sinceMs: number; cancel(): void }>();
+
   const forget = (uid: string): void => {
+    settle(uid);
     const place = places.get(uid);
     if (place === undefined) return;
     places.delete(uid);
@@ -127,7 +133,7 @@ export function startWorkloads(options: WorkloadsOptions): Workloads {
     const problem = state?.refused.get(uid) ?? state?.problem;
     const plan = state?.plan;
     const found = plan === undefined || replicas === undefined ? [] : replicas.replicasOf(plan);
-    return programmedOf({
+    const now = programmedOf({
       connection,
       problem,
       workload: plan?.name ?? '',
@@ -137,7 +143,23 @@ export function startWorkloads(options: WorkloadsOptions): Workloads {
       certificateFor: ({ spec }) =>
         spec.csr === undefined ? undefined : certificateFor(spec.csr, state?.names ?? [], options.issuer.caPem),
     });
+    // Each grant makes them lag for a moment. That is no reason to call a Connection out of order and back.
+    const was = connection.status?.conditions?.some(({ type, status }) => type === 'Programmed' && status === 'True');
+    if (now.passing !== true || was !== true) {
+      settle(uid);
+      return now;
+    }
+    const lag = lags.get(uid) ?? {
+      sinceMs: clock.monotonic(),
+      cancel: clock.after(LAG_MS + 100, () => tell(places.get(uid)?.workload ?? '')),
+    };
+    lags.set(uid, lag);
+    return clock.monotonic() - lag.sinceMs < LAG_MS ? inStep(found.length) : now;
   };
+  function settle(uid: string): void {
+    lags.get(uid)?.cancel();
+    lags.delete(uid);
+  }
   const refused = ({ metadata: { uid } }: Connection) => stateOf(uid)?.refused.get(uid);
   const reached = (connection: Connection): ProbeResult | undefined => {
     const plan = stateOf(connection.metadata.uid)?.plan;
@@ -243,7 +265,7 @@ export function startWorkloads(options: WorkloadsOptions): Workloads {
       listed.set(uid, now);
       queue?.add(known.workload);
     },
-    proxies: { refused, programmed, reached },
+    proxies: { known: ({ metadata }) => stateOf(metadata.uid) !== undefined, refused, programmed, reached },
     endpoint,
     get idle() {
       return queue?.idle ?? false;
@@ -253,6 +275,7 @@ export function startWorkloads(options: WorkloadsOptions): Workloads {
     },
     async stop() {
       cancelResync();
+      for (const uid of lags.keys()) settle(uid);
       await queue?.stop();
       await live.stop();
     },

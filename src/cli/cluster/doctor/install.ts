@@ -53,10 +53,13 @@ export async function checkInstall(look: Looker, nowMs: () => number): Promise<I
   const release =
     (hooks.kind === 'Seen' ? hooks.value.webhooks?.[0]?.clientConfig?.service?.namespace : undefined) ??
     DEFAULT_RELEASE;
-  const operator = await checkOperator(look, release, nowMs);
+  const [operator, trust] = await Promise.all([
+    checkOperator(look, release, nowMs),
+    look.get<{ data?: Record<string, string> }>(`/api/v1/namespaces/${release}/configmaps/sallyport-trust`),
+  ]);
   return {
     release,
-    checks: [kindsOf(kinds), webhookOf(hooks), admissionOf(policies, bindings), ...operator, skew],
+    checks: [kindsOf(kinds), webhookOf(hooks), admissionOf(policies, bindings), ...operator, trustOf(trust), skew],
   };
 }
 
@@ -109,6 +112,22 @@ function webhookOf(found: Seen<Webhooks>): Check {
           'Its failurePolicy is not Fail: what it should have stamped is refused later, with a less clear sentence',
         fix: UPGRADE,
       };
+}
+
+/** What to give to `verify --root`. */
+function trustOf(found: Seen<{ data?: Record<string, string> }>): Check {
+  const check = { area: 'Install', subject: 'root keys of records' } as const;
+  if (found.kind === 'Hidden')
+    return { ...check, state: 'Unknown', message: 'You may not read ConfigMap sallyport-trust' };
+  const roots = Object.entries((found.kind === 'Seen' ? found.value.data : undefined) ?? {});
+  return roots.length === 0
+    ? {
+        ...check,
+        state: 'Warn',
+        message: 'They are not published in ConfigMap sallyport-trust',
+        fix: 'The operator writes it when it begins to lead: look at its log.',
+      }
+    : { ...check, state: 'Ok', message: roots.map(([id, raw]) => `${id}: verify --root ${raw}`).join(', ') };
 }
 
 async function named(look: Looker, path: string): Promise<Seen<Set<string>>> {
