@@ -39,7 +39,6 @@ const inCluster: Connection = { ...made, spec: { ...made.spec, proxy: { replicas
 const shard = shardOf({ policies: [policy('team')] });
 const good: ProxiesView = {
   known: () => true,
-  known: () => true,
   refused: () => undefined,
   programmed: () => ({ ok: true, reason: 'Programmed', message: 'All proxies enforce it.' }),
   reached: () => ({ kind: 'Reachable', version: 'PostgreSQL 18' }),
