@@ -1,6 +1,8 @@
 // `make accept-operator`: every acceptance criterion of the operator that a machine can check, on real clusters.
 // Arguments: names of groups to run; none: all. `make e2e` is the group `story`.
+import { chart, gitops } from './operator/gitops.ts';
+import { security } from './operator/security.ts';
 import { story } from './operator/story.ts';
 import { runCriteria } from './runner.ts';
 
-await runCriteria('accept-operator', [story]);
+await runCriteria('accept-operator', [story, gitops, chart, security]);
