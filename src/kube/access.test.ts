@@ -5,8 +5,8 @@ import path from 'node:path';
 import { after, test } from 'node:test';
 import { sendJson, startTestServer } from '../../test/support/cluster/http-server.ts';
 import { impersonating, inClusterAccess, tokenAccess } from './access.ts';
+import { openAuthProvider } from './auth-provider.ts';
 import { createKubeClient } from './client.ts';
-import { KubeconfigError, loadKubeconfig } from './kubeconfig.ts';
 import { resourcePath } from './paths.ts';
 
 const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'sallyport-access-'));
@@ -64,56 +64,12 @@ test('no name reaches another path', () => {
   for (const name of ['', '.', '..']) assert.throws(() => resourcePath(kind, { name }), TypeError);
 });
 
-test('a kubeconfig with an exec plugin: the plugin’s token is sent, and it runs once', async () => {
-  const server = await startTestServer((_request, response) => sendJson(response, 200, {}));
-  const plugin = path.join(folder, 'plugin.sh');
-  const runs = path.join(folder, 'runs');
-  const credential = {
-    apiVersion: 'client.authentication.k8s.io/v1',
-    kind: 'ExecCredential',
-    status: { token: 'from-plugin', expirationTimestamp: '2999-01-01T00:00:00Z' },
-  };
-  fs.writeFileSync(plugin, `#!/bin/sh\necho run >> '${runs}'\necho '${JSON.stringify(credential)}'\n`, { mode: 0o700 });
-  const file = path.join(folder, 'config');
-  const config = {
-    apiVersion: 'v1',
-    kind: 'Config',
-    'current-context': 'first',
-    clusters: [{ name: 'c', cluster: { server: server.url, 'insecure-skip-tls-verify': true } }],
-    users: [
-      { name: 'u', user: { exec: { apiVersion: 'client.authentication.k8s.io/v1', command: plugin } } },
-      { name: 'broken', user: { exec: { apiVersion: 'client.authentication.k8s.io/v1', command: '/nowhere' } } },
-    ],
-    contexts: [
-      { name: 'first', context: { cluster: 'c', user: 'u' } },
-      { name: 'second', context: { cluster: 'c', user: 'broken', namespace: 'payments' } },
-      { name: 'third', context: { cluster: 'c', user: 'nobody' } },
-    ],
-  };
-  fs.writeFileSync(file, JSON.stringify(config));
-  const loaded = await loadKubeconfig({ file });
-  assert.deepEqual(
-    { ...loaded, access: undefined },
-    { access: undefined, context: 'first', cluster: 'c', user: 'u', namespace: 'default' },
-  );
-  const client = createKubeClient(loaded.access);
-  await client.get('/x');
-  await client.get('/x');
-  assert.deepEqual(
-    server.requests.map(({ headers }) => headers.authorization),
-    ['Bearer from-plugin', 'Bearer from-plugin'],
-  );
-  assert.equal(fs.readFileSync(runs, 'utf8'), 'run\n');
-  await client.close();
-
-  const second = await loadKubeconfig({ file, context: 'second' });
-  assert.equal(second.namespace, 'payments');
-  await assert.rejects(Promise.resolve(second.access.headers()), /user "broken" can not log in/);
-  await assert.rejects(
-    loadKubeconfig({ file, context: 'fourth' }),
-    /no context "fourth". It has: first, second, third/,
-  );
-  await assert.rejects(loadKubeconfig({ file, context: 'third' }), KubeconfigError);
-  await assert.rejects(loadKubeconfig({ file: path.join(folder, 'none') }), KubeconfigError);
-  await server.close();
+test('an auth-provider gives its token; one that is not known says so', async () => {
+  const expires = new Date(Date.now() + 3_600_000).toISOString();
+  const headers = await openAuthProvider({
+    name: 'gcp',
+    config: { 'access-token': 'from-provider', expiry: expires },
+  });
+  assert.deepEqual(await headers(), { authorization: 'Bearer from-provider' });
+  await assert.rejects((await openAuthProvider({ name: 'nobody', config: {} }))());
 });

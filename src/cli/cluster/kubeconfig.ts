@@ -1,7 +1,7 @@
 // Which cluster, as whom, in which namespace: read as kubectl reads it (kubernetes.io, "Organizing Cluster Access Using
 // kubeconfig Files"). It knows what nearly everybody has: tokens, client certificates, exec plugins, proxies,
-// impersonation. The full client library would take half a second of each command; what only that knows (the
-// `auth-provider` that kubectl itself dropped in 1.26) is refused with a sentence that names it.
+// impersonation. The full client library would take half a second of each command, so it is loaded for those alone who
+// have what only that knows (an `auth-provider`).
 import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
@@ -182,13 +182,6 @@ async function accessOf(
   const tlsServerName = text(cluster.value, 'tls-server-name');
   const insecureSkipTlsVerify = cluster.value['insecure-skip-tls-verify'] === true;
   const proxyUrl = proxyFor(url, text(cluster.value, 'proxy-url'), io.env);
-  if (user?.value['auth-provider'] !== undefined) {
-    throw new CliError(
-      EXIT.misconfigured,
-      'The kubeconfig’s user has an auth-provider, which kubectl dropped in 1.26',
-      'Use the exec plugin of your provider instead, for example gke-gcloud-auth-plugin or kubelogin.',
-    );
-  }
   const base = {
     server,
     ...(ca === undefined ? {} : { ca }),
@@ -196,6 +189,8 @@ async function accessOf(
     ...(insecureSkipTlsVerify ? { insecureSkipTlsVerify } : {}),
     ...(proxyUrl === undefined ? {} : { proxyUrl }),
   };
+  const provider = user?.value['auth-provider'];
+  if (isFields(provider)) return { ...base, headers: await providerHeaders(provider) };
   const exec = user?.value['exec'];
   if (user !== undefined && isFields(exec)) {
     const credential = await openExecCredential(exec as unknown as ExecSpec, user.folder, {
@@ -222,6 +217,25 @@ async function accessOf(
     headers: () => (user === undefined ? {} : credentialHeaders(user)),
     ...(cert !== undefined && key !== undefined ? { clientCert: { cert, key } } : {}),
   };
+}
+
+async function providerHeaders(provider: Fields): Promise<() => Promise<KubeHeaders>> {
+  const { openAuthProvider } = await import('../../kube/auth-provider.ts');
+  const name = text(provider, 'name') ?? '';
+  const config = isFields(provider['config']) ? provider['config'] : {};
+  const failed = (error: unknown): CliError =>
+    new CliError(
+      EXIT.denied,
+      `The kubeconfig’s auth-provider ${name} gives no credential: ${error instanceof Error ? error.message : String(error)}`,
+      'kubectl dropped auth-providers in 1.26. Use the exec plugin of your provider, for example gke-gcloud-auth-plugin or kubelogin.',
+    );
+  const headers = await openAuthProvider({ name, config }).catch((error: unknown) => {
+    throw failed(error);
+  });
+  return () =>
+    headers().catch((error: unknown) => {
+      throw failed(error);
+    });
 }
 
 /** A token's file wins over a token, as with kubectl, and is read each time: it rotates. */
