@@ -15,6 +15,7 @@ import type { ProbeResult } from '../protocols/protocol.ts';
 import type { KindName } from '../store/resource-store.ts';
 import { misfit } from './bundles/build.ts';
 import { bundlesTouchedBy, createBundleController, HEARTBEAT_MS } from './bundles/controller.ts';
+import { saysSomethingElse } from './changes.ts';
 import { createConnectionReconciler, type ProxiesView } from './connections/controller.ts';
 import { createGrantReconciler, grantsTouchedBy } from './grants/controller.ts';
 import type { Choice } from './grants/decide.ts';
@@ -99,6 +100,8 @@ export interface Operator {
   lookAgain(connection: Connection): void;
   /** The policy shard of a Connection as it is now. */
   compile(connection: Connection): PolicyShard | undefined;
+  /** Signs and publishes all shards of a Connection anew. */
+  republish(connectionUid: string): void;
   /** Under which policy somebody's request would run. */
   eligibility(
     connection: Connection,
@@ -116,11 +119,12 @@ export async function startOperator(options: OperatorOptions): Promise<Operator>
   const queues: { kinds: readonly KindName[]; touched(event: CacheEvent): string[]; queue: Queue }[] = [];
   let started = false;
   // Compiling is asked for by several controllers for one change; one answer serves them while nothing changed.
-  let compiled = new Map<string, PolicyShard | undefined>();
+  let compiled = new Map<string, { generation: number; shard: PolicyShard | undefined }>();
   const dispatch = (event: CacheEvent): void => {
     // What was compiled from the old files is void before anybody hears of the new ones.
-    if (event.kind === 'Connection' || event.kind === 'AccessPolicy' || event.kind === 'ClusterAccessPolicy')
-      compiled = new Map();
+    if (event.kind === 'AccessPolicy' || event.kind === 'ClusterAccessPolicy') {
+      if (saysSomethingElse(event)) compiled = new Map();
+    } else if (event.kind === 'Connection' && saysSomethingElse(event)) compiled.delete(event.object.metadata.uid);
     // First: where a Connection lives must be known before its bundle is published.
     options.also?.onChange(event);
     for (const { touched, queue } of queues) for (const key of touched(event)) queue.add(key);
@@ -131,22 +135,20 @@ export async function startOperator(options: OperatorOptions): Promise<Operator>
 
   const compile = (connection: Connection): PolicyShard | undefined => {
     const { uid, generation } = connection.metadata;
-    const memo = `${uid} ${generation}`;
-    if (!compiled.has(memo)) {
-      const definition = definitions.find((each) => each.type === connection.spec.type);
-      compiled.set(
-        memo,
-        definition &&
-          compilePolicies({
-            connection,
-            policies: cache.list<AccessPolicy>('AccessPolicy', connection.metadata.namespace),
-            clusterPolicies: cache.list<ClusterAccessPolicy>('ClusterAccessPolicy'),
-            broken: options.broken(),
-            protocol: definition.rules,
-          }),
-      );
-    }
-    return compiled.get(memo);
+    const known = compiled.get(uid);
+    if (known?.generation === generation) return known.shard;
+    const definition = definitions.find((each) => each.type === connection.spec.type);
+    const shard =
+      definition &&
+      compilePolicies({
+        connection,
+        policies: cache.list<AccessPolicy>('AccessPolicy', connection.metadata.namespace),
+        clusterPolicies: cache.list<ClusterAccessPolicy>('ClusterAccessPolicy'),
+        broken: options.broken(),
+        protocol: definition.rules,
+      });
+    compiled.set(uid, { generation, shard });
+    return shard;
   };
   const eligibility: Operator['eligibility'] = (connection, principal, request) => {
     const shard = compile(connection);
@@ -222,7 +224,7 @@ export async function startOperator(options: OperatorOptions): Promise<Operator>
     createGrantReconciler({ ...context, choose, withheld, prefix: options.prefix }),
   );
   queue('holds', ['CommandHold'], holdsTouchedBy, createHoldReconciler(context));
-  queue('bundles', ['Connection'], (event) => bundlesTouchedBy(event, cache), bundles.reconcile);
+  const bundleQueue = queue('bundles', ['Connection'], (event) => bundlesTouchedBy(event, cache), bundles.reconcile);
   queue('locks', ['AccessLock'], only('AccessLock'), createLockReconciler(context));
   queue(
     'policies',
@@ -296,6 +298,10 @@ export async function startOperator(options: OperatorOptions): Promise<Operator>
   return {
     cache,
     resync,
+    republish(connectionUid) {
+      const key = bundles.forget(connectionUid);
+      if (key !== undefined) bundleQueue.add(key);
+    },
     lookAgain: ({ metadata }) => connectionQueue.add(keyOf(metadata.namespace, metadata.name)),
     compile,
     eligibility,

@@ -25,6 +25,8 @@ export interface BrokenObject {
 export interface ShardPublisher {
   publish(envelope: ShardEnvelope): void;
   withdraw(connectionUid: string, shard: string): void;
+  /** Withdraws whatever else is stored of this Connection: shards of an earlier life, or put there by somebody. */
+  keepOnly?(connectionUid: string, shards: ReadonlySet<string>): void;
 }
 
 /** What every controller shares. */

@@ -2,6 +2,7 @@
 // workloads. Composes; decides nothing. Whoever loses the lead stops all of it; whoever gets it starts from what the
 // API server holds, so that a kill at any instant costs nothing but time.
 import type { Connection } from '../../api/connection.ts';
+import type { ProxyReplica } from '../../api/replica.ts';
 import { openObjectPublisher } from '../../controllers/bundles/object-publisher.ts';
 import { GARBAGE_KINDS, startGarbage } from '../../controllers/garbage/controller.ts';
 import { type Operator, startOperator } from '../../controllers/operator.ts';
@@ -36,6 +37,9 @@ export interface ControlOptions {
   onFenced(): void;
 }
 
+/** As many as the client has connections; a burst of grants for one Connection makes one bundle, not one each. */
+const PACE = { concurrency: 16, restMs: 50 };
+
 export interface Control {
   operator: Operator;
   /** Whether everything is done that was to be done. */
@@ -61,10 +65,15 @@ export async function startControl(options: ControlOptions): Promise<Control> {
     placeOf: (uid) => places.get(uid),
     trusted,
     clock,
+    random,
     log,
+    onLost: (uid) => operator.republish(uid),
     onStored: (uid) => workloads.bundlesStored(uid),
     onFenced: () => options.onFenced(),
   });
+  const acknowledge = ({ spec }: ProxyReplica): void => {
+    for (const { uid, applied } of spec?.connections ?? []) publisher.acknowledged(uid, applied);
+  };
   const workloads = startWorkloads({
     client,
     store,
@@ -103,11 +112,14 @@ export async function startControl(options: ControlOptions): Promise<Control> {
           if (event.type === 'Deleted') places.delete(event.object.metadata.uid);
           else placeOf(event.object as Connection);
         }
+        if (event.kind === 'ProxyReplica' && event.type !== 'Deleted') acknowledge(event.object as ProxyReplica);
         workloads.onChange(event);
       },
     },
+    pace: PACE,
     prefix: 'kubectl access',
   });
+  for (const replica of operator.cache.list<ProxyReplica>('ProxyReplica')) acknowledge(replica);
   await workloads.attach(operator);
   const garbage = startGarbage({ store, cache: operator.cache, clock, log });
 

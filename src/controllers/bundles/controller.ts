@@ -9,6 +9,7 @@ import type { AccessLock } from '../../api/lock.ts';
 import { EVERY_CONNECTION, type PolicyShard, type ShardName } from '../../policy/bundle.ts';
 import { type SigningKey, signShard } from '../../policy/bundle-signing.ts';
 import { type Files, writeFileAtomically } from '../../system/files.ts';
+import { saysSomethingElse } from '../changes.ts';
 import type { ControllerContext, ShardPublisher } from '../ports.ts';
 import { type CacheEvent, keyOf, type Reconcile, splitKey } from '../runtime.ts';
 import { bundleGrants, bundleLocks, bundleReleases, grantShards } from './build.ts';
@@ -41,6 +42,8 @@ export interface BundleController {
   reconcile: Reconcile;
   /** Publishes a heartbeat for every Connection it has published. */
   heartbeat(): void;
+  /** Forgets what it has published of this Connection: its next reconcile publishes all of it. Returns its key. */
+  forget(connectionUid: string): string | undefined;
 }
 
 export function createBundleController(options: BundleControllerOptions): BundleController {
@@ -99,6 +102,7 @@ export function createBundleController(options: BundleControllerOptions): Bundle
       publisher.withdraw(uid, stale);
       shards.delete(stale);
     }
+    publisher.keepOnly?.(uid, new Set(shards.keys()));
     if (first && options.commonHeartbeat !== true) beat(uid);
     const ends = [
       ...grants.map((grant) => grant.expiresAtMs),
@@ -114,6 +118,15 @@ export function createBundleController(options: BundleControllerOptions): Bundle
       if (options.commonHeartbeat === true) return beat(EVERY_CONNECTION);
       for (const { uid } of published.values()) beat(uid);
     },
+    forget(uid) {
+      for (const [key, known] of published) {
+        if (known.uid !== uid) continue;
+        // The names stay, so that shards that are no longer wanted are still withdrawn.
+        for (const shard of known.shards.keys()) known.shards.set(shard, '');
+        return key;
+      }
+      return undefined;
+    },
   };
 }
 
@@ -125,11 +138,12 @@ export function bundlesTouchedBy(event: CacheEvent, cache: ControllerContext['ca
   switch (event.kind) {
     case 'Connection':
       return [keyOf(namespace, name)];
-    case 'AccessPolicy':
     case 'AccessLock':
       return all(namespace);
+    case 'AccessPolicy':
+      return saysSomethingElse(event) ? all(namespace) : [];
     case 'ClusterAccessPolicy':
-      return all();
+      return saysSomethingElse(event) ? all() : [];
     case 'AccessGrant':
       return [keyOf(namespace, (event.object as AccessGrant).spec.connectionRef.name)];
     case 'CommandHold':

@@ -1,15 +1,22 @@
 // Publishes signed shards as EnforcementBundle objects, one object a shard, in the Connection's namespace. Guarantees:
 // shards of one Connection are written one after the other in the order they were published; a write names the version
-// it replaces, so a leader of yesterday overwrites nothing; a shard whose content is already there is not written again,
-// so that a restart writes only what changed. What fails is retried for as long as it is still the newest.
-
+// it replaces, so a leader of yesterday overwrites and deletes nothing; a shard whose content is already there is not
+// written again, so that a restart writes only what changed. What fails is retried for as long as it is still the newest.
+// What somebody else changed or deleted, or what is older than what a proxy says it has, is asked for anew and replaced
+// by a newer one: the objects are watched, so that nothing is read or written while nothing happens.
 import type { EnforcementBundle } from '../../api/bundle-object.ts';
 import { API_GROUP_VERSION } from '../../api/group.ts';
 import type { OwnerReference } from '../../api/resource.ts';
+import { KubeFailedError } from '../../kube/answer.ts';
+import { sleep } from '../../kube/backoff.ts';
 import type { KubeClient } from '../../kube/client.ts';
+import { isBefore } from '../../kube/object.ts';
+import { listPages } from '../../kube/pages.ts';
+import { followChanges } from '../../kube/watch-loop.ts';
 import { EVERY_CONNECTION, type ShardEnvelope, type ShardName } from '../../policy/bundle.ts';
 import { type TrustedKey, verifyShard } from '../../policy/bundle-signing.ts';
 import type { Clock } from '../../system/clock.ts';
+import type { Random } from '../../system/random.ts';
 import type { ShardPublisher } from '../ports.ts';
 import { createQueue, type Log } from '../runtime.ts';
 
@@ -27,6 +34,11 @@ export interface ObjectPublisher extends ShardPublisher {
   objectsOf(connectionUid: string): string[];
   /** What is stored: (epoch, sequence) by shard. A shard still to be written is absent or older. */
   storedOf(connectionUid: string): ReadonlyMap<ShardName, Mark>;
+  /**
+   * What a proxy says it has. Newer than what is stored, the store was set back: what it has now may be anything, so it is
+   * to be told anew. A proxy that lies has shards written a few times a minute.
+   */
+  acknowledged(connectionUid: string, applied: readonly (Mark & { shard: string })[]): void;
   /** Whether everything published is stored. */
   readonly idle: boolean;
   stop(): Promise<void>;
@@ -40,16 +52,22 @@ export interface ObjectPublisherOptions {
   placeOf(connectionUid: string): { namespace: string; name: string } | undefined;
   trusted: readonly TrustedKey[];
   clock: Clock;
+  random: Random;
   log: Log;
   /** A shard was stored or removed. */
   onStored(connectionUid: string): void;
+  /** What is stored is not what was published: to be published again, with a higher sequence. */
+  onLost(connectionUid: string): void;
   /** Somebody with a newer epoch has written: this process leads no more. */
   onFenced(): void;
 }
 
 interface Stored extends Mark {
   resourceVersion: string;
+  /** Empty: it may not stay as it is, whatever is wanted. */
   payloadHash: string;
+  /** Whether a trusted key signed it. */
+  good: boolean;
 }
 interface Home {
   namespace: string;
@@ -62,6 +80,17 @@ interface Home {
 export const bundleName = (connectionUid: string, shard: ShardName): string =>
   connectionUid === EVERY_CONNECTION ? HEARTBEAT_OBJECT : `${connectionUid}.${shard}`;
 
+/** The other way round; undefined: no name of a bundle. What the object's spec says may be anybody's word. */
+function partsOf(name: string): { uid: string; shard: ShardName } | undefined {
+  if (name === HEARTBEAT_OBJECT) return { uid: EVERY_CONNECTION, shard: 'heartbeat' };
+  const dot = name.indexOf('.');
+  return dot < 1 ? undefined : { uid: name.slice(0, dot), shard: name.slice(dot + 1) as ShardName };
+}
+
+/** What is found changed again and again is put right so often at most. */
+const RESTORE_MS = 10_000;
+const RELIST_MS = 5_000;
+const ALL = `/apis/${API_GROUP_VERSION}/enforcementbundles`;
 const collection = (namespace: string): string =>
   `/apis/${API_GROUP_VERSION}/namespaces/${namespace}/enforcementbundles`;
 
@@ -88,7 +117,14 @@ export async function openObjectPublisher(options: ObjectPublisherOptions): Prom
 
   const writeOne = async (uid: string, home: Home, shard: ShardName, envelope: ShardEnvelope): Promise<void> => {
     const name = bundleName(uid, shard);
-    const known = home.stored.get(shard);
+    const path = `${collection(home.namespace)}/${name}`;
+    let known = home.stored.get(shard);
+    if (known?.good === true && known.epoch > envelope.epoch) return fence();
+    // Nobody's word, and higher than ours: the API server lets no bundle go back, but it can go.
+    if (known?.good === false && isOlder(envelope, known)) {
+      await removeOne(uid, home, shard);
+      known = undefined;
+    }
     const object = {
       apiVersion: API_GROUP_VERSION,
       kind: 'EnforcementBundle',
@@ -104,29 +140,41 @@ export async function openObjectPublisher(options: ObjectPublisherOptions): Prom
     const answer =
       known === undefined
         ? await client.create<EnforcementBundle>(collection(home.namespace), object)
-        : await client.replace<EnforcementBundle>(`${collection(home.namespace)}/${name}`, object);
+        : await client.replace<EnforcementBundle>(path, object);
     if (answer.kind === 'Ok') {
-      home.stored.set(shard, storedOf(answer.value));
+      home.stored.set(shard, storedOf(answer.value, true));
       return;
     }
     if (answer.status !== 409 && answer.status !== 404 && answer.status !== 422) {
       throw new Error(`bundle ${name} can not be written: ${answer.message}`);
     }
-    // Somebody else wrote it, or took it away: look, and let the queue try again.
-    const found = await client.get<EnforcementBundle>(`${collection(home.namespace)}/${name}`);
+    // Somebody else wrote it, or took it away, or the answer to an earlier attempt was lost: look, and try again.
+    const found = await client.get<EnforcementBundle>(path);
     if (found.kind === 'Ok') {
-      const theirs = storedOf(found.value);
-      if (isGood(found.value) && theirs.epoch > envelope.epoch) return fence();
+      const theirs = storedOf(found.value, isGood(found.value, uid, shard));
       home.stored.set(shard, theirs);
+      if (theirs.good && theirs.epoch > envelope.epoch) return fence();
+      if (theirs.good && isSame(theirs, envelope)) return;
     } else if (found.status === 404) home.stored.delete(shard);
     throw new Error(`bundle ${name} can not be written: ${answer.message}`);
   };
 
   const removeOne = async (uid: string, home: Home, shard: ShardName): Promise<void> => {
-    const answer = await client.delete(`${collection(home.namespace)}/${bundleName(uid, shard)}`);
-    if (answer.kind === 'Failed' && answer.status !== 404) throw new Error(answer.message);
-    home.stored.delete(shard);
+    const path = `${collection(home.namespace)}/${bundleName(uid, shard)}`;
+    const known = home.stored.get(shard);
+    if (known === undefined) return;
+    const answer = await client.delete(path, { resourceVersion: known.resourceVersion });
+    if (answer.kind === 'Ok' || answer.status === 404) return void home.stored.delete(shard);
+    const found = await client.get<EnforcementBundle>(path);
+    if (found.kind === 'Ok') home.stored.set(shard, storedOf(found.value, isGood(found.value, uid, shard)));
+    else if (found.status === 404) return void home.stored.delete(shard);
+    if (leads(home.stored.get(shard))) return fence();
+    throw new Error(`bundle ${bundleName(uid, shard)} can not be removed: ${answer.message}`);
   };
+
+  /** The highest epoch published here. */
+  let epoch = 0;
+  const leads = (stored: Stored | undefined): boolean => stored?.good === true && epoch > 0 && stored.epoch > epoch;
 
   function fence(): void {
     if (fenced) return;
@@ -135,9 +183,56 @@ export async function openObjectPublisher(options: ObjectPublisherOptions): Prom
     options.onFenced();
   }
 
-  /** Whether a trusted key signed it: what nobody signed is as good as absent. */
-  const isGood = (bundle: EnforcementBundle): boolean =>
-    verifyShard(options.trusted, bundle.spec as ShardEnvelope).kind === 'Good';
+  /** Whether a trusted key signed it, for this very place: what nobody signed is as good as absent. */
+  const isGood = ({ spec }: EnforcementBundle, uid: string, shard: ShardName): boolean =>
+    spec.connectionUid === uid &&
+    spec.shard === shard &&
+    verifyShard(options.trusted, spec as ShardEnvelope).kind === 'Good';
+
+  const restore = createQueue({
+    name: 'restore',
+    clock: options.clock,
+    log: options.log,
+    restMs: RESTORE_MS,
+    reconcile: async (uid) => {
+      if (!fenced && options.placeOf(uid) !== undefined) options.onLost(uid);
+      return undefined;
+    },
+  });
+  const lost = (uid: string, home: Home, shard: ShardName, why: string): void => {
+    const stored = home.stored.get(shard);
+    if (stored !== undefined) home.stored.set(shard, { ...stored, payloadHash: '' });
+    // It is written every half minute anyway.
+    if (uid === EVERY_CONNECTION) return;
+    options.log('warn', `a bundle ${why}: it is published again`, { bundle: bundleName(uid, shard) });
+    restore.add(uid);
+  };
+
+  /** Takes in what the API server has. */
+  const seen = (bundle: EnforcementBundle, type: 'Listed' | 'Added' | 'Modified' | 'Deleted'): void => {
+    const { name, namespace, resourceVersion } = bundle.metadata;
+    const parts = partsOf(name);
+    const home = parts && homeOf(parts.uid);
+    if (parts === undefined || home === undefined || home.namespace !== namespace) return;
+    const { uid, shard } = parts;
+    const known = home.stored.get(shard);
+    if (known !== undefined && isBefore(resourceVersion, known.resourceVersion)) return;
+    const waiting = home.wanted.get(shard);
+    if (type === 'Deleted') {
+      if (known === undefined) return;
+      home.stored.delete(shard);
+      if (waiting === undefined) lost(uid, home, shard, 'was deleted');
+      return;
+    }
+    if (known?.resourceVersion === resourceVersion) return;
+    const now = storedOf(bundle, isGood(bundle, uid, shard));
+    home.stored.set(shard, now);
+    if (leads(now)) return fence();
+    // Before anything is published here it is only learnt what there is.
+    if (epoch === 0 || (now.good && waiting && isSame(now, waiting))) return;
+    if (now.good && known !== undefined && isSame(now, known) && known.payloadHash !== '') return;
+    if (waiting === undefined) lost(uid, home, shard, 'was changed by somebody else');
+  };
 
   const queue = createQueue({
     name: 'publish',
@@ -161,29 +256,70 @@ export async function openObjectPublisher(options: ObjectPublisherOptions): Prom
     },
   });
 
-  let next: string | undefined;
-  do {
-    const page = await client.list<EnforcementBundle>(`/apis/${API_GROUP_VERSION}/enforcementbundles`, {
-      limit: 500,
-      ...(next === undefined ? {} : { continue: next }),
+  const stopping = new AbortController();
+  /** The version listed. Throws what the client throws, KubeFailedError. */
+  const list = async (): Promise<string> => {
+    let there = new Set<string>();
+    const end = await listPages<EnforcementBundle>(client, ALL, { signal: stopping.signal }, (page, { restarted }) => {
+      if (restarted) there = new Set();
+      for (const bundle of page) {
+        there.add(`${bundle.metadata.namespace}/${bundle.metadata.name}`);
+        seen(bundle, 'Listed');
+      }
     });
-    if (page.kind === 'Failed') throw new Error(`stored bundles can not be listed: ${page.message}`);
-    for (const bundle of page.value.items) {
-      const { connectionUid, shard } = bundle.spec;
-      if (bundle.metadata.name !== bundleName(connectionUid, shard as ShardName)) continue;
-      const home = homeOf(connectionUid);
-      if (home === undefined || home.namespace !== bundle.metadata.namespace) continue;
-      const stored = storedOf(bundle);
-      home.stored.set(shard as ShardName, isGood(bundle) ? stored : { ...stored, payloadHash: '' });
+    if (end.kind === 'Failed') throw new KubeFailedError('list stored bundles', end);
+    for (const [uid, home] of homes) {
+      for (const [shard, stored] of Array.from(home.stored)) {
+        // Written since the list was made: the watch tells.
+        if (there.has(`${home.namespace}/${bundleName(uid, shard)}`)) continue;
+        if (isBefore(end.resourceVersion, stored.resourceVersion)) continue;
+        home.stored.delete(shard);
+        if (home.wanted.get(shard) === undefined) lost(uid, home, shard, 'is gone');
+      }
     }
-    next = page.value.metadata.continue;
-  } while (next !== undefined && next !== '');
+    return end.resourceVersion;
+  };
+  const follow = async (first: string): Promise<void> => {
+    const { clock, random, log } = options;
+    const { signal } = stopping;
+    let from: string | undefined = first;
+    while (!signal.aborted) {
+      if (from !== undefined) {
+        const began = clock.monotonic();
+        await followChanges<EnforcementBundle>({
+          client,
+          path: ALL,
+          from,
+          signal,
+          clock,
+          random,
+          log,
+          onChange: (type, bundle) => seen(bundle, type),
+        });
+        from = undefined;
+        // A server that forgets at once must not be listed in a circle.
+        if (clock.monotonic() - began < RELIST_MS) await sleep(clock, RELIST_MS, signal);
+      }
+      if (signal.aborted) return;
+      try {
+        from = await list();
+      } catch (error) {
+        if (!signal.aborted)
+          log('warn', 'stored bundles can not be listed; it is tried again', { error: String(error) });
+        await sleep(clock, RELIST_MS, signal);
+      }
+    }
+  };
+  const following = follow(await list()).catch((error: unknown) =>
+    options.log('error', 'the watch of bundles failed', { error: String(error) }),
+  );
 
   return {
     publish(envelope) {
       const { connectionUid: uid, shard } = envelope;
       const home = homeOf(uid);
       if (home === undefined || fenced) return;
+      epoch = Math.max(epoch, envelope.epoch);
       const waiting = home.wanted.get(shard);
       home.wanted.delete(shard);
       // What is stored says the same already; unless something else was about to replace it.
@@ -199,6 +335,16 @@ export async function openObjectPublisher(options: ObjectPublisherOptions): Prom
       home.wanted.set(shard as ShardName, null);
       queue.add(uid);
     },
+    keepOnly(uid, shards) {
+      const home = homes.get(uid);
+      for (const shard of new Set([...(home?.stored.keys() ?? []), ...(home?.wanted.keys() ?? [])])) {
+        if (home === undefined || fenced || shards.has(shard) || home.wanted.get(shard) === null) continue;
+        home.wanted.delete(shard);
+        if (!home.stored.has(shard)) continue;
+        home.wanted.set(shard, null);
+        queue.add(uid);
+      }
+    },
     objectsOf(uid) {
       const home = homes.get(uid);
       if (home === undefined) return [];
@@ -208,17 +354,38 @@ export async function openObjectPublisher(options: ObjectPublisherOptions): Prom
         .sort();
     },
     storedOf: (uid) => homes.get(uid)?.stored ?? new Map<ShardName, Mark>(),
+    acknowledged(uid, applied) {
+      const home = homes.get(uid);
+      if (home === undefined || epoch === 0) return;
+      for (const mark of applied) {
+        const shard = mark.shard as ShardName;
+        const stored = home.stored.get(shard);
+        // What is about to be written is newer than anything.
+        if (stored === undefined || home.wanted.has(shard) || !isOlder(stored, mark)) continue;
+        lost(uid, home, shard, 'is older than what a proxy has');
+      }
+    },
     get idle() {
       return queue.idle && [...homes.values()].every((home) => home.wanted.size === 0);
     },
-    stop: () => queue.stop(),
+    async stop() {
+      stopping.abort();
+      await Promise.all([restore.stop(), queue.stop(), following]);
+    },
   };
 }
 
-function storedOf(bundle: EnforcementBundle): Stored {
+function storedOf(bundle: EnforcementBundle, good: boolean): Stored {
   const { epoch, sequence, payloadHash } = bundle.spec;
-  return { epoch, sequence, payloadHash, resourceVersion: bundle.metadata.resourceVersion };
+  const { resourceVersion } = bundle.metadata;
+  return { epoch, sequence, payloadHash: good ? payloadHash : '', resourceVersion, good };
 }
+
+const isOlder = (mark: Mark, than: Mark): boolean =>
+  mark.epoch < than.epoch || (mark.epoch === than.epoch && mark.sequence < than.sequence);
+
+const isSame = (a: Mark & { payloadHash: string }, b: Mark & { payloadHash: string }): boolean =>
+  a.epoch === b.epoch && a.sequence === b.sequence && a.payloadHash === b.payloadHash;
 
 function ownerOf(uid: string, name: string): OwnerReference | undefined {
   return uid === EVERY_CONNECTION ? undefined : { apiVersion: API_GROUP_VERSION, kind: 'Connection', name, uid };
