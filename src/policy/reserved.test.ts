@@ -18,7 +18,10 @@ test('what is not acted on is said where the policy is accepted', () => {
   const [compiled] = shardOf({ policies: [made] }).policies;
   assert.equal(compiled?.accepted, true);
   const [told] = conditionsFor([{ on: 'orders-db', policy: compiled }], reservedInPolicy(made));
-  assert.match(told?.message ?? '', /In force on orders-db\. Not acted on here: spec\.review \(this version holds no reviews/);
+  assert.match(
+    told?.message ?? '',
+    /In force on orders-db\. Not acted on here: spec\.review \(this version holds no reviews/,
+  );
   const plain = policy('team', {});
   assert.deepEqual(reservedInPolicy(plain), []);
   assert.doesNotMatch(conditionsFor([{ on: 'orders-db', policy: compiled }])[0]?.message ?? '', /Not acted on/);

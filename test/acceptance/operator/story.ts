@@ -82,7 +82,17 @@ export const story: CriteriaGroup = {
       claim: 'one requests with --wait, approving one’s own request is refused, another approves, the first connects',
       async check() {
         const request = scene.start('alice', [
-          ...['-n', NAMESPACE, 'request', 'orders-db', '--for', '1h', '--reason', 'INC-1234', '--wait', '-o', 'name'],
+          '-n',
+          NAMESPACE,
+          'request',
+          'orders-db',
+          '--for',
+          '1h',
+          '--reason',
+          'INC-1234',
+          '--wait',
+          '-o',
+          'name',
         ]);
         grant = await scene.until('the request', async () => {
           const names = await scene.cluster.kubectl(['-n', NAMESPACE, 'get', 'grant', '-o', 'name']);
@@ -110,14 +120,30 @@ export const story: CriteriaGroup = {
         const dsn = ok(await scene.access('alice', ['-n', NAMESPACE, 'dsn', 'orders-db']), 'dsn').stdout.trim();
         seen = seen.replaceAll(dsn, '');
         const ca = await scene.cluster.kubectl([
-          ...['-n', NAMESPACE, 'get', 'connection', 'orders-db', '-o', 'jsonpath={.status.caBundle}'],
+          '-n',
+          NAMESPACE,
+          'get',
+          'connection',
+          'orders-db',
+          '-o',
+          'jsonpath={.status.caBundle}',
         ]);
         const inside = dsn.replace(/sslrootcert=[^&\s]+/, 'sslrootcert=/tmp/ca.crt');
         await scene.cluster.kubectl(['-n', NAMESPACE, 'exec', '-i', 'client', '--', 'sh', '-c', 'cat > /tmp/ca.crt'], {
           input: ca,
         });
         const through = await scene.cluster.kubectl([
-          ...['-n', NAMESPACE, 'exec', 'client', '--', 'psql', inside, '-X', '-A', '-t', '-c'],
+          '-n',
+          NAMESPACE,
+          'exec',
+          'client',
+          '--',
+          'psql',
+          inside,
+          '-X',
+          '-A',
+          '-t',
+          '-c',
           'select number from cards order by id',
         ]);
         assert.match(through, /\*+1111/);
@@ -145,19 +171,17 @@ export const story: CriteriaGroup = {
       claim: 'a held statement waits in the live session until an approver consents',
       async check() {
         const update = scene.start('alice', [
-          ...[
-            '-n',
-            NAMESPACE,
-            'connect',
-            'orders-db',
-            '--',
-            'psql',
-            '-X',
-            '-A',
-            '-t',
-            '-c',
-            "update orders set state = 'seen'",
-          ],
+          '-n',
+          NAMESPACE,
+          'connect',
+          'orders-db',
+          '--',
+          'psql',
+          '-X',
+          '-A',
+          '-t',
+          '-c',
+          "update orders set state = 'seen'",
         ]);
         const hold = await scene.until('the hold', async () => {
           const names = await scene.cluster.kubectl(['-n', NAMESPACE, 'get', 'hold', '-o', 'name']);
@@ -212,8 +236,13 @@ export const story: CriteriaGroup = {
       claim: 'INV-07: the records verify after the Connection was deleted',
       async check() {
         const trust = await scene.cluster.kubectl([
-          ...['-n', NAMESPACE, 'get', 'statefulset', 'sallyport-orders-db'],
-          ...['-o', 'jsonpath={.spec.template.spec.containers[0].args}'],
+          '-n',
+          NAMESPACE,
+          'get',
+          'statefulset',
+          'sallyport-orders-db',
+          '-o',
+          'jsonpath={.spec.template.spec.containers[0].args}',
         ]);
         const root = /"--trust[", =]+[0-9a-f]+:([A-Za-z0-9_-]{43})"/.exec(trust)?.[1];
         assert.ok(root !== undefined, trust);
@@ -228,7 +257,13 @@ export const story: CriteriaGroup = {
         await scene.apply(recordsReader(claim.split('/')[1]!, root));
         const output = await scene.until('the reader to end', async () => {
           const phase = await scene.cluster.kubectl([
-            ...['-n', NAMESPACE, 'get', 'pod', 'records-reader', '-o', 'jsonpath={.status.phase}'],
+            '-n',
+            NAMESPACE,
+            'get',
+            'pod',
+            'records-reader',
+            '-o',
+            'jsonpath={.status.phase}',
           ]);
           if (phase !== 'Succeeded' && phase !== 'Failed') return undefined;
           return `${phase} ${await scene.cluster.kubectl(['-n', NAMESPACE, 'logs', 'records-reader'])}`;
@@ -242,11 +277,11 @@ export const story: CriteriaGroup = {
       async check() {
         await pause(0);
         const objects = await scene.cluster.kubectl([
-          ...[
-            'get',
-            'connections,accesspolicies,accessgrants,accessapprovals,commandholds,accesssessions,enforcementbundles,proxyreplicas,events,statefulsets,configmaps,pods',
-          ],
-          ...['-A', '-o', 'json'],
+          'get',
+          'connections,accesspolicies,accessgrants,accessapprovals,commandholds,accesssessions,enforcementbundles,proxyreplicas,events,statefulsets,configmaps,pods',
+          '-A',
+          '-o',
+          'json',
         ]);
         for (const password of Object.values(PASSWORDS)) {
           assert.ok(!objects.includes(password), 'in an object');
