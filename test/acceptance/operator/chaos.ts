@@ -295,5 +295,29 @@ export const chaos: CriteriaGroup = {
         return `it ended ${ended.toFixed(0)} ms after it went on; 10 grants and every bundle as the new leader left them; ${unnoticed()}`;
       },
     },
+    {
+      claim: 'INV-08: bundles that somebody deletes are there again within a minute, by themselves',
+      async check() {
+        // These sessions may notice: what nobody signed for is not allowed.
+        polling.abort();
+        const path = `/apis/sallyport.dev/v1alpha1/namespaces/${NAMESPACE}/enforcementbundles`;
+        const names = async (): Promise<string> =>
+          ok(await scene.admin.list<EnforcementBundle>(path))
+            .items.map(({ metadata }) => metadata.name)
+            .sort()
+            .join(' ');
+        const before = await names();
+        const began = performance.now();
+        for (const name of before.split(' ')) ok(await scene.admin.delete(`${path}/${name}`));
+        await until('the bundles to be there again', async () => (await names()) === before, 60_000);
+        const there = performance.now() - began;
+        const session = await scene.loginSoon(steady[0]!.held, 60_000);
+        await until('a command to run', async () => (await session.client.query('select 1')).rowCount === 1, 60_000);
+        const took = performance.now() - began;
+        assert.ok(took < 60_000, `${took} ms`);
+        await session.client.end();
+        return `${before.split(' ').length} bundles written again after ${there.toFixed(0)} ms, a login and a command after ${took.toFixed(0)} ms`;
+      },
+    },
   ],
 };
