@@ -5,7 +5,6 @@
 // before it left are sealed first); then listeners and the tunnel. Stop: unready at once, nothing new, sessions get the
 // drain time, records are sealed, then everything is let go. Without the API server what runs goes on.
 import { createServer } from 'node:net';
-import { parseDuration } from '../api/duration.ts';
 import type { ProxyReplicaSpec, ProxyReplicaStatus } from '../api/replica.ts';
 import type { DialGuard } from '../gateway/dial-guard.ts';
 import { createGateway, type Gateway } from '../gateway/gateway.ts';
@@ -25,6 +24,7 @@ import { startTelemetry } from '../telemetry/http.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import { kubeControlPlane } from './control-plane.ts';
 import type { MountedCredentials } from './credentials.ts';
+import { longestDrainMs } from './drain.ts';
 import { createKubeFeed } from './feed.ts';
 import { readinessOf } from './health.ts';
 import { createIdentity } from './identity.ts';
@@ -76,7 +76,6 @@ export interface Proxy {
   hurry(): void;
 }
 
-const DEFAULT_DRAIN_MS = 30_000;
 const DEFAULT_LINGER_MS = 2_000;
 const RETRY_RECORDS_MS = 5_000;
 const REPORT_EVERY_MS = 30_000;
@@ -343,14 +342,8 @@ export async function startProxy(options: ProxyOptions): Promise<Proxy> {
     log('error', 'the proxy could not start', { error: String(error) });
   });
 
-  function drainTime(): number {
-    let longest = DEFAULT_DRAIN_MS;
-    for (const { connection } of gateway.connections().values()) {
-      const text = connection?.spec.proxy?.drainTimeout;
-      if (text !== undefined) longest = Math.max(longest, parseDuration(text) ?? 0);
-    }
-    return longest;
-  }
+  const drainTime = (): number =>
+    longestDrainMs([...gateway.connections().values()].flatMap(({ connection }) => connection ?? []));
 
   let stopped: Promise<void> | undefined;
   async function stop(drainMs: number): Promise<void> {
