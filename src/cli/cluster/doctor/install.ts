@@ -17,6 +17,8 @@ export const ADMISSION_POLICIES = [
   'sallyport-tokens',
   'sallyport-managed-objects',
   'sallyport-scale',
+  'sallyport-derived-objects',
+  'sallyport-record-copies',
   'sallyport-status',
   'sallyport-proxies',
   'sallyport-replicas',
