@@ -208,7 +208,7 @@ export function startWorkloads(options: WorkloadsOptions): Workloads {
         name: 'workloads',
         clock,
         log,
-        concurrency: 8,
+        concurrency: 16,
         reconcile: createWorkloadReconciler({
           ...options,
           cache,

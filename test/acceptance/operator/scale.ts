@@ -104,11 +104,8 @@ export const scale: CriteriaGroup = {
         assert.ok(shards >= 1 && shards <= 1 + beats, listed(writes));
         writes.delete('PUT enforcementbundles');
         assert.deepEqual(
-          [...writes],
-          [
-            ['POST accessgrants', 1],
-            ['PATCH accessgrants/status', 1],
-          ],
+          Object.fromEntries(writes),
+          { 'POST accessgrants': 1, 'PATCH accessgrants/status': 1 },
           listed(writes),
         );
         return '1 status, 1 shard';
