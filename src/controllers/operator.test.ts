@@ -477,6 +477,29 @@ test('INV-10: unchanged shards are not signed again, a heartbeat comes every 30 
   assert.ok(later.get('heartbeat')! > first.get('heartbeat')!);
 });
 
+test('INV-08: what is republished is signed anew, all of it, and nothing else is', async (context) => {
+  const at = await world(
+    context,
+    `${connection('payments')}---\n${connection('shop')}${policy('payments', 'team', 'dev', 'dba')}`,
+  );
+  const sequences = (uid: string): [string, number][] =>
+    [...at.shards]
+      .filter(([name, { shard }]) => name.startsWith(`${uid} `) && shard !== 'heartbeat')
+      .map(([name, { sequence }]) => [name.split(' ')[1]!, sequence]);
+  const [one, other] = (await at.store.list('Connection')).items.map(({ metadata }) => metadata.uid) as [
+    string,
+    string,
+  ];
+  const before = new Map(sequences(one));
+  const others = sequences(other);
+  assert.ok(before.size >= 4);
+  at.operator.republish(one);
+  at.operator.republish('nobody');
+  await at.settle();
+  for (const [shard, sequence] of sequences(one)) assert.ok(sequence > before.get(shard)!, shard);
+  assert.deepEqual(sequences(other), others);
+});
+
 test('INV-04: while records can not be written nothing is granted, but a revocation takes effect', async (context) => {
   const at = await world(context);
   const first = await at.grant(alice);
