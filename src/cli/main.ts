@@ -19,5 +19,5 @@ try {
   // Everything is closed that had anything to lose; a warm connection to a target must not keep the process.
   if (outcome.leave) process.exit(outcome.code);
 } catch (error) {
-  process.exitCode = tellFailure(io, error);
+  process.exitCode = tellFailure(io, error, outcome.verb);
 }

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import test from 'node:test';
 import type { Io } from './io.ts';
-import { buildProgram, tellFailure } from './program.ts';
+import { buildProgram, type Outcome, tellFailure } from './program.ts';
 
 interface Run {
   code: number;
@@ -22,12 +22,12 @@ async function run(args: string[], env: Record<string, string> = {}): Promise<Ru
     ask: async () => false,
     signal: new AbortController().signal,
   };
-  const outcome = { code: 0 };
+  const outcome: Outcome = { code: 0 };
   try {
     await buildProgram(io, outcome).parseAsync(['node', 'sallyport', ...args]);
     result.code = outcome.code;
   } catch (error) {
-    result.code = tellFailure(io, error);
+    result.code = tellFailure(io, error, outcome.verb);
   }
   return result;
 }
@@ -63,6 +63,15 @@ test('mistakes in the command line are misconfigurations with a hint, help is no
     assert.equal(code, 78, args.join(' '));
     assert.ok(err.length + out.length > 0);
   }
+  // The help that is hinted at is that of the verb, where one was named.
+  assert.match(
+    (await run(['request'])).err,
+    /missing required argument 'connection'\nhint: sallyport request --help\n/,
+  );
+  assert.match((await run(['nonsense'])).err, /hint: sallyport --help\n/);
+  const { code, err } = await run(['verify', '/nowhere']);
+  assert.equal(code, 1);
+  assert.match(err, /^sallyport: \/nowhere is no record folder: .*\nhint: Give the folder/);
 });
 
 test('every verb says what it does, and those with a story have examples', async () => {

@@ -23,6 +23,8 @@ export interface Outcome {
   code: ExitCode;
   /** The verb has closed what it opened; what is still open may be left as it is. */
   leave?: boolean;
+  /** The verb that was asked for, for hints. */
+  verb?: string;
 }
 
 export function buildProgram(io: Io, outcome: Outcome): Command {
@@ -39,6 +41,9 @@ export function buildProgram(io: Io, outcome: Outcome): Command {
       writeOut: (text) => io.out(text),
       writeErr: (text) => io.err(text),
       outputError: () => undefined,
+    })
+    .hook('preSubcommand', (_program, command) => {
+      outcome.verb = command.name();
     })
     .option('-o, --output <form>', 'table (default), wide, json, yaml or name');
   const cluster = prefix === 'kubectl access';
@@ -166,13 +171,15 @@ function runningVerbs({ verb, run }: Shell, outcome: Outcome): void {
 }
 
 /** What a failure means for the person and for scripts. */
-export function tellFailure(io: Io, error: unknown): ExitCode {
+export function tellFailure(io: Io, error: unknown, verb?: string): ExitCode {
   const prefix = commandPrefix(io.env);
   if (error instanceof CommanderError) {
     // Help and version were asked for; everything else is a mistake in the command line.
     if (error.exitCode === 0) return EXIT.ok;
     if (error.code === 'commander.help') return EXIT.misconfigured;
-    io.err(`${prefix}: ${error.message.replace(/^error: /, '')}\nhint: ${prefix} --help\n`);
+    io.err(
+      `${prefix}: ${error.message.replace(/^error: /, '')}\nhint: ${prefix}${verb === undefined ? '' : ` ${verb}`} --help\n`,
+    );
     return EXIT.misconfigured;
   }
   if (error instanceof CliError) {

@@ -121,9 +121,7 @@ test('the verbs about records, on good records and on damaged ones', async (t) =
     exitCode: 1,
   });
   fs.unlinkSync(`${folder}/keys.json`);
-  const lost = captured();
-  assert.equal(await verify({ folders: [] }, lost, deps), 1);
-  assert.match(lost.stderr, /holds no keys\.json/);
+  await assert.rejects(verify({ folders: [] }, captured(), deps), { message: /holds no keys\.json/, exitCode: 1 });
 });
 
 test('times back from now, and dates', () => {

@@ -16,11 +16,12 @@ export interface VerifyArgs {
   output?: Form;
 }
 
-export function verify(args: VerifyArgs, io: Io, deps: RecordsDeps): Promise<ExitCode> {
+export async function verify(args: VerifyArgs, io: Io, deps: RecordsDeps): Promise<ExitCode> {
   const roots = args.root === undefined || args.root.length === 0 ? deps.roots : args.root.map(rootKey);
   const expectHead = args.expectHead === undefined ? undefined : parseHead(args.expectHead);
   const folders = args.folders.length === 0 ? [deps.folder] : args.folders;
   let bad = false;
+  const none: string[] = [];
   for (const folder of folders) {
     let report: VerifyReport;
     try {
@@ -32,14 +33,19 @@ export function verify(args: VerifyArgs, io: Io, deps: RecordsDeps): Promise<Exi
     } catch (error) {
       // A folder without its keys proves nothing, and that is a finding too.
       if (!(error instanceof NotARecordFolder)) throw error;
-      io.err(`${harmlessLine(error.message)}\n`);
-      bad = true;
+      none.push(harmlessLine(error.message));
       continue;
     }
     bad ||= report.findings.length > 0;
     io.out(machine(args.output, { folder, ...report }) ?? told(folder, report));
   }
-  return Promise.resolve(bad ? EXIT.failed : EXIT.ok);
+  if (none.length > 0)
+    throw new CliError(
+      EXIT.failed,
+      none.join('; '),
+      'Give the folder that a Sallyport writes its records to: STATE/records in local mode, a copy of the claim or its mount otherwise.',
+    );
+  return bad ? EXIT.failed : EXIT.ok;
 }
 
 function parseHead(text: string): { entry: number; hash: string } {

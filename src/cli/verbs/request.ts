@@ -200,25 +200,27 @@ export function tellGrant(context: Context, grant: AccessGrant): void {
   const { namespace } = metadata;
   const nowMs = context.now();
   const connection = spec.connectionRef.name;
+  // Asked for by name: another account of the Connection may have a grant as well.
+  const connect = `connect ${connection}${spec.account === undefined ? '' : ` --account ${spec.account}`}`;
   switch (status?.phase) {
     case 'Active':
       io.out(
         `Grant ${metadata.name} is ${paint(io, 'green', 'Active')} until ${clockTime(status.expiresAt, nowMs)}: ${connection} as ${status.account}.\n` +
-          `Next: ${nextCommand(context, `connect ${connection}`, { namespace })}\n`,
+          `Next: ${nextCommand(context, connect, { namespace })}\n`,
       );
       return;
     case 'Pending':
       if (status.expiresAt !== undefined) {
         io.out(
           `Grant ${metadata.name} is approved and starts at ${clockTime(status.notBefore, nowMs)}.\n` +
-            `Then: ${nextCommand(context, `connect ${connection}`, { namespace })}\n`,
+            `Then: ${nextCommand(context, connect, { namespace })}\n`,
         );
         return;
       }
       io.out(
         `Grant ${metadata.name} is ${paint(io, 'yellow', 'Pending')}: it needs ${line(status.waitingFor ?? 'an approval')} until ${clockTime(status.deadline, nowMs)}.\n` +
           `An approver runs: ${nextCommand(context, `approve ${metadata.name}`, { identity: false, namespace })}\n` +
-          `Then: ${nextCommand(context, `connect ${connection} --wait`, { namespace })}\n`,
+          `Then: ${nextCommand(context, `${connect} --wait`, { namespace })}\n`,
       );
       return;
     case undefined:

@@ -8,22 +8,26 @@ import { type Context, findConnection, nextCommand } from '../context.ts';
 import { CliError, EXIT, type ExitCode } from '../io.ts';
 
 export async function kill(context: Context, ids: readonly string[]): Promise<ExitCode> {
-  let missing = 0;
+  const missing: string[] = [];
   for (const id of ids) {
     if (await context.client.kill(context.actor, id)) {
       context.io.out(`Session ${id} was cut.\n`);
     } else {
-      missing += 1;
-      context.io.err(`There is no session ${id}. See them with \`${nextCommand(context, 'sessions')}\`.\n`);
-      if (context.cluster !== undefined) context.io.err(youngSession(context));
+      missing.push(id);
     }
   }
-  return missing > 0 ? EXIT.failed : EXIT.ok;
+  if (missing.length === 0) return EXIT.ok;
+  const see = `See them with: ${nextCommand(context, 'sessions')}`;
+  throw new CliError(
+    EXIT.failed,
+    `There is no session ${missing.join(', ')}`,
+    context.cluster === undefined ? see : `${see}\n${youngSession(context)}`,
+  );
 }
 
 /** The API knows sessions once they have lasted 5 s; their grant ends them at any age. */
 const youngSession = (context: Context): string =>
-  `A session is listed once it is 5 s old. One that is younger ends with its grant: ${nextCommand(context, 'revoke GRANT --yes')}\n`;
+  `A session is listed once it is 5 s old. One that is younger ends with its grant: ${nextCommand(context, 'revoke GRANT --yes')}`;
 
 export interface LockOptions {
   user?: string;
