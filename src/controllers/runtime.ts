@@ -273,7 +273,8 @@ export function createQueue(options: {
       failures.set(key, { count, paidMs: known?.paidMs ?? clock.monotonic() });
       log(count > 3 ? 'error' : 'debug', 'reconcile failed; it is retried', {
         queue: options.name,
-        key,
+        // Not `key`: the log hides what is called so.
+        object: key,
         error: error instanceof Error ? error.message : String(error),
         retryInMs: pause,
       });
