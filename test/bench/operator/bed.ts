@@ -19,13 +19,15 @@ const ROOT = path.resolve(import.meta.dirname, '../../..');
 const RIGHTS = new Set(['Namespace', 'ServiceAccount', 'ClusterRole', 'ClusterRoleBinding', 'Role', 'RoleBinding']);
 /** As the image runs it. */
 export const NODE_FLAGS = ['--max-semi-space-size=4', '--disable-warning=ExperimentalWarning'];
+// As the image sets it.
+process.env['MALLOC_ARENA_MAX'] ??= '2';
 const OPERATOR = 'system:serviceaccount:sallyport-system:sallyport';
 
 export interface OperatorProcess {
   pid: number;
   log(): string;
-  /** Bytes resident now, and at most so far. */
-  memory(): { nowBytes: number; peakBytes: number };
+  /** Bytes resident now, and at most so far; and those of now that are no file's, so that nobody shares them. */
+  memory(): { nowBytes: number; peakBytes: number; ownBytes: number };
   /** Milliseconds of processor so far. */
   cpuMs(): number;
   readonly exited: boolean;
@@ -34,6 +36,8 @@ export interface OperatorProcess {
 
 export interface Bed {
   plane: ControlPlane;
+  /** Where the compiled program is. */
+  dist: string;
   sealer: Sealer;
   admin: KubeClient;
   /** With the operator's own rights and its place in the server's queues. */
@@ -105,6 +109,7 @@ process.exit(await operatorCommand(systemIo(interrupted.signal), { webhookPort: 
   const children: Child[] = [];
   return {
     plane,
+    dist,
     sealer: createSealer(keys.key),
     admin,
     asOperator: plane.clientFor(OPERATOR),
@@ -141,7 +146,7 @@ export function processOf(pid: number): Pick<OperatorProcess, 'memory' | 'cpuMs'
   return {
     memory() {
       const text = fs.readFileSync(`/proc/${pid}/status`, 'utf8');
-      return { nowBytes: field(text, 'VmRSS'), peakBytes: field(text, 'VmHWM') };
+      return { nowBytes: field(text, 'VmRSS'), peakBytes: field(text, 'VmHWM'), ownBytes: field(text, 'RssAnon') };
     },
     cpuMs() {
       const text = fs.readFileSync(`/proc/${pid}/stat`, 'utf8');

@@ -20,6 +20,8 @@ import { compiled, NODE_FLAGS, processOf } from './bed.ts';
 export interface ProxyFigures {
   connections: number;
   restBytes: number;
+  /** Of these, what no file backs: Node's program and libraries apart, which processes of one machine share. */
+  ownBytes: number;
   peakBytes: number;
   readyMs: number;
   packages: string[];
@@ -128,10 +130,10 @@ process.exit(await proxyCommand(
     await ready(child, health);
     const readyMs = performance.now() - began;
     await sleep(REST_MS);
-    const { nowBytes, peakBytes } = processOf(child.pid).memory();
+    const { nowBytes, peakBytes, ownBytes } = processOf(child.pid).memory();
     await child.end();
     const packages = JSON.parse(fs.readFileSync(loaded, 'utf8')) as string[];
-    return { connections: uids.length, restBytes: nowBytes, peakBytes, readyMs, packages };
+    return { connections: uids.length, restBytes: nowBytes, ownBytes, peakBytes, readyMs, packages };
   } finally {
     await child.end('SIGKILL');
   }
@@ -155,7 +157,7 @@ if (import.meta.main) {
   for (const each of await weighProxies(counts.length === 0 ? [1, 20] : counts)) {
     const megabytes = (bytes: number): string => (bytes / 2 ** 20).toFixed(1);
     console.log(
-      `${each.connections} Connections: ${megabytes(each.restBytes)} MB at rest, ${megabytes(each.peakBytes)} MB at most, ` +
+      `${each.connections} Connections: ${megabytes(each.restBytes)} MB at rest (${megabytes(each.ownBytes)} MB its own), ${megabytes(each.peakBytes)} MB at most, ` +
         `ready after ${(each.readyMs / 1000).toFixed(1)} s; ${each.packages.length} packages: ${each.packages.join(' ')}`,
     );
   }
