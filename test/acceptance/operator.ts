@@ -2,10 +2,11 @@
 // Arguments: names of groups to run; none: all. `make e2e` is the group `story`.
 import { chaos } from './operator/chaos.ts';
 import { chart, gitops } from './operator/gitops.ts';
+import { life } from './operator/life.ts';
 import { outage } from './operator/outage.ts';
 import { security } from './operator/security.ts';
 import { speed } from './operator/speed.ts';
 import { story } from './operator/story.ts';
 import { runCriteria } from './runner.ts';
 
-await runCriteria('accept-operator', [story, gitops, chart, security, speed, chaos, outage]);
+await runCriteria('accept-operator', [story, gitops, chart, security, speed, chaos, outage, life]);

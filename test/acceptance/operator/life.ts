@@ -13,9 +13,10 @@ import {
   podSessions,
 } from '../../e2e/live-sessions.ts';
 import { NEXT_TAG, nextImage } from '../../e2e/next-image.ts';
-import { NAMESPACE, ordersAccess, type Ran, RELEASE, run, type Scene, startScene } from '../../e2e/scene.ts';
+import { NAMESPACE, ordersAccess, PASSWORDS, type Ran, RELEASE, run, type Scene, startScene } from '../../e2e/scene.ts';
+import { testCertificates } from '../../support/certificates.ts';
 import { restartFile } from '../../support/cluster/node/plan.ts';
-import { clientPod } from '../../support/cluster/node/postgres-image/manifests.ts';
+import { clientPod, postgresTarget, targetNames } from '../../support/cluster/node/postgres-image/manifests.ts';
 import { helm } from '../../support/helm.ts';
 import type { CriteriaGroup, Criterion } from '../criterion.ts';
 
@@ -317,28 +318,11 @@ export function lifeCriteria(given: () => Scene): Criterion[] {
         const before = (await podsOf('sallyport-pair')).map(({ metadata }) => metadata.uid).sort();
         const rotated = 'pw-writer-rotated-9b1d';
         const target = (await list<Pod>('pods', '-n', NAMESPACE, '-l', 'app=orders-db'))[0]?.metadata.name ?? '';
-        await given().cluster.kubectl(
-          [
-            '-n',
-            NAMESPACE,
-            'exec',
-            '-i',
-            target,
-            '--',
-            'psql',
-            '-h',
-            '/tmp',
-            '-U',
-            'postgres',
-            '-d',
-            'postgres',
-            '-v',
-            'ON_ERROR_STOP=1',
-          ],
-          {
-            input: `alter role orders_writer password '${rotated}';\n`,
-          },
-        );
+        const superuser =
+          'export PGPASSWORD=pw-superuser-1c9e; exec psql -h /tmp -U postgres -d postgres -v ON_ERROR_STOP=1';
+        await given().cluster.kubectl(['-n', NAMESPACE, 'exec', '-i', target, '--', 'sh', '-c', superuser], {
+          input: `alter role orders_writer password '${rotated}';\n`,
+        });
         await given().apply({
           apiVersion: 'v1',
           kind: 'Secret',
@@ -607,6 +591,9 @@ export function lifeCriteria(given: () => Scene): Criterion[] {
           await pause(2_000);
           const seen = await watch.stop();
           const looked = await all();
+          say(
+            `admission refused: ${seen.admission.failures.join(' | ')}; logins failed: ${seen.logins.failures.join(' | ')}`,
+          );
           const starts = [...seen.deletedAt.values()].sort((a, b) => a - b);
           assert.equal(starts.length, 2, `${starts.length} pods were replaced`);
           const lives: number[] = [];
@@ -636,42 +623,46 @@ export function lifeCriteria(given: () => Scene): Criterion[] {
       async check() {
         const namespace = 'leaving';
         await given().apply({ apiVersion: 'v1', kind: 'Namespace', metadata: { name: namespace } });
-        const move = (object: object): object => {
-          const moved = structuredClone(object) as { metadata: Record<string, unknown> };
-          moved.metadata = { name: moved.metadata['name'], namespace };
-          return moved;
-        };
-        const read = async (...what: string[]): Promise<object> =>
-          JSON.parse(await inNamespace('get', ...what, '-o', 'json')) as object;
-        const secret = (await read('secret', 'orders-db-writer')) as { data: Record<string, string> };
-        const ca = await inNamespace('get', 'connection', 'orders-db', '-o', 'jsonpath={.spec.postgresql.tls.ca}');
-        const [connection, policy] = ordersAccess(ca) as [
-          { spec: { accounts: unknown[]; postgresql: object } },
-          { spec: { accounts: string[] } },
+        // Its own target: a Connection does not reach Services of another namespace.
+        const certificate = await testCertificates(targetNames('orders-db', namespace));
+        const [connection, policy] = ordersAccess(certificate.ca) as [
+          { metadata: object; spec: object },
+          { metadata: object; spec: object },
         ];
-        connection.spec = {
-          ...connection.spec,
-          accounts: [{ name: 'writer', secretRef: { name: 'orders-db-writer' } }],
-          proxy: { drainTimeout: '30m' },
-        } as never;
-        policy.spec.accounts = ['writer'];
         const bindings = await Promise.all(
-          ['sallyport-requester', 'sallyport-approver'].map((name) => read('rolebinding', name)),
+          ['sallyport-requester', 'sallyport-approver'].map(
+            async (name) => JSON.parse(await inNamespace('get', 'rolebinding', name, '-o', 'json')) as object,
+          ),
         );
+        const secret = {
+          username: 'orders_writer',
+          password: PASSWORDS.orders_writer,
+          'sallyport-hosts': `orders-db.${namespace}.svc`,
+        };
         await given().apply(
-          ...[
-            {
-              ...secret,
-              data: undefined,
-              stringData: Object.fromEntries(
-                Object.entries(secret.data).map(([key, value]) => [key, Buffer.from(value, 'base64').toString()]),
-              ),
+          ...postgresTarget({
+            namespace,
+            name: 'orders-db',
+            password: 'pw-superuser-2',
+            roles: PASSWORDS,
+            certificate: certificate.server,
+          }),
+          { apiVersion: 'v1', kind: 'Secret', metadata: { name: 'orders-db-writer', namespace }, stringData: secret },
+          ...bindings.map((binding) => ({
+            ...binding,
+            metadata: { name: (binding as { metadata: Meta }).metadata.name, namespace },
+          })),
+          {
+            ...connection,
+            metadata: { name: 'orders-db', namespace },
+            spec: {
+              ...connection.spec,
+              postgresql: { host: `orders-db.${namespace}.svc`, databases: ['orders'], tls: { ca: certificate.ca } },
+              accounts: [{ name: 'writer', secretRef: { name: 'orders-db-writer' } }],
+              proxy: { drainTimeout: '30m' },
             },
-            ...bindings,
-            connection,
-            policy,
-          ].map(move),
-          move(clientPod({ namespace, name: 'client' })),
+          },
+          { ...policy, metadata: { name: 'team', namespace }, spec: { ...policy.spec, accounts: ['writer'] } },
         );
         await ready('orders-db', namespace);
         const asked = await given().access('alice', [
