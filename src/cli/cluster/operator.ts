@@ -64,7 +64,10 @@ export async function operatorCommand(
   const level = LOG_LEVELS.find((each): each is LogLevel => each === options.logLevel) ?? 'info';
   const log = createLog({ clock, level });
   const metrics = createMetrics(clock, version());
-  const client = createKubeClient(access, { userAgent: `sallyport/${version()}` });
+  const userAgent = `sallyport/${version()}`;
+  const client = createKubeClient(access, { userAgent });
+  // The lease does not queue behind a thousand Connections: who can not renew it in time leads no more.
+  const leaseClient = createKubeClient(access, { userAgent, connections: 1 });
   let admission: Admission | undefined;
   const telemetry = await startTelemetry({
     host: '::',
@@ -73,7 +76,7 @@ export async function operatorCommand(
     ready: () =>
       admission === undefined ? { ok: false, reasons: ['admission is not served yet'] } : admission.ready(),
   });
-  const undo: (() => Promise<void> | void)[] = [() => client.close(), () => telemetry.close()];
+  const undo: (() => Promise<void> | void)[] = [() => client.close(), () => leaseClient.close(), () => telemetry.close()];
   try {
     const keys = await keysOf(client, namespace, io.signal, log);
     if (keys === undefined) return EXIT.ok;
@@ -152,7 +155,7 @@ export async function operatorCommand(
       return started;
     };
     const election = startLeaderElection({
-      client,
+      client: leaseClient,
       namespace,
       name: NAME,
       identity,
