@@ -76,7 +76,11 @@ export async function operatorCommand(
     ready: () =>
       admission === undefined ? { ok: false, reasons: ['admission is not served yet'] } : admission.ready(),
   });
-  const undo: (() => Promise<void> | void)[] = [() => client.close(), () => leaseClient.close(), () => telemetry.close()];
+  const undo: (() => Promise<void> | void)[] = [
+    () => client.close(),
+    () => leaseClient.close(),
+    () => telemetry.close(),
+  ];
   try {
     const keys = await keysOf(client, namespace, io.signal, log);
     if (keys === undefined) return EXIT.ok;
