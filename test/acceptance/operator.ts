@@ -4,9 +4,10 @@ import { chaos } from './operator/chaos.ts';
 import { chart, gitops } from './operator/gitops.ts';
 import { life } from './operator/life.ts';
 import { outage } from './operator/outage.ts';
+import { scale } from './operator/scale.ts';
 import { security } from './operator/security.ts';
 import { speed } from './operator/speed.ts';
 import { story } from './operator/story.ts';
 import { runCriteria } from './runner.ts';
 
-await runCriteria('accept-operator', [story, gitops, chart, security, speed, chaos, outage, life]);
+await runCriteria('accept-operator', [story, gitops, chart, security, speed, chaos, outage, life, scale]);
