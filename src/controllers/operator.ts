@@ -5,6 +5,7 @@ import { parseDuration } from '../api/duration.ts';
 import type { AccessApproval, AccessGrant, AccessGrantStatus } from '../api/grant.ts';
 import type { CommandHold } from '../api/hold.ts';
 import type { AccessPolicy, ClusterAccessPolicy } from '../api/policy.ts';
+import { type ProxyReplica, REPLICA_LABEL } from '../api/replica.ts';
 import type { Resource } from '../api/resource.ts';
 import type { PolicyShard } from '../policy/bundle.ts';
 import type { SigningKey } from '../policy/bundle-signing.ts';
@@ -204,6 +205,17 @@ export async function startOperator(options: OperatorOptions): Promise<Operator>
     });
   };
 
+  // A proxy that fell into somebody's hands must not have consent given for the sessions of another.
+  const doubt = ({ metadata, spec }: CommandHold): string | undefined => {
+    if (options.proxies === undefined) return undefined;
+    const { namespace, labels } = metadata;
+    const name = labels?.[REPLICA_LABEL] ?? '';
+    const replica = cache.get<ProxyReplica>({ kind: 'ProxyReplica', ...(namespace ? { namespace } : {}), name });
+    return replica?.status?.connections?.some((served) => served.name === spec.connectionRef.name)
+      ? undefined
+      : `Proxy ${name || '(not named)'}, which told of this command, does not serve Connection ${spec.connectionRef.name}.`;
+  };
+
   const bundles = createBundleController({ ...context, ...options, cache, compile });
   const queue = (
     name: string,
@@ -223,7 +235,7 @@ export async function startOperator(options: OperatorOptions): Promise<Operator>
     (event) => grantsTouchedBy(event, cache),
     createGrantReconciler({ ...context, choose, withheld, prefix: options.prefix }),
   );
-  queue('holds', ['CommandHold'], holdsTouchedBy, createHoldReconciler(context));
+  queue('holds', ['CommandHold'], holdsTouchedBy, createHoldReconciler({ ...context, doubt }));
   const bundleQueue = queue('bundles', ['Connection'], (event) => bundlesTouchedBy(event, cache), bundles.reconcile);
   queue('locks', ['AccessLock'], only('AccessLock'), createLockReconciler(context));
   queue(

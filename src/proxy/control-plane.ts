@@ -4,6 +4,7 @@
 
 import { API_GROUP, API_GROUP_VERSION, API_VERSION } from '../api/group.ts';
 import type { CommandHold, CommandHoldSpec, CommandHoldStatus } from '../api/hold.ts';
+import { REPLICA_LABEL } from '../api/replica.ts';
 import type { ControlPlane } from '../gateway/ports.ts';
 import type { KubeAnswer } from '../kube/answer.ts';
 import { sleep } from '../kube/backoff.ts';
@@ -16,7 +17,13 @@ const CALL_MS = 1_000;
 const TRIES = 5;
 const PAUSE_MS = 200;
 
-export function kubeControlPlane(options: { client: KubeClient; clock: Clock; signal: AbortSignal }): ControlPlane {
+export function kubeControlPlane(options: {
+  client: KubeClient;
+  /** Name of the ProxyReplica. */
+  replica: string;
+  clock: Clock;
+  signal: AbortSignal;
+}): ControlPlane {
   const { client, clock, signal } = options;
   const call = { deadlineMs: CALL_MS, signal };
 
@@ -42,6 +49,7 @@ export function kubeControlPlane(options: { client: KubeClient; clock: Clock; si
         metadata: {
           name,
           namespace,
+          labels: { [REPLICA_LABEL]: options.replica },
           ownerReferences: [
             { apiVersion: API_GROUP_VERSION, kind: 'AccessGrant', name: grantRef.name, uid: grantRef.uid },
           ],

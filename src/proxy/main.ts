@@ -125,7 +125,7 @@ export async function startProxy(options: ProxyOptions): Promise<Proxy> {
         }),
     },
     trustedKeys,
-    controlPlane: kubeControlPlane({ client, clock, signal: over.signal }),
+    controlPlane: kubeControlPlane({ client, replica: name, clock, signal: over.signal }),
     credentials: options.credentials,
     records: {
       session(stream, given) {

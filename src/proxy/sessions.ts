@@ -5,6 +5,7 @@
 // Guarantees: one object for each grant and client address, however many connections a pool opens; at most two writes a
 // second and a bounded number waiting; an object that was not made (API down, too many) costs only its being seen.
 import { API_GROUP, API_GROUP_VERSION, API_VERSION } from '../api/group.ts';
+import { REPLICA_LABEL } from '../api/replica.ts';
 import type { AccessSession, AccessSessionStatus } from '../api/session.ts';
 import type { SessionInfo } from '../gateway/gateway.ts';
 import type { LogLine } from '../gateway/observer.ts';
@@ -16,8 +17,6 @@ import type { Clock } from '../system/clock.ts';
 import { type Random, randomSuffix } from '../system/random.ts';
 
 const kind = { group: API_GROUP, version: API_VERSION, plural: 'accesssessions' };
-/** Which proxy's: the value is the ProxyReplica's name. */
-export const REPLICA_LABEL = 'sallyport.dev/replica';
 const OLD_ENOUGH_MS = 5_000;
 const LOOK_EVERY_MS = 1_000;
 /** A pool that closes one connection and opens the next goes on under the same object. */

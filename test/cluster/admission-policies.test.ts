@@ -388,7 +388,29 @@ describe('admission policies', { skip }, () => {
     refused(await forged.create(inShop('commandholds'), made), /cannot impersonate resource "userextras/);
     const other = await foreign.create(inShop('commandholds'), made);
     assert.equal(other.kind, 'Failed');
-    allowed(await proxy.create(inShop('commandholds'), made));
+    const told = (kind: string, name: string, spec: object, replica?: string): object =>
+      object(kind, name, spec, {
+        metadata: { name, ...(replica === undefined ? {} : { labels: { 'sallyport.dev/replica': replica } }) },
+      });
+    for (const replica of [undefined, 'sallyport-vault-0', 'sallyport-orders-1'])
+      refused(
+        await proxy.create(inShop('commandholds'), told('CommandHold', 'h1', hold, replica)),
+        /must name the proxy/,
+      );
+    allowed(await proxy.create(inShop('commandholds'), told('CommandHold', 'h1', hold, 'sallyport-orders-0')));
+    allowed(await operator.create(inShop('commandholds'), told('CommandHold', 'h2', hold, 'sallyport-orders-x-0')));
+    refused(
+      await proxy.patch(`${inShop('commandholds', 'h2')}/status`, { status: { phase: 'Withdrawn' } }, 'merge'),
+      /only proxies of that workload go on/,
+    );
+    refused(
+      await proxy.patch(
+        inShop('commandholds', 'h1'),
+        { metadata: { labels: { 'sallyport.dev/replica': 'x' } } },
+        'merge',
+      ),
+      /only proxies of that workload go on/,
+    );
 
     const status = `${inShop('commandholds', 'h1')}/status`;
     const phase = (value: string): object => ({ status: { phase: value } });
@@ -403,7 +425,16 @@ describe('admission policies', { skip }, () => {
       await dev.create(inShop('accesssessions'), object('AccessSession', 's1', session)),
       /are told by the proxies/,
     );
-    allowed(await proxy.create(inShop('accesssessions'), object('AccessSession', 's1', session)));
+    const elsewhere = { ...session, replica: 'sallyport-vault-0' };
+    for (const [spec, replica] of [
+      [elsewhere, 'sallyport-orders-0'],
+      [elsewhere, 'sallyport-vault-0'],
+      [session, 'sallyport-vault-0'],
+    ] as const) {
+      const lie = await proxy.create(inShop('accesssessions'), told('AccessSession', 's1', spec, replica));
+      refused(lie, /must name the proxy/);
+    }
+    allowed(await proxy.create(inShop('accesssessions'), told('AccessSession', 's1', session, 'sallyport-orders-0')));
     allowed(await alice.delete(inShop('accesssessions', 's1')));
   });
 

@@ -17,7 +17,12 @@ export function holdsTouchedBy(event: CacheEvent): string[] {
   return targetRef.kind === 'CommandHold' ? [keyOf(namespace, targetRef.name)] : [];
 }
 
-export function createHoldReconciler(context: ControllerContext): Reconcile {
+export interface HoldControllerOptions extends ControllerContext {
+  /** Why a hold that is not decided yet is not believed; undefined: it is. */
+  doubt?(hold: CommandHold): string | undefined;
+}
+
+export function createHoldReconciler(context: HoldControllerOptions): Reconcile {
   const { cache, sealer, clock } = context;
   return async (key) => {
     const { namespace, name } = splitKey(key);
@@ -25,7 +30,7 @@ export function createHoldReconciler(context: ControllerContext): Reconcile {
     if (hold === undefined) return undefined;
     const approvals = cache.indexed<AccessApproval>('AccessApproval', 'target', `CommandHold ${key}`);
     const before = sealedHold(hold, sealer);
-    const decision = decideHold(hold, approvals, sealer, clock.now());
+    const decision = decideHold(hold, approvals, sealer, clock.now(), context.doubt?.(hold));
     const tightens = decision.status.phase !== 'Approved';
     const untold = await tellApprovals(context, approvals, decision.votes);
     if (untold !== undefined && !tightens) throw untold;

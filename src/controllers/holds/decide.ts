@@ -42,6 +42,8 @@ export function decideHold(
   approvals: readonly AccessApproval[],
   sealer: Sealer,
   nowMs: number,
+  /** Why what the hold says of itself is not to be believed. */
+  doubt?: string,
 ): HoldDecision {
   const { votes, rejected } = provenVotes(
     {
@@ -69,6 +71,10 @@ export function decideHold(
     votes: verdicts,
   });
 
+  if (doubt !== undefined) {
+    for (const vote of votes) tell(vote, false, 'Invalid', doubt);
+    return finish({ phase: 'Denied', decidedAt: rfc3339(nowMs), reason: doubt.slice(0, 1024) });
+  }
   const { spec } = hold;
   const requester: Principal = {
     username: spec.requester.username,

@@ -1,6 +1,7 @@
 // People who may write some objects but not others, up to a cluster-admin who passes himself off as the operator: what
 // none of them gets, each against the real API server, the operator and a proxy with their own rights.
 import { bundleCriteria } from '../../hostile/cluster/bundles.ts';
+import { holdCriteria } from '../../hostile/cluster/holds.ts';
 import { policyCriteria } from '../../hostile/cluster/policies.ts';
 import { reachCriteria } from '../../hostile/cluster/reach.ts';
 import { type SecurityScene, startSecurityScene } from '../../hostile/cluster/scene.ts';
@@ -23,6 +24,7 @@ export const security: CriteriaGroup = {
     ...stampCriteria(ours),
     ...statusCriteria(ours),
     ...bundleCriteria(ours),
+    ...holdCriteria(ours),
     ...reachCriteria(ours),
     ...policyCriteria(ours),
   ],

@@ -215,6 +215,7 @@ export function bundleCriteria(scene: () => SecurityScene): Criterion[] {
           return `${refusals} attempts refused`;
         } finally {
           await proxy.close();
+          await admin.delete(`/api/v1/namespaces/${SHOP}/pods/sallyport-vault-0`);
         }
       },
     },
