@@ -36,7 +36,7 @@ export interface ObjectPublisher extends ShardPublisher {
   storedOf(connectionUid: string): ReadonlyMap<ShardName, Mark>;
   /**
    * What a proxy says it has. Newer than what is stored, the store was set back: what it has now may be anything, so it is
-   * to be told anew. A proxy that lies has shards written a few times a minute.
+   * to be told anew. A proxy that lies has shards written every two seconds at most.
    */
   acknowledged(connectionUid: string, applied: readonly (Mark & { shard: string })[]): void;
   /** Whether everything published is stored. */
@@ -88,7 +88,7 @@ function partsOf(name: string): { uid: string; shard: ShardName } | undefined {
 }
 
 /** What is found changed again and again is put right so often at most. */
-const RESTORE_MS = 10_000;
+const RESTORE_MS = 2_000;
 const RELIST_MS = 5_000;
 const ALL = `/apis/${API_GROUP_VERSION}/enforcementbundles`;
 const collection = (namespace: string): string =>
