@@ -176,7 +176,7 @@ it('sessions lists AccessSessions, kill deletes one; a young session ends with i
   const killed = await bed.as('carol', ['kill', 's-5w2mc', 's-other']);
   assert.equal(killed.code, 1);
   assert.match(killed.out, /Session s-5w2mc was cut/);
-  assert.match(killed.err, /no session s-other.*\n.*once it is 5 s old.*revoke GRANT/);
+  assert.match(killed.err, /no session s-other\nhint: .*\nhint: .*once it is 5 s old.*revoke GRANT/);
   assert.match((await bed.as('carol', ['sessions'])).out, /No session is open/);
 });
 

@@ -3,6 +3,7 @@
 import assert from 'node:assert/strict';
 import { generateKeyPairSync, X509Certificate } from 'node:crypto';
 import test, { after, before, type TestContext } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Connection, ConnectionSpec } from '../../src/api/connection.ts';
 import type { ProxyReplica } from '../../src/api/replica.ts';
 import type { RecordingStore } from '../../src/api/store.ts';
@@ -431,7 +432,7 @@ test('a replica is certified, is in step by its own word only, and its certifica
     { shard: 'policy', epoch: 1, sequence: 1 },
     { shard: 'overlay', epoch: 1, sequence: 2 },
   ];
-  await say({ connections: [{ uid, listening: true, applied: applied.slice(0, 1) }] });
+  await say({ connections: [{ uid, listening: true, applied: applied.slice(1) }] });
   assert.equal(programmed(), 'ProxyBehind');
   await say({ connections: [{ uid, listening: true, applied }] });
   assert.equal(programmed(), 'ProxyNotReady', 'Kubernetes has its say too');
@@ -440,6 +441,26 @@ test('a replica is certified, is in step by its own word only, and its certifica
   bed.looked.length = 0;
   await bed.settled();
   assert.equal(programmed(), 'Programmed');
+
+  // A grant that is on its way is no reason to call the Connection out of order, unless it does not arrive.
+  const { observedGeneration = 1 } = connection.status ?? {};
+  const condition = { type: 'Programmed', status: 'True', reason: 'Programmed', message: 'Yes.' };
+  await admin.patch(
+    `/apis/sallyport.dev/v1alpha1/namespaces/${namespace}/connections/orders-db/status`,
+    { status: { observedGeneration, conditions: [{ ...condition, lastTransitionTime: '2026-03-01T09:00:00Z' }] } },
+    'merge',
+  );
+  await bed.settled();
+  const seen = (): Connection =>
+    bed.cache.get<Connection>({ kind: 'Connection', namespace, name: 'orders-db' }) ?? connection;
+  const now = (): string => bed.workloads.proxies.programmed(seen()).reason;
+  const marks = [...applied.map(({ shard, ...mark }) => [shard, mark] as const)];
+  bed.bundles.set(uid, new Map([...marks, ['grants-0', { epoch: 1, sequence: 1 }]]));
+  bed.workloads.bundlesStored(uid);
+  assert.equal(now(), 'Programmed');
+  bed.looked.length = 0;
+  for (const end = performance.now() + 30_000; bed.looked.length === 0 && performance.now() < end; ) await sleep(100);
+  assert.equal(now(), 'ProxyBehind');
   bed.bundles.set(uid, new Map([['policy', { epoch: 2, sequence: 1 }]]));
   bed.workloads.bundlesStored(uid);
   await bed.settled();
