@@ -4,6 +4,7 @@
 import fs from 'node:fs';
 import path from 'node:path';
 import { setFlagsFromString } from 'node:v8';
+import { parseDuration } from '../../api/duration.ts';
 import { type Admission, startAdmission } from '../../controllers/admission/start.ts';
 import { authorityOf } from '../../controllers/pki/authority.ts';
 import { loadSecretKeys, type OperatorKeys } from '../../controllers/pki/secret-keys.ts';
@@ -116,7 +117,12 @@ export async function operatorCommand(
       log,
       port: portOf('--webhook-port', options.webhookPort, 9443),
     });
-    undo.push(() => admission?.stop());
+    // Undone after the lead is given up: for a while API servers still call a pod that is going.
+    const lingerMs = io.env['SALLYPORT_LINGER'] === undefined ? 0 : (parseDuration(io.env['SALLYPORT_LINGER']) ?? 0);
+    undo.push(async () => {
+      if (io.signal.aborted && lingerMs > 0) await new Promise((resolve) => setTimeout(resolve, lingerMs));
+      await admission?.stop();
+    });
 
     const failed = new AbortController();
     let running: Promise<Control> | undefined;

@@ -881,7 +881,7 @@ function watchUpgrade(scene: Scene, tunnelDsn: string, podDsn: string): { stop()
             '-n',
             NAMESPACE,
             'exec',
-            'client',
+            'client-1',
             '--',
             'sh',
             '-c',
