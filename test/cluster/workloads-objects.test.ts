@@ -454,7 +454,7 @@ test('a replica is certified, is in step by its own word only, and its certifica
   const seen = (): Connection =>
     bed.cache.get<Connection>({ kind: 'Connection', namespace, name: 'orders-db' }) ?? connection;
   const now = (): string => bed.workloads.proxies.programmed(seen()).reason;
-  const marks = [...applied.map(({ shard, ...mark }) => [shard, mark] as const)];
+  const marks = applied.map(({ shard, ...mark }) => [shard, mark] as const);
   bed.bundles.set(uid, new Map([...marks, ['grants-0', { epoch: 1, sequence: 1 }]]));
   bed.workloads.bundlesStored(uid);
   assert.equal(now(), 'Programmed');

@@ -1,5 +1,5 @@
 // A cluster with a node, the chart installed without values, and a PostgreSQL target in a pod: what every end-to-end test
-// starts from. `KUBECONFIG_E2E` names a cluster that is there already (kind, k3d); its images must be loaded by hand.
+// starts from.
 import { execFile, execFileSync, spawn } from 'node:child_process';
 import fs from 'node:fs';
 import os from 'node:os';
@@ -60,9 +60,19 @@ export async function startScene(progress: (text: string) => void): Promise<Scen
     await helm(
       '4',
       [
-        ...['install', 'sallyport', 'charts/sallyport', '--namespace', RELEASE, '--create-namespace'],
-        ...['--set', 'image.repository=localhost/sallyport', '--set', 'image.pullPolicy=Never'],
-        ...['--wait', '--timeout', '120s'],
+        'install',
+        'sallyport',
+        'charts/sallyport',
+        '--namespace',
+        RELEASE,
+        '--create-namespace',
+        '--set',
+        'image.repository=localhost/sallyport',
+        '--set',
+        'image.pullPolicy=Never',
+        '--wait',
+        '--timeout',
+        '120s',
       ],
       { kubeconfig: cluster.kubeconfig },
     ).catch(async (error: unknown) => {
