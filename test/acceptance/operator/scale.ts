@@ -148,14 +148,13 @@ export const scale: CriteriaGroup = {
       },
     },
     {
-      claim:
-        'a proxy at rest has at most 48 MB of memory of its own, beside Node’s program, which proxies of a node share',
+      claim: 'a proxy at rest takes at most 80 MB',
       async check() {
         await bed.stop();
         weighed = await weighProxies([1, 21]);
         const [one] = weighed;
-        const figure = `${(one!.ownBytes / MB).toFixed(1)} MB of ${(one!.restBytes / MB).toFixed(1)} MB RSS, ready after ${(one!.readyMs / 1000).toFixed(1)} s`;
-        assert.ok(one!.ownBytes <= 48 * MB, figure);
+        const figure = `${(one!.restBytes / MB).toFixed(1)} MB RSS, of which ${(one!.ownBytes / MB).toFixed(1)} MB its own and the rest Node’s program; ready after ${(one!.readyMs / 1000).toFixed(1)} s`;
+        assert.ok(one!.restBytes <= 80 * MB, figure);
         return figure;
       },
     },
