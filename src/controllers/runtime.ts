@@ -64,6 +64,8 @@ export async function openCache(
 ): Promise<RunningCache> {
   const held = new Map<KindName, Map<string, Resource>>(kinds.map((kind) => [kind, new Map()]));
   const indices = new Map<string, Map<string, Resource>>();
+  /** By kind and namespace: a look into one must not go through all. */
+  const namespaces = new Map<string, Map<string, Resource>>();
   const hold = (kind: KindName, key: string, object: Resource | undefined): void => {
     const objects = held.get(kind)!;
     const previous = objects.get(key);
@@ -79,8 +81,17 @@ export async function openCache(
         indices.set(path, entry.set(key, object!));
       }
     }
-    if (object === undefined) objects.delete(key);
-    else objects.set(key, object);
+    // A key names its namespace, so an object stays where it is in both maps for as long as it is there.
+    const within = `${kind} ${splitKey(key).namespace ?? ''}`;
+    const neighbours = namespaces.get(within) ?? new Map<string, Resource>();
+    if (object === undefined) {
+      objects.delete(key);
+      neighbours.delete(key);
+      if (neighbours.size === 0) namespaces.delete(within);
+    } else {
+      objects.set(key, object);
+      namespaces.set(within, neighbours.set(key, object));
+    }
   };
   const stops = new Map<KindName, () => void>();
   let stopped = false;
@@ -149,8 +160,8 @@ export async function openCache(
     get: <R extends Resource>(key: ObjectKey) =>
       held.get(key.kind)?.get(keyOf(key.namespace, key.name)) as R | undefined,
     list: <R extends Resource>(kind: KindName, namespace?: string) => {
-      const all = [...(held.get(kind)?.values() ?? [])];
-      return (namespace === undefined ? all : all.filter((item) => item.metadata.namespace === namespace)) as R[];
+      const found = namespace === undefined ? held.get(kind) : namespaces.get(`${kind} ${namespace}`);
+      return [...(found?.values() ?? [])] as R[];
     },
     indexed: <R extends Resource>(kind: KindName, name: string, value: string) =>
       [...(indices.get(`${kind} ${name} ${value}`)?.values() ?? [])] as R[],
