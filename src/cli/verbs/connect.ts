@@ -116,6 +116,8 @@ async function findActiveGrant(
   const { client, actor } = context;
   const { name, namespace } = connection.metadata;
   let pending: AccessGrant | undefined;
+  /** One of theirs whose key is on another machine. */
+  let elsewhere: AccessGrant | undefined;
   if (options.grant !== undefined) {
     const named = await findGrant(context, options.grant);
     if (named.status?.phase === 'Active') return named;
@@ -140,11 +142,7 @@ async function findActiveGrant(
       .sort((a, b) => Date.parse(b.status?.expiresAt ?? '') - Date.parse(a.status?.expiresAt ?? ''));
     if (active[0] !== undefined) return active[0];
     pending = mine.find((each) => (each.status?.phase ?? 'Pending') === 'Pending');
-    // A grant whose key is elsewhere is of no use here, and it says more than that there is none.
-    if (pending === undefined) {
-      const elsewhere = all.find((each) => each.status?.phase === 'Active' && isMine(each));
-      if (elsewhere !== undefined) openKey(context, elsewhere);
-    }
+    elsewhere = all.find((each) => each.status?.phase === 'Active' && isMine(each));
   }
   if (pending === undefined) {
     const answer = await client.eligibility({
@@ -166,6 +164,8 @@ async function findActiveGrant(
       pending = await waitWhile(context, made, (each) => each.status === undefined, 10_000);
       if (pending.status?.phase === 'Active') return pending;
     } else {
+      // That its key is not here says more than that there is no grant.
+      if (elsewhere !== undefined) openKey(context, elsewhere);
       throw new CliError(
         EXIT.denied,
         `${actor.username} has no grant for ${namespace}/${name}`,
