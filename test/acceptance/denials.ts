@@ -448,9 +448,14 @@ async function playSteps(client: RawClient, parts: readonly Buffer[], chunk: num
   return [...received, ...(await client.ready())];
 }
 
-/** Errors alike: a denial stands where the syntax error does. */
-const comparable = (messages: readonly RawMessage[]): string[] =>
-  books(messages).map((one) => (one === 'E(42501)' || one === 'E(42601)' ? 'E(refused)' : one));
+/**
+ * Errors alike: a denial stands where the syntax error does. Behind a simple query in an unfinished extended batch the
+ * server itself answers a syntax error with an internal one; only straight from it is that taken for the same.
+ */
+const comparable = (messages: readonly RawMessage[], direct: boolean): string[] =>
+  books(messages).map((one) =>
+    one === 'E(42501)' || one === 'E(42601)' || (direct && one === 'E(XX000)') ? 'E(refused)' : one,
+  );
 
 const random: Criterion = {
   claim: 'INV-09: random sequences get the replies a direct connection gets with a syntax error for what is denied',
@@ -472,7 +477,7 @@ const random: Criterion = {
               try {
                 const parts = steps.flatMap((step) => STEPS[step]![side]);
                 const messages = await playSteps(client, parts, side === 0 ? chunk : 1 << 20);
-                replies.push(comparable(messages));
+                replies.push(comparable(messages, side === 1));
                 if (side === 0) refusals += books(messages).filter((one) => one === 'E(42501)').length;
               } finally {
                 client.end();
