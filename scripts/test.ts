@@ -72,7 +72,20 @@ async function runSuite(name: string): Promise<boolean> {
   return code === 0;
 }
 
+/** TEST_ATTEMPTS=2: a suite that failed runs once more, and says so. For machines that others load too. */
+const attempts = Number(process.env['TEST_ATTEMPTS'] ?? 1);
+
+async function passes(name: string): Promise<boolean> {
+  for (let attempt = 1; ; attempt += 1) {
+    if (await runSuite(name)) {
+      if (attempt > 1) console.log(`# ${name}: PASSED ONLY ON ATTEMPT ${attempt}; look at what failed above`);
+      return true;
+    }
+    if (attempt >= attempts) return false;
+  }
+}
+
 const names = process.argv.slice(2);
 let ok = names.length > 0;
-for (const name of names) ok = (await runSuite(name)) && ok;
+for (const name of names) ok = (await passes(name)) && ok;
 process.exitCode = ok ? 0 : 1;

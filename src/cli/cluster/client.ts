@@ -221,7 +221,9 @@ export function createClusterClient({ kube, place, namespace: chosen, signal }: 
     stop: AbortSignal,
   ): AsyncGenerator<R | undefined> {
     let seen = false;
-    let lastSeenMs = performance.now();
+    let wasAway = false;
+    /** Since when nothing is heard; a watch may well be silent for long, so its last event says nothing. */
+    let lostMs: number | undefined = performance.now();
     let pauseMs = 250;
     let mayWatch = true;
     while (!stop.aborted) {
@@ -230,13 +232,13 @@ export function createClusterClient({ kube, place, namespace: chosen, signal }: 
           for await (const object of changes<R>(kind, namespace, name, stop)) {
             yield object;
             seen = true;
-            lastSeenMs = performance.now();
+            lostMs = undefined;
             pauseMs = 250;
           }
         } else {
           yield await get<R>(kind, namespace, name);
           seen = true;
-          lastSeenMs = performance.now();
+          lostMs = undefined;
           pauseMs = POLL_MS;
         }
       } catch (error) {
@@ -246,10 +248,12 @@ export function createClusterClient({ kube, place, namespace: chosen, signal }: 
           continue;
         }
         // A laptop that slept, an API server that restarts (whose RBAC knows nobody at first): the wait goes on.
-        const lately = performance.now() - lastSeenMs < FORGIVEN_MS;
+        lostMs ??= performance.now();
+        const lately = performance.now() - lostMs < FORGIVEN_MS;
         const away =
           error instanceof KubeConnectionError || (error instanceof CliError && error.exitCode === EXIT.unavailable);
-        const passing = away ? seen || lately : error instanceof ForbiddenError && seen && lately;
+        wasAway ||= away;
+        const passing = away ? seen || lately : error instanceof ForbiddenError && (seen || wasAway) && lately;
         if (!passing) throw error;
       }
       await pause(pauseMs, stop);
