@@ -241,3 +241,45 @@ export function run(program: string, args: readonly string[], env: NodeJS.Proces
     });
   });
 }
+
+/** What an auditor runs over a claim that was left behind: the same image, the volume read-only. */
+export const recordsReader = (name: string, image: string, claimName: string, root: string): object => ({
+  apiVersion: 'v1',
+  kind: 'Pod',
+  metadata: { name, namespace: NAMESPACE },
+  spec: {
+    restartPolicy: 'Never',
+    automountServiceAccountToken: false,
+    securityContext: {
+      runAsNonRoot: true,
+      runAsUser: 65532,
+      fsGroup: 65532,
+      seccompProfile: { type: 'RuntimeDefault' },
+    },
+    containers: [
+      {
+        name: 'verify',
+        image,
+        imagePullPolicy: 'Never',
+        args: ['verify', '/records', '--root', root],
+        securityContext: {
+          allowPrivilegeEscalation: false,
+          readOnlyRootFilesystem: true,
+          capabilities: { drop: ['ALL'] },
+        },
+        volumeMounts: [{ name: 'records', mountPath: '/records', readOnly: true }],
+      },
+    ],
+    volumes: [{ name: 'records', persistentVolumeClaim: { claimName, readOnly: true } }],
+  },
+});
+
+/** One statement through `kubectl access connect`, as a person types it; the rows are bare. */
+export const askPsql = (
+  scene: Scene,
+  user: string,
+  connection: string,
+  sql: string,
+  extra: readonly string[] = [],
+): Promise<Ran> =>
+  scene.access(user, ['-n', NAMESPACE, 'connect', connection, ...extra, '--', 'psql', '-X', '-A', '-t', '-c', sql]);

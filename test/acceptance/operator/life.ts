@@ -13,7 +13,18 @@ import {
   podSessions,
 } from '../../e2e/live-sessions.ts';
 import { NEXT_TAG, nextImage } from '../../e2e/next-image.ts';
-import { NAMESPACE, ordersAccess, PASSWORDS, type Ran, RELEASE, run, type Scene, startScene } from '../../e2e/scene.ts';
+import {
+  askPsql,
+  NAMESPACE,
+  ordersAccess,
+  PASSWORDS,
+  type Ran,
+  RELEASE,
+  recordsReader,
+  run,
+  type Scene,
+  startScene,
+} from '../../e2e/scene.ts';
 import { testCertificates } from '../../support/certificates.ts';
 import { restartFile } from '../../support/cluster/node/plan.ts';
 import { clientPod, postgresTarget, targetNames } from '../../support/cluster/node/postgres-image/manifests.ts';
@@ -394,22 +405,7 @@ export function lifeCriteria(given: () => Scene): Criterion[] {
         );
         // What has to work again afterwards: a request, an approval, a login through a new tunnel.
         const grant = await given().until('a grant after it all', () => grantFor('orders-db'), 60_000);
-        const row = ok(
-          await given().access('alice', [
-            '-n',
-            NAMESPACE,
-            'connect',
-            'orders-db',
-            '--',
-            'psql',
-            '-X',
-            '-A',
-            '-t',
-            '-c',
-            'select 40 + 2',
-          ]),
-          'connect',
-        );
+        const row = ok(await askPsql(given(), 'alice', 'orders-db', 'select 40 + 2'), 'connect');
         assert.match(row.stdout, /42/);
         await Promise.all(live.map((each) => each.stop()));
         await reopen();
@@ -508,22 +504,7 @@ export function lifeCriteria(given: () => Scene): Criterion[] {
         await ready('orders-db');
         assert.equal(await claimOf(), before);
         await grantFor('orders-db');
-        ok(
-          await given().access('alice', [
-            '-n',
-            NAMESPACE,
-            'connect',
-            'orders-db',
-            '--',
-            'psql',
-            '-X',
-            '-A',
-            '-t',
-            '-c',
-            'select 2',
-          ]),
-          'connect again',
-        );
+        ok(await askPsql(given(), 'alice', 'orders-db', 'select 2'), 'connect again');
         const args = await inNamespace(
           'get',
           'statefulset',
@@ -793,7 +774,7 @@ export function lifeCriteria(given: () => Scene): Criterion[] {
 
   async function verify(claimName: string, root: string): Promise<string> {
     const name = `verify-${Math.random().toString(36).slice(2, 8)}`;
-    await given().apply(verifier(name, given().image, claimName, root));
+    await given().apply(recordsReader(name, given().image, claimName, root));
     const output = await given().until('the verifier to end', async () => {
       const phase = await inNamespace('get', 'pod', name, '-o', 'jsonpath={.status.phase}');
       if (phase !== 'Succeeded' && phase !== 'Failed') return undefined;
@@ -920,37 +901,6 @@ function watchUpgrade(scene: Scene, tunnelDsn: string, podDsn: string): { stop()
     },
   };
 }
-
-const verifier = (name: string, image: string, claimName: string, root: string): object => ({
-  apiVersion: 'v1',
-  kind: 'Pod',
-  metadata: { name, namespace: NAMESPACE },
-  spec: {
-    restartPolicy: 'Never',
-    automountServiceAccountToken: false,
-    securityContext: {
-      runAsNonRoot: true,
-      runAsUser: 65532,
-      fsGroup: 65532,
-      seccompProfile: { type: 'RuntimeDefault' },
-    },
-    containers: [
-      {
-        name: 'verify',
-        image,
-        imagePullPolicy: 'Never',
-        args: ['verify', '/records', '--root', root],
-        securityContext: {
-          allowPrivilegeEscalation: false,
-          readOnlyRootFilesystem: true,
-          capabilities: { drop: ['ALL'] },
-        },
-        volumeMounts: [{ name: 'records', mountPath: '/records', readOnly: true }],
-      },
-    ],
-    volumes: [{ name: 'records', persistentVolumeClaim: { claimName, readOnly: true } }],
-  },
-});
 
 let scene: Scene | undefined;
 const theScene = (): Scene => {

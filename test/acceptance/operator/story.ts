@@ -2,7 +2,7 @@
 // the API server and through the Service, masks, denials, holds, expiry, and records that outlive their Connection.
 import assert from 'node:assert/strict';
 import { setTimeout as pause } from 'node:timers/promises';
-import { NAMESPACE, PASSWORDS, type Ran, type Scene, startScene } from '../../e2e/scene.ts';
+import { askPsql, NAMESPACE, PASSWORDS, type Ran, recordsReader, type Scene, startScene } from '../../e2e/scene.ts';
 import type { CriteriaGroup } from '../criterion.ts';
 
 let scene: Scene;
@@ -20,7 +20,7 @@ function ok(ran: Ran, what: string): Ran {
   return ran;
 }
 const psql = (user: string, sql: string, extra: readonly string[] = []): Promise<Ran> =>
-  scene.access(user, ['-n', NAMESPACE, 'connect', 'orders-db', ...extra, '--', 'psql', '-X', '-A', '-t', '-c', sql]);
+  askPsql(scene, user, 'orders-db', sql, extra);
 
 async function connectionReady(name: string): Promise<number> {
   const began = performance.now();
@@ -254,7 +254,7 @@ export const story: CriteriaGroup = {
         const claims = await scene.cluster.kubectl(['-n', NAMESPACE, 'get', 'pvc', '-o', 'name']);
         const claim = claims.split('\n').find((name) => name.includes('sallyport-orders-db'));
         assert.ok(claim !== undefined, claims);
-        await scene.apply(recordsReader(claim.split('/')[1]!, root));
+        await scene.apply(recordsReader('records-reader', scene.image, claim.split('/')[1]!, root));
         const output = await scene.until('the reader to end', async () => {
           const phase = await scene.cluster.kubectl([
             '-n',
@@ -293,35 +293,3 @@ export const story: CriteriaGroup = {
     },
   ],
 };
-
-/** What an auditor runs over a claim that was left behind: the same image, the volume read-only. */
-const recordsReader = (claimName: string, root: string): object => ({
-  apiVersion: 'v1',
-  kind: 'Pod',
-  metadata: { name: 'records-reader', namespace: NAMESPACE },
-  spec: {
-    restartPolicy: 'Never',
-    automountServiceAccountToken: false,
-    securityContext: {
-      runAsNonRoot: true,
-      runAsUser: 65532,
-      fsGroup: 65532,
-      seccompProfile: { type: 'RuntimeDefault' },
-    },
-    containers: [
-      {
-        name: 'verify',
-        image: scene.image,
-        imagePullPolicy: 'Never',
-        args: ['verify', '/records', '--root', root],
-        securityContext: {
-          allowPrivilegeEscalation: false,
-          readOnlyRootFilesystem: true,
-          capabilities: { drop: ['ALL'] },
-        },
-        volumeMounts: [{ name: 'records', mountPath: '/records', readOnly: true }],
-      },
-    ],
-    volumes: [{ name: 'records', persistentVolumeClaim: { claimName, readOnly: true } }],
-  },
-});

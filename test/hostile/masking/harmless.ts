@@ -52,7 +52,7 @@ export const HARMLESS: readonly (string | Step | readonly (string | Step)[])[] =
   ],
   [
     `update cards set note = 'checked' where id = 3`,
-    `update cards set number = number_placeholder from (select '6759649826438453' as number_placeholder) v where id = 3`,
+    `update cards set number = other_number from (select '6759649826438453' as other_number) v where id = 3`,
   ],
   [
     'create temp table scratch (id int, v text)',
