@@ -10,6 +10,7 @@ const CUTS: Readonly<Record<keyof typeof CUT_SQLSTATE, string>> = {
   Locked: 'A lock was set on you, your group or the Connection.',
   IdleTimeout: 'The session was idle for longer than it may be.',
   MaxDuration: 'The session lasted as long as the policy allows.',
+  Reauthenticate: 'The session must prove again who it is, and did not.',
   Shutdown: 'The gateway stops; connect again.',
   PolicyChanged: 'The policy no longer covers you or the account.',
   LimitReached: 'Too many sessions.',

@@ -121,6 +121,33 @@ export const Stamp = closed({
       description: 'Names the same person has at other identity providers.',
     }),
   ),
+  kubernetes: Type.Optional(
+    Type.String({ maxLength: 512, description: 'Name of the same person in the cluster, where the provider maps it.' }),
+  ),
+  workload: Type.Optional(
+    closed(
+      {
+        provider: described(Name, 'IdentityProvider that issued the token.'),
+        claims: mapOf(Type.String({ maxLength: 512 }), {
+          maxProperties: 32,
+          description: 'Claims that policies may go by, as text.',
+        }),
+      },
+      { description: 'What a pipeline’s token proved.' },
+    ),
+  ),
+  auth: Type.Optional(
+    closed(
+      {
+        at: Type.Optional(described(Timestamp, 'When the person logged in last.')),
+        acr: Type.Optional(Type.String({ maxLength: 256, description: 'Class of that login.' })),
+        amr: Type.Optional(
+          Type.Array(Type.String({ maxLength: 64 }), { maxItems: 16, description: 'Means of that login.' }),
+        ),
+      },
+      { description: 'How the person logged in, as the identity provider says; absent: nobody said.' },
+    ),
+  ),
   specHash: Type.Optional(
     Type.String({ maxLength: 64, description: 'SHA-256 of the canonical spec without its stamp, hex.' }),
   ),

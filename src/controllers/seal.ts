@@ -17,7 +17,14 @@ export interface Sealer {
 }
 
 export type StampCheck =
-  | { kind: 'Good'; principal: Principal; atMs: number; nonce: string }
+  | {
+      kind: 'Good';
+      principal: Principal;
+      atMs: number;
+      nonce: string;
+      /** How the person had logged in, for step-up. */
+      auth?: NonNullable<Stamp['auth']>;
+    }
   | { kind: 'Bad'; message: string };
 
 const CREATION_SLACK_MS = 2_000;
@@ -77,7 +84,10 @@ export function createSealer(key: SigningKey, alsoTrusted: readonly TrustedKey[]
           ...(stamp.uid ? { uid: stamp.uid } : {}),
           groups: stamp.groups ?? [],
           aliases: stamp.aliases ?? [],
+          ...(stamp.kubernetes ? { kubernetes: stamp.kubernetes } : {}),
+          ...(stamp.workload ? { workload: stamp.workload } : {}),
         },
+        ...(stamp.auth ? { auth: stamp.auth } : {}),
       };
     },
     sealFacts: (purpose, uid, facts) => seal(factBytes(purpose, uid, facts)),

@@ -37,7 +37,7 @@ const DEFAULT_SESSIONS_PER_USER = 100;
 export function admit(world: SessionWorld, request: AdmissionRequest): Admission {
   const { bundle, connection, client } = request;
   const { clock, log } = world.options;
-  const secret = request.proof.secret;
+  const secret = secretOf(request.proof);
   const connect = `${world.prefix} connect ${connection.name}`;
 
   const refuse = (answer: Omit<Refused, 'kind'>, cause: string, grant?: BundleGrant): Admission => {
@@ -134,6 +134,8 @@ export function admit(world: SessionWorld, request: AdmissionRequest): Admission
   }
   return takePlaces(world, request, grant, claims, refuse);
 }
+
+export const secretOf = (proof: Proof): string => (proof.kind === 'Token' ? proof.token : proof.secret);
 
 function takePlaces(
   world: SessionWorld,

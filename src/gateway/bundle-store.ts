@@ -10,6 +10,7 @@ import {
   EVERY_CONNECTION,
   type GrantsShard,
   type HeartbeatShard,
+  type IdentityShard,
   type OverlayShard,
   type PolicyShard,
   type Release,
@@ -113,7 +114,11 @@ export function openBundleStore(options: BundleStoreOptions): BundleStore {
   const states = new Map<string, State>();
   /** Grants ended without a signature, by uid: no shard revives them. Oldest first. */
   const endedUnsigned = new Map<string, GrantEnd>();
-  let common: { heartbeat: Heartbeat; mark: Mark } | undefined;
+  const forEvery: {
+    heartbeat: Heartbeat | undefined;
+    identity: IdentityShard | undefined;
+    marks: Map<string, Mark>;
+  } = { heartbeat: undefined, identity: undefined, marks: new Map() };
   // One counter for the process: a Connection that is deleted and made again never repeats a generation.
   let generations = 0;
 
@@ -129,7 +134,7 @@ export function openBundleStore(options: BundleStoreOptions): BundleStore {
       ended: new Map(),
       overlay: undefined,
       releases: [],
-      heartbeat: common?.heartbeat,
+      heartbeat: forEvery.heartbeat,
       voided: new Set(),
       policy: undefined,
       generation: 0,
@@ -212,6 +217,7 @@ export function openBundleStore(options: BundleStoreOptions): BundleStore {
             overlay: state.overlay ?? EMPTY_OVERLAY,
             releases: state.releases,
             heartbeat: state.heartbeat?.shard,
+            identity: forEvery.identity,
           };
     const { policy } = state;
     if (policy !== undefined) {
@@ -238,11 +244,14 @@ export function openBundleStore(options: BundleStoreOptions): BundleStore {
     const fault = envelopeFault(envelope);
     if (fault !== undefined) return refuse(envelope, fault);
     const forAll = envelope.connectionUid === EVERY_CONNECTION;
-    if (forAll ? envelope.shard !== 'heartbeat' : !options.serves(envelope.connectionUid)) {
+    const common = envelope.shard === 'heartbeat' || envelope.shard === 'identity';
+    if (forAll ? !common : envelope.shard === 'identity' || !options.serves(envelope.connectionUid)) {
       return refuse(envelope, 'Foreign');
     }
     // Order first: it is cheap, and a repeated shard is no event. What is unsigned never gets to move the mark.
-    const mark = forAll ? common?.mark : states.get(envelope.connectionUid)?.marks.get(envelope.shard);
+    const mark = forAll
+      ? forEvery.marks.get(envelope.shard)
+      : states.get(envelope.connectionUid)?.marks.get(envelope.shard);
     if (mark !== undefined) {
       const order = envelope.epoch - mark.epoch || envelope.sequence - mark.sequence;
       if (order < 0) return refuse(envelope, 'Older');
@@ -260,10 +269,12 @@ export function openBundleStore(options: BundleStoreOptions): BundleStore {
     }
     const { epoch, sequence, payloadHash } = envelope;
     const fresh: Mark = { epoch, sequence, payloadHash };
-    if (change.kind === 'Heartbeat' && forAll) {
-      common = { heartbeat: heard(change.heartbeat), mark: fresh };
+    if (forAll) {
+      forEvery.marks.set(envelope.shard, fresh);
+      if (change.kind === 'Heartbeat') forEvery.heartbeat = heard(change.heartbeat);
+      if (change.kind === 'Identity') forEvery.identity = change.identity;
       for (const state of states.values()) {
-        state.heartbeat = common.heartbeat;
+        if (change.kind === 'Heartbeat') state.heartbeat = forEvery.heartbeat;
         changed(state, envelope.shard, false);
       }
       return;
@@ -303,8 +314,8 @@ export function openBundleStore(options: BundleStoreOptions): BundleStore {
       case 'Heartbeat':
         state.heartbeat = heard(change.heartbeat);
         return;
-      case 'Ignored':
-        return;
+      case 'Identity':
+        return; // it is for every Connection
     }
   }
 

@@ -16,7 +16,15 @@ import type { GatewayConnection } from './gateway.ts';
 import type { HoldingSession } from './holds.ts';
 import { lockHolding } from './locks.ts';
 import type { SessionSeed, SessionWorld } from './session-world.ts';
-import { cutFor, gateOfCut, type StandingFacts, successorOf, timeLeft } from './standing.ts';
+import {
+  cutFor,
+  gateOfCut,
+  noticeDue,
+  reauthenticateNotice,
+  type StandingFacts,
+  successorOf,
+  timeLeft,
+} from './standing.ts';
 
 /** The clock that ends a grant may be the controller's, a little ahead of ours: its successor may begin this early. */
 const HANDOVER_MS = 1_000;
@@ -56,6 +64,8 @@ export function openLiveSession(world: SessionWorld, seed: LiveSeed): LiveSessio
   let limits: { of: PolicyShard | undefined; value: StandingFacts['limits'] } = { of: undefined, value: {} };
   let lock: { of: OverlayShard | undefined; value: LockEntry | undefined } = { of: undefined, value: undefined };
   let cutListener: ((cut: Cut) => void) | undefined;
+  let noticeListener: Parameters<AuthenticatedSession['onNotice']>[0] | undefined;
+  let noticed = false;
   let isOver = false;
   let endRecorded = false;
   let counted = false;
@@ -157,7 +167,13 @@ export function openLiveSession(world: SessionWorld, seed: LiveSeed): LiveSessio
     cancelTimer();
     if (reason !== undefined) return seed.cut(reason);
     const left = timeLeft(now);
-    if (Number.isFinite(left)) cancelTimer = clock.after(Math.max(1, left), review);
+    const told = noticeDue(now);
+    if (told <= 0 && !noticed) {
+      noticed = true;
+      noticeListener?.(reauthenticateNotice(seed.connection.name, world.prefix));
+    }
+    const next = noticed ? left : Math.min(left, told);
+    if (Number.isFinite(next)) cancelTimer = clock.after(Math.max(1, next), review);
   }
 
   /** When, by the monotonic clock, time and bundle last closed nothing. Asked several times a command. */
@@ -266,6 +282,9 @@ export function openLiveSession(world: SessionWorld, seed: LiveSeed): LiveSessio
       cutListener = listener;
       const cutting = seed.cutting();
       if (cutting !== undefined) deliver(cutting);
+    },
+    onNotice(listener) {
+      noticeListener = listener;
     },
     observe: {
       decision: (kind, code) => metrics.decision(kind, code),

@@ -3,6 +3,7 @@ import type { CommandHoldSpec } from '../api/hold.ts';
 import type {
   BundleGrant,
   HeartbeatShard,
+  IdentityShard,
   OverlayShard,
   PolicyShard,
   Release,
@@ -18,6 +19,8 @@ export interface BundleView {
   overlay: OverlayShard;
   releases: readonly Release[];
   heartbeat: HeartbeatShard | undefined;
+  /** Absent: only tickets log in. */
+  identity: IdentityShard | undefined;
 }
 
 /** Raw shards in, in any order and as often as they come; the gateway verifies and orders them itself. */

@@ -8,7 +8,7 @@ import { parseDuration } from '../api/duration.ts';
 import { claimedGrant } from '../identity/tickets.ts';
 import type { Authentication, Cut, Limits, Proof, SessionContext } from '../protocols/protocol.ts';
 import { trackActivity } from './activity.ts';
-import { type Admission, admit } from './admission.ts';
+import { type Admission, admit, secretOf } from './admission.ts';
 import type { SessionInfo } from './gateway.ts';
 import type { ProcessLimits } from './limits.ts';
 import { type LiveSession, openLiveSession } from './live-session.ts';
@@ -141,8 +141,8 @@ export function createSession(world: SessionWorld, seed: SessionSeed): Session {
    * Somebody whose request was approved a moment ago may be here before the grant is. A guess waits as long, under the
    * bounds of half-open handshakes, and counts as a failure afterwards.
    */
-  async function arrival({ secret }: Proof): Promise<void> {
-    const uid = claimedGrant(secret);
+  async function arrival(proof: Proof): Promise<void> {
+    const uid = claimedGrant(secretOf(proof));
     if (uid === undefined || !world.failures.allows(seed.client.address)) return;
     const deadline = clock.monotonic() + world.limits.grantWaitMs;
     const awaited = (): boolean => bundle.grant(uid) === undefined && bundle.endedGrant(uid) === undefined;
@@ -172,6 +172,12 @@ export function createSession(world: SessionWorld, seed: SessionSeed): Session {
     limits,
     tls: seed.tls,
     authenticate,
+    tokenSource() {
+      const provider = bundle.view?.identity?.providers.find(({ login }) => login !== undefined);
+      return provider?.login === undefined
+        ? undefined
+        : { discovery: `${provider.issuer}/.well-known/openid-configuration`, scope: provider.login.scope };
+    },
     cancels: world.cancels,
     log: (level, message, fields) => log(level, message, { session: id, connection: label, ...fields }),
     signal: world.signal,

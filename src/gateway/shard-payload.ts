@@ -4,6 +4,7 @@ import {
   type BundleGrant,
   type GrantsShard,
   type HeartbeatShard,
+  type IdentityShard,
   type OverlayShard,
   type PolicyShard,
   type Release,
@@ -32,7 +33,7 @@ export type Payload =
   | { kind: 'Releases'; releases: readonly Release[] }
   | { kind: 'Overlay'; overlay: OverlayShard }
   | { kind: 'Heartbeat'; heartbeat: HeartbeatShard }
-  | { kind: 'Ignored' };
+  | { kind: 'Identity'; identity: IdentityShard };
 
 const isObject = (value: unknown): value is Record<string, unknown> => typeof value === 'object' && value !== null;
 
@@ -61,7 +62,9 @@ export function readPayload(envelope: ShardEnvelope, payload: unknown): Payload 
         ? { kind: 'Heartbeat', heartbeat: payload as unknown as HeartbeatShard }
         : undefined;
     case 'identity':
-      return { kind: 'Ignored' };
+      return Array.isArray(payload['providers']) && payload['providers'].every(isProvider)
+        ? { kind: 'Identity', identity: payload as unknown as IdentityShard }
+        : undefined;
     default:
       return /^grants-[0-9]{1,4}$/.test(envelope.shard) &&
         Number(envelope.shard.slice(7)) < MOST_GRANT_SHARDS &&
@@ -71,6 +74,13 @@ export function readPayload(envelope: ShardEnvelope, payload: unknown): Payload 
         : undefined;
   }
 }
+
+const isProvider = (value: unknown): boolean =>
+  isObject(value) &&
+  typeof value['name'] === 'string' &&
+  typeof value['issuer'] === 'string' &&
+  Number.isFinite(value['keysGoodUntilMs']) &&
+  ['keys', 'algorithms', 'audiences', 'void'].every((field) => Array.isArray(value[field]));
 
 function isGrant(value: unknown): value is BundleGrant {
   return (

@@ -63,7 +63,11 @@ export function cutFor(facts: StandingFacts): Cut | undefined {
   }
   if (limits.reauthenticateMs !== undefined && facts.ticketAgeMs >= limits.reauthenticateMs) {
     const length = formatDuration(limits.reauthenticateMs);
-    return { code: 'MaxDuration', message: `the session must prove who it is again after ${length}`, hint: reconnect };
+    return {
+      code: 'Reauthenticate',
+      message: `the session must prove who it is again after ${length}`,
+      hint: reconnect,
+    };
   }
   if (limits.idleTimeoutMs !== undefined && facts.idleMs >= limits.idleTimeoutMs) {
     const length = formatDuration(limits.idleTimeoutMs);
@@ -120,6 +124,22 @@ export function timeLeft(facts: Pick<StandingFacts, 'remainingMs' | 'ageMs' | 't
     limits.maxDurationMs === undefined ? Number.POSITIVE_INFINITY : limits.maxDurationMs - facts.ageMs,
     limits.reauthenticateMs === undefined ? Number.POSITIVE_INFINITY : limits.reauthenticateMs - facts.ticketAgeMs,
   );
+}
+
+const NOTICE_MS = 60_000;
+
+/** Until somebody is to be told that they must prove again who they are, milliseconds. */
+export function noticeDue({ limits, ticketAgeMs }: Pick<StandingFacts, 'ticketAgeMs' | 'limits'>): number {
+  return limits.reauthenticateMs === undefined
+    ? Number.POSITIVE_INFINITY
+    : limits.reauthenticateMs - NOTICE_MS - ticketAgeMs;
+}
+
+export function reauthenticateNotice(connection: string, prefix: string): { message: string; hint: string } {
+  return {
+    message: 'this session ends within a minute: it must prove again who it is',
+    hint: `${prefix} connect ${connection} renews it by itself; other clients have to connect again.`,
+  };
 }
 
 /**

@@ -9,7 +9,7 @@ export const BUNDLE_FORMAT = 1;
 /** Largest payload of one shard, bytes. */
 export const SHARD_LIMIT = 256 * 1024;
 
-/** In place of a Connection's uid: the shard is for all of them. Only a heartbeat may be. */
+/** In place of a Connection's uid: the shard is for all of them. Only `heartbeat` and `identity` may be. */
 export const EVERY_CONNECTION = '*';
 
 export type ShardName = 'policy' | 'identity' | `grants-${number}` | 'releases' | 'overlay' | 'heartbeat';
@@ -125,6 +125,57 @@ export interface OverlayShard {
   voidTickets: string[];
 }
 
+/** What tokens are verified by. One for every Connection of the installation; proxies need no way to any issuer. */
+export interface IdentityShard {
+  providers: TrustedProvider[];
+}
+
+/** What a token of an audience may be used for. No use serves as another. */
+export type TokenUse = 'Access' | 'ID' | 'Workload';
+
+/** An IdentityProvider, compiled: defaults filled in. */
+export interface TrustedProvider {
+  /** Name of the IdentityProvider. */
+  name: string;
+  /** Compared to `iss` octet by octet. */
+  issuer: string;
+  algorithms: string[];
+  /** Public JWKs (RFC 7517); the controller refused sets with anything else in them. */
+  keys: TrustedJwk[];
+  /** Past it no token of the issuer is good: its keys could not be fetched for too long. */
+  keysGoodUntilMs: number;
+  skewMs: number;
+  audiences: {
+    audience: string;
+    use: TokenUse;
+    /** `azp` or `client_id` must be one of these; empty for Workload only: those tokens name no client. */
+    clients: string[];
+    /** `typ` of the header, lower case, `application/` left off; empty: absent or `jwt`. */
+    types: string[];
+    /** Claims an access token must carry as text beside that (`typ: Bearer`). */
+    marks: Record<string, string>;
+  }[];
+  claims: { uid: string; username: string; groups?: string; email?: string; workload: string[] };
+  /** Put before names and groups of this provider. */
+  prefix: { username: string; groups: string };
+  /** How the API server names these people, where it trusts the same issuer. */
+  kubernetes?: { claim: string; prefix: string };
+  /** For clients that ask where to log in: psql's OAUTHBEARER. */
+  login?: { scope: string };
+  /** Tokens that are void: of this person or login session, made before then. */
+  void: { uid?: string; sid?: string; beforeMs: number }[];
+}
+export interface TrustedJwk {
+  kty: 'RSA' | 'EC' | 'OKP';
+  kid?: string;
+  alg?: string;
+  n?: string;
+  e?: string;
+  crv?: string;
+  x?: string;
+  y?: string;
+}
+
 export interface HeartbeatShard {
   atMs: number;
 }
@@ -133,5 +184,6 @@ export interface ShardPayloads {
   policy: PolicyShard;
   releases: ReleasesShard;
   overlay: OverlayShard;
+  identity: IdentityShard;
   heartbeat: HeartbeatShard;
 }

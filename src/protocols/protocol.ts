@@ -65,8 +65,22 @@ export interface ServerTls {
   current(): { key: string; cert: string };
 }
 
-/** What a client shows to prove who it is. `user` names no identity. */
-export type Proof = { kind: 'Password'; secret: string };
+/**
+ * What a client shows to prove who it is. `user` names no identity: it is the account, or `account+grant` where somebody
+ * has several grants for it; a ticket names its grant itself.
+ */
+export type Proof =
+  /** A ticket or a token: the gateway tells them apart by their header, and tries nothing else. */
+  | { kind: 'Password'; secret: string; user: string }
+  /** A token that came by a way of its own (OAUTHBEARER). */
+  | { kind: 'Token'; token: string; user: string };
+
+/** Where a client may get a token, for mechanisms that tell it (RFC 7628). */
+export interface TokenSource {
+  /** `ISS/.well-known/openid-configuration`. */
+  discovery: string;
+  scope: string;
+}
 
 export type Authentication =
   | { kind: 'Granted'; session: AuthenticatedSession }
@@ -101,6 +115,8 @@ export interface SessionContext {
   readonly tls: ServerTls | undefined;
   /** Looks up what proves this client; counts failures. One call per handshake. */
   authenticate(proof: Proof): Promise<Authentication>;
+  /** undefined: no provider of tokens is known, or none that clients could use. */
+  tokenSource(): TokenSource | undefined;
   /** For protocols whose cancel arrives on a connection of its own: process-wide, shared by all Connections. */
   readonly cancels: CancelRegistry;
   log(level: 'debug' | 'info' | 'warn' | 'error', message: string, fields?: Readonly<Record<string, unknown>>): void;
@@ -133,6 +149,8 @@ export interface AuthenticatedSession {
    * protocol's native error, close. The listener answers when the target's side is gone, for metrics and the record.
    */
   onCut(listener: (cut: Cut) => void): void;
+  /** Calls back with what the client is to be told between commands: that its session will end soon, and why. */
+  onNotice(listener: (notice: { message: string; hint?: string }) => void): void;
   /** For metrics: nanoseconds the gateway held one command, without waiting for records' disk or for people. */
   observe: SessionMetrics;
   /** Ends it: the socket is gone or going. Writes the `end` record. Idempotent. */
@@ -159,6 +177,7 @@ export interface Cut {
     | 'Locked'
     | 'IdleTimeout'
     | 'MaxDuration'
+    | 'Reauthenticate'
     | 'Shutdown'
     | 'PolicyChanged'
     | 'LimitReached';

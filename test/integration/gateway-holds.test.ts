@@ -220,17 +220,19 @@ test('a protocol that forgets its hold leaves none behind: the end of the sessio
       new Promise((resolve) => {
         socket.once('close', () => resolve());
         socket.once('data', (chunk: Buffer) => {
-          void context.authenticate({ kind: 'Password', secret: chunk.toString().trim().slice(7) }).then((answer) => {
-            assert.equal(answer.kind, 'Granted');
-            if (answer.kind !== 'Granted') return;
-            const command = lineCommand('PUT held/a 1');
-            const decision = answer.session.decide(command);
-            assert.equal(decision.kind, 'Hold');
-            if (decision.kind !== 'Hold') return;
-            const shown = { text: command.text, hiddenLiterals: 0 };
-            answer.session.hold({ command, decision, shown, commandHash: 'a'.repeat(64) });
-            socket.write(`${context.id}\n`);
-          });
+          void context
+            .authenticate({ kind: 'Password', secret: chunk.toString().trim().slice(7), user: 'reader' })
+            .then((answer) => {
+              assert.equal(answer.kind, 'Granted');
+              if (answer.kind !== 'Granted') return;
+              const command = lineCommand('PUT held/a 1');
+              const decision = answer.session.decide(command);
+              assert.equal(decision.kind, 'Hold');
+              if (decision.kind !== 'Hold') return;
+              const shown = { text: command.text, hiddenLiterals: 0 };
+              answer.session.hold({ command, decision, shown, commandHash: 'a'.repeat(64) });
+              socket.write(`${context.id}\n`);
+            });
         });
       }),
   };

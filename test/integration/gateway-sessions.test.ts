@@ -259,10 +259,12 @@ test('INV-03: a protocol that ignores its cut loses the socket within the budget
     accept: (socket, context) =>
       new Promise(() => {
         socket.once('data', (chunk: Buffer) => {
-          void context.authenticate({ kind: 'Password', secret: chunk.toString().trim().slice(7) }).then((answer) => {
-            if (answer.kind === 'Granted') answer.session.onCut(() => {});
-            socket.write(`${answer.kind}\n`);
-          });
+          void context
+            .authenticate({ kind: 'Password', secret: chunk.toString().trim().slice(7), user: 'reader' })
+            .then((answer) => {
+              if (answer.kind === 'Granted') answer.session.onCut(() => {});
+              socket.write(`${answer.kind}\n`);
+            });
         });
       }),
   };

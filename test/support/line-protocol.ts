@@ -99,7 +99,7 @@ function serve(socket: Duplex, context: SessionContext, done: () => void): void 
   async function login(line: string): Promise<void> {
     const [word, ticket = ''] = line.split(' ');
     if (word !== 'TICKET') return refuse('ERROR expected TICKET');
-    const answer = await context.authenticate({ kind: 'Password', secret: ticket });
+    const answer = await context.authenticate({ kind: 'Password', secret: ticket, user: 'reader' });
     if (answer.kind === 'Refused') return refuse(`ERROR ${answer.code} ${answer.message} HINT ${answer.hint ?? '-'}`);
     session = answer.session;
     session.onCut((cut) => {

@@ -190,8 +190,9 @@ export async function startTestGateway(options: TestGatewayOptions): Promise<Tes
         ...options.limits,
       },
       tls: options.insecure === true ? undefined : tls,
+      tokenSource: () => undefined,
       async authenticate(proof) {
-        if (proof.secret !== gateway.password) {
+        if (proof.kind !== 'Password' || proof.secret !== gateway.password) {
           return {
             kind: 'Refused',
             code: 'InvalidProof',
@@ -258,6 +259,7 @@ export async function startTestGateway(options: TestGatewayOptions): Promise<Tes
       policy: () => gateway.policy,
       gate: () => gateway.gate,
       decide: (command) => decide(gateway.policy, command),
+      onNotice: () => undefined,
       denialId: () => `d-${(denials += 1).toString(16).padStart(4, '0')}`,
       hold(request) {
         const outcome = Promise.withResolvers<HoldOutcome>();

@@ -30,6 +30,7 @@ export const CUT_SQLSTATE = {
   Locked: '57P01',
   IdleTimeout: '57P05', // idle_session_timeout
   MaxDuration: '57P01',
+  Reauthenticate: '57P01',
   Shutdown: '57P01',
   PolicyChanged: '57P01',
   LimitReached: '53300', // too_many_connections

@@ -144,7 +144,7 @@ async function authenticate(
     });
   }
   const secret = decodeText(body, 0, body.length).toString('utf8');
-  const answer = await context.authenticate({ kind: 'Password', secret });
+  const answer = await context.authenticate({ kind: 'Password', secret, user: startup.user });
   if (answer.kind === 'Refused') {
     return await close(stream, answer.code, {
       code: LOGIN_SQLSTATE[answer.code],
