@@ -121,11 +121,15 @@ export async function playCorpus(scene: Scene, ways: (index: number) => readonly
     const file = path.join(scene.local.state, name);
     // Binary forms may hold any six bytes by chance; text of the state does not.
     if (/\.(jsonl?|yaml|log)$/.test(name) && fs.statSync(file).isFile()) {
-      look(name, 'file', fs.readFileSync(file), 8); // hashes have six by chance
+      look(name, 'file', withoutHashes(fs.readFileSync(file)), 7);
     }
   }
   return outcome;
 }
+
+/** SHA-256 in hex has any few digits by chance, and never those of a card: it can not be made to say something. */
+const withoutHashes = (bytes: Buffer): Buffer =>
+  Buffer.from(bytes.toString('latin1').replaceAll(/\b[0-9a-f]{64}\b/g, ''), 'latin1');
 
 async function notified(scene: Scene, held: Awaited<ReturnType<Scene['granted']>>): Promise<Buffer> {
   const client = await scene.raw(held);
