@@ -18,6 +18,8 @@ export const LAYERS: Readonly<Record<string, readonly string[]>> = {
   controllers: ['system', 'api', 'policy', 'recording', 'identity', 'store', 'kube'],
   // The shell of a proxy in its pod: small, so that it loads no controllers and no store.
   proxy: ['system', 'api', 'policy', 'recording', 'identity', 'protocols', 'gateway', 'kube', 'telemetry'],
+  // The approval page and the API of pipelines: it sees what the operator decides with, and decides nothing itself.
+  portal: ['system', 'api', 'policy', 'identity', 'store', 'controllers'],
   // For shells only: it may see what it measures, and only cli and proxy may see it.
   telemetry: ['system', 'api', 'policy', 'recording', 'identity', 'protocols', 'gateway'],
   cli: [
@@ -32,6 +34,7 @@ export const LAYERS: Readonly<Record<string, readonly string[]>> = {
     'store',
     'controllers',
     'proxy',
+    'portal',
     'telemetry',
   ],
 };
