@@ -6,6 +6,12 @@ import { type KeyRule, policy, shardOf } from './test-resources.ts';
 const dba = [{ kind: 'Group' as const, name: 'dba' }];
 const open: KeyRule = { name: 'all', action: 'Allow' };
 
+const job = { repository_id: '74', environment: 'prod' };
+const claims = (wanted: Record<string, string>): Parameters<typeof policy>[1] => ({
+  rules: [open],
+  subjects: [{ kind: 'Claim', provider: 'ci', claims: wanted }],
+});
+
 function warningsOf(parts: Parameters<typeof policy>[1]): string[] {
   const made = policy('team', parts);
   const compiled = shardOf({ policies: [made] }).policies[0];
@@ -19,6 +25,8 @@ test('a sound policy has no warnings', () => {
     { name: 'no-drop', action: 'Deny', keys: { verbs: ['DROP'] }, message: 'ask first' },
   ];
   assert.deepEqual(warningsOf({ rules, masking: [{ name: 'm', columns: ['*.a.b'] }], trustedFunctions: ['x.f'] }), []);
+  assert.deepEqual(warningsOf(claims(job)), []);
+  assert.deepEqual(warningsOf(claims({ project_id: '7', ref: 'main', ref_type: 'branch', ref_protected: 'true' })), []);
 });
 
 test('each warning says where', () => {
@@ -40,6 +48,12 @@ test('each warning says where', () => {
     [{ rules: [{ name: 'x', action: 'Allow', keys: {} }] }, /^\/spec\/rules\/0\/keys: .*about every command/],
     [{ rules: [open], subjects: [{ kind: 'Group', name: 'dev-*' }] }, /^\/spec\/subjects\/0\/name: .*no wildcards/],
     [{ rules: [open], subjects: [{ kind: 'Claim', provider: 'ci' }] }, /^\/spec\/subjects\/0: a Claim subject/],
+    [claims({ ...job, sub: 'repo:corp/app' }), /^\/spec\/subjects\/0\/claims: .*goes by sub matches nobody/],
+    [claims({ repository: 'corp/app', environment: 'prod' }), /no claim is an id that stays/],
+    [claims({ repository_owner_id: '7', repository: 'corp/app', environment: 'prod' }), /no claim is an id that stays/],
+    [claims({ repository_id: '74' }), /jobs of any branch and any environment fit/],
+    [claims({ repository_id: '74', ref: 'refs/heads/main' }), /a branch and a tag may share a name/],
+    [claims({ ...job, workflow: 'deploy-*' }), /^\/spec\/subjects\/0\/claims\/workflow: .*no wildcards/],
     [{ rules: [open], trustedFunctions: ['x.f'] }, /^\/spec\/trustedFunctions: .*masks no column/],
     [
       { rules: [open], approval: { steps: [{ name: 's', approvers: [] }] } },

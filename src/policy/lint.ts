@@ -112,12 +112,7 @@ function lintOwn(policy: AccessPolicy, warnings: PolicyWarning[]): void {
 
 function lintSubjects(subjects: readonly Subject[] | undefined, path: string, warnings: PolicyWarning[]): void {
   subjects?.forEach((subject, index) => {
-    if (subject.kind === 'Claim')
-      warnings.push({
-        path: `${path}/${index}`,
-        message: 'a Claim subject matches nobody in this version',
-        hint: 'name a User, Group or ServiceAccount',
-      });
+    if (subject.kind === 'Claim') warnings.push(...lintClaims(subject, `${path}/${index}`));
     else if (subject.name === undefined)
       warnings.push({
         path: `${path}/${index}`,
@@ -131,6 +126,50 @@ function lintSubjects(subjects: readonly Subject[] | undefined, path: string, wa
         hint: 'write the whole name, or a Group',
       });
   });
+}
+
+/** Whether a claim is an id that stays the same, of what the workload belongs to and not of the whole organisation. */
+const isStableId = (name: string): boolean =>
+  /(^|_)(id|uid|oid)$/.test(name) && !/^(repository_owner|namespace|user|actor)_id$/.test(name);
+
+function lintClaims({ provider, claims = {} }: Subject, path: string): PolicyWarning[] {
+  const names = Object.keys(claims);
+  const has = (...any: string[]): boolean => any.some((name) => names.includes(name));
+  const warnings: PolicyWarning[] = [];
+  const warn = (message: string, hint: string, field = '/claims'): void => {
+    warnings.push({ path: `${path}${field}`, message, hint });
+  };
+  if (provider === undefined || names.length === 0) {
+    warn('a Claim subject without a provider or without claims matches nobody', 'write provider and claims', '');
+    return warnings;
+  }
+  if (has('sub')) {
+    warn(
+      'a Claim subject that goes by sub matches nobody: what issuers write there has changed before',
+      'write the claims that sub is made of, such as repository_id and ref',
+    );
+  }
+  for (const [name, value] of Object.entries(claims)) {
+    if (value.includes('*'))
+      warn(
+        `"${value}" is taken literally: claims have no wildcards`,
+        'write one subject for each value',
+        `/claims/${name}`,
+      );
+  }
+  if (!names.some(isStableId)) {
+    warn(
+      'no claim is an id that stays: a repository that is renamed or deleted leaves its name to whoever takes it next',
+      'write repository_id, project_id or what the issuer has in their place',
+    );
+  }
+  const ofPipeline = names.some((name) => /^(repository|project)(_|$)/.test(name));
+  if (has('ref') && !has('ref_type')) {
+    warn('a branch and a tag may share a name', 'write ref_type beside ref: branch or tag');
+  } else if (ofPipeline && !has('ref', 'ref_path', 'environment')) {
+    warn('jobs of any branch and any environment fit', 'write environment, or ref and ref_type');
+  }
+  return warnings;
 }
 
 /** Rules that another rule of the same policy makes pointless. */

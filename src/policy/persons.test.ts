@@ -1,7 +1,9 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
+import type { Subject } from '../api/schema.ts';
 import { excluded, foldIdentifier, groupPersons, namesPerson, samePerson } from './persons.ts';
+import type { Principal } from './principal.ts';
 import { matchesSubject, subjectText } from './subjects.ts';
 
 const named = (username: string, uid?: string, aliases: string[] = []) => ({
@@ -104,9 +106,34 @@ test('INV-12: a ServiceAccount is one of its own namespace unless another is nam
   assert.equal(matchesSubject({ kind: 'ServiceAccount', name: 'b:c' }, odd, 'a'), false);
 });
 
-test('a Claim names nobody yet', () => {
-  const anyone = { username: 'x', groups: ['x'], aliases: [] };
-  const claim = { kind: 'Claim' as const, name: 'x', provider: 'ci', claims: { repository_id: '1' } };
-  assert.equal(matchesSubject(claim, anyone, 'ns'), false);
-  assert.equal(subjectText(claim), 'workload of ci');
+test('a Claim names the workloads whose token proved every claim, as text', () => {
+  const job = (claims: Record<string, string>, provider = 'ci'): Principal => ({
+    username: 'ci:job',
+    groups: ['74'],
+    aliases: [],
+    workload: { provider, claims },
+  });
+  const proven = { repository_id: '74', ref: 'refs/heads/main', ref_protected: 'true', sub: 'repo:corp/app' };
+  const claim = (claims: Record<string, string>, provider = 'ci'): Subject => ({ kind: 'Claim', provider, claims });
+  const matches = (subject: Subject, principal = job(proven)): boolean => matchesSubject(subject, principal, 'ns');
+
+  assert.ok(matches(claim({ repository_id: '74' })));
+  assert.ok(matches(claim({ repository_id: '74', ref_protected: 'true' })));
+  for (const claims of [
+    { repository_id: '7' },
+    { repository_id: '74', ref: 'refs/heads/*' },
+    { repository_id: '74', ref: 'refs/heads/Main' },
+    { repository_id: '74', environment: '' },
+    { repository_id: '74', sub: 'repo:corp/app' },
+    { sub: 'repo:corp/app' },
+    { constructor: '' },
+    {},
+  ]) {
+    assert.ok(!matches(claim(claims)), JSON.stringify(claims));
+  }
+  assert.ok(!matches(claim({ repository_id: '74' }, 'other')));
+  assert.ok(!matches(claim({ repository_id: '74' }, '')));
+  assert.ok(!matches(claim({ repository_id: '74' }), { username: 'ci:job', groups: [], aliases: [] }));
+  assert.ok(!matches({ kind: 'Claim', name: 'ci:job', provider: 'ci' }));
+  assert.equal(subjectText(claim({ repository_id: '74' })), 'workload of ci with repository_id 74');
 });

@@ -1,5 +1,5 @@
 // Whether a subject of a policy names a principal. To allow, names are compared octet by octet: no folding, no
-// trimming, no aliases. A Claim subject matches nobody: what would prove its claims does not reach the engine.
+// trimming, no aliases. A Claim subject goes by what a workload's token proved, and by nothing that anybody else says.
 import type { Subject } from '../api/schema.ts';
 import type { Principal } from './principal.ts';
 
@@ -21,10 +21,22 @@ export function matchesSubject(subject: Subject, principal: Principal, policyNam
       return principal.username === `system:serviceaccount:${namespace}:${name}`;
     }
     case 'Claim':
-      return false;
+      return matchesClaims(subject, principal);
     default:
       return false;
   }
+}
+
+/** All claims equal as text, at least one of them, and never `sub`: issuers have changed what they put there. */
+function matchesClaims({ provider, claims }: Subject, { workload }: Principal): boolean {
+  if (!provider || claims === undefined || workload === undefined || workload.provider !== provider) return false;
+  const wanted = Object.entries(claims);
+  return (
+    wanted.length > 0 &&
+    wanted.every(
+      ([name, value]) => name !== 'sub' && Object.hasOwn(workload.claims, name) && workload.claims[name] === value,
+    )
+  );
 }
 
 export function matchesAny(
@@ -45,8 +57,13 @@ export function subjectText(subject: Subject): string {
     case 'ServiceAccount':
       return `service account ${subject.namespace === undefined ? '' : `${subject.namespace}/`}${subject.name ?? '(no name)'}`;
     case 'Claim':
-      return `workload of ${subject.provider ?? '(no provider)'}`;
+      return `workload of ${subject.provider ?? '(no provider)'}${claimsText(subject.claims)}`;
     default:
       return 'unknown subject';
   }
+}
+
+function claimsText(claims: Subject['claims']): string {
+  const parts = Object.entries(claims ?? {}).map(([name, value]) => `${name} ${value}`);
+  return parts.length === 0 ? '' : ` with ${parts.join(', ')}`;
 }

@@ -265,7 +265,7 @@ function amrOf(value: JsonValue | undefined): string[] | undefined {
   return value.every((each): each is string => typeof each === 'string' && each.length <= 64) ? value : undefined;
 }
 
-function isVoid(provider: TrustedProvider, token: { uid: string; sid?: string; iatMs: number }): boolean {
+export function isVoid(provider: TrustedProvider, token: { uid: string; sid?: string; iatMs: number }): boolean {
   return provider.void.some(({ uid, sid, beforeMs }) => {
     if (token.iatMs >= beforeMs) return false;
     // A login session's end reaches tokens that do not say of which session they are.
