@@ -3,6 +3,7 @@
 import { Command, CommanderError, Option } from 'commander';
 import { completionScript } from './completion.ts';
 import { type CommonOptions, commandPrefix, openContext } from './context.ts';
+import { identityVerbs } from './identity/verbs.ts';
 import { CliError, EXIT, type ExitCode, type Io } from './io.ts';
 import {
   type Action,
@@ -74,6 +75,7 @@ export function buildProgram(io: Io, outcome: Outcome): Command {
 
   const shell: Shell = { verb, run, prefix, cluster };
   engineerVerbs(shell);
+  identityVerbs(shell);
   approverVerbs(shell);
   securityVerbs(shell);
   auditVerbs(shell);
