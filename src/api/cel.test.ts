@@ -34,6 +34,11 @@ const examples: [rule: string, good: unknown[], bad: unknown[]][] = [
   ],
   ["self.type != 'PostgreSQL'", [{ type: 'PostgreSQL', postgresql: {} }, { type: 'SSH' }], [{ type: 'PostgreSQL' }]],
   ["self.type != 'Volume'", [{ type: 'Volume', volume: {} }, { type: 'Bucket' }], [{ type: 'Volume' }]],
+  [
+    'self.audiences.all(',
+    [{ audiences: [] }, { audiences: [{ use: 'ID' }, { use: 'Access', clients: ['a'] }] }],
+    [{ audiences: [{ use: 'Access', clients: ['a'] }, { use: 'Access' }] }],
+  ],
   ['!(has(self.ca)', [{}, { ca: 'x' }, { caFile: 'x' }], [{ ca: 'x', caFile: 'y' }]],
   [
     'has(self.action) != has(self.preset)',

@@ -23,6 +23,10 @@ export const CEL_CHECKS: ReadonlyMap<string, (self: unknown) => boolean> = new M
     (self) => fields(self).type !== 'PostgreSQL' || has(self, 'postgresql'),
   ],
   ["self.type != 'Volume' || has(self.volume)", (self) => fields(self).type !== 'Volume' || has(self, 'volume')],
+  [
+    "self.audiences.all(a, a.use != 'Access' || has(a.clients))",
+    (self) => list(fields(self).audiences).every((each) => fields(each).use !== 'Access' || has(each, 'clients')),
+  ],
   ['!(has(self.ca) && has(self.caFile))', (self) => !(has(self, 'ca') && has(self, 'caFile'))],
   [
     "!has(self.sourceRanges) || (has(self.type) && self.type == 'LoadBalancer')",

@@ -5,6 +5,7 @@ import { EnforcementBundleSpec, EnforcementBundleStatus } from './bundle-object.
 import { ConnectionSpec, ConnectionStatus } from './connection.ts';
 import { AccessApprovalSpec, AccessApprovalStatus, AccessGrantSpec, AccessGrantStatus } from './grant.ts';
 import { CommandHoldSpec, CommandHoldStatus } from './hold.ts';
+import { IdentityProviderSpec, IdentityProviderStatus } from './identity-provider.ts';
 import { AccessLockSpec, AccessLockStatus } from './lock.ts';
 import { AccessPolicySpec, ClusterAccessPolicySpec, PolicyStatus } from './policy.ts';
 import { ProxyReplicaSpec, ProxyReplicaStatus } from './replica.ts';
@@ -263,6 +264,26 @@ export const KINDS = {
     categories: CATEGORIES,
     selectableFields: [],
     clusterOnly: true,
+  },
+  IdentityProvider: {
+    kind: 'IdentityProvider',
+    plural: 'identityproviders',
+    singular: 'identityprovider',
+    shortNames: ['idp'],
+    scope: 'Cluster',
+    description:
+      'An OpenID Connect issuer whose tokens are believed: whom they are made for, how its people and workloads are called here, and how clients log in.',
+    spec: IdentityProviderSpec,
+    status: IdentityProviderStatus,
+    columns: [
+      { name: 'Issuer', type: 'string', jsonPath: '.spec.issuer', description: 'Whose tokens.' },
+      { name: 'Keys', type: 'integer', jsonPath: '.status.keys', description: 'Keys they are verified with.' },
+      condition('Ready', 'Whether its tokens are believed.'),
+      message('Ready'),
+      AGE,
+    ],
+    categories: CATEGORIES,
+    selectableFields: [],
   },
   EnforcementBundle: {
     kind: 'EnforcementBundle',

@@ -13,10 +13,11 @@ export const PLURALS: Readonly<Record<KindName, string>> = {
   AccessLock: 'accesslocks',
   AccessSession: 'accesssessions',
   RecordingStore: 'recordingstores',
+  IdentityProvider: 'identityproviders',
   EnforcementBundle: 'enforcementbundles',
   ProxyReplica: 'proxyreplicas',
 };
-const CLUSTER_SCOPED: readonly KindName[] = ['ClusterAccessPolicy', 'RecordingStore'];
+const CLUSTER_SCOPED: readonly KindName[] = ['ClusterAccessPolicy', 'IdentityProvider', 'RecordingStore'];
 
 export const isClusterScoped = (kind: KindName): boolean => CLUSTER_SCOPED.includes(kind);
 

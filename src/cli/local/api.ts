@@ -130,6 +130,7 @@ const KINDS: readonly string[] = [
   'AccessApproval',
   'CommandHold',
   'AccessLock',
+  'IdentityProvider',
 ];
 /** What people make; the rest is files or the gateway's own. */
 const CREATABLE: readonly string[] = ['AccessGrant', 'AccessApproval', 'AccessLock'];

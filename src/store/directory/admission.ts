@@ -82,6 +82,7 @@ function mayCreate(actor: Actor, kind: KindName): string | undefined {
     case 'Connection':
     case 'AccessPolicy':
     case 'ClusterAccessPolicy':
+    case 'IdentityProvider':
       return `A ${kind} is made by writing YAML into the directory.`;
     case 'AccessGrant':
     case 'AccessApproval':
