@@ -30,8 +30,8 @@ export interface PipelineRequest {
   ticket?: string;
   /** Raw Ed25519 public key, base64url; its private half stays with the job and signs its tickets. */
   clientKey: string;
-  /** Statements to be approved with the grant, in their order, as they will be sent octet by octet. */
-  commands?: { text: string; hash: string }[];
+  /** Statements to be approved with the grant, as `AccessGrant.spec.commands` has them. */
+  commands?: string[];
 }
 
 export interface RequestView {

@@ -36,7 +36,6 @@ export async function login(offline: Context, name: string | undefined, options:
   const made =
     options.device === true ? await byDevice(offline, settings) : await byBrowser(offline, settings, options);
   const { config, clientId, tokens } = made;
-  const who = whoOf(tokens, settings.claims);
   const entry: LoginFacts = {
     place,
     ...(settings.provider === undefined ? {} : { provider: settings.provider }),
@@ -45,7 +44,8 @@ export async function login(offline: Context, name: string | undefined, options:
     scope: settings.scope,
     ...(settings.caPem === undefined ? {} : { caPem: settings.caPem }),
     flow: options.device === true ? 'Device' : 'Browser',
-    who: { ...who, username: settings.usernamePrefix + who.username },
+    who: whoOf(tokens, settings.names),
+    names: settings.names,
     loggedInAtMs: offline.now(),
   };
   const store = loginStore(offline.home, io);
@@ -254,7 +254,7 @@ export async function whoami(offline: Context, options: CommonOptions): Promise<
   }
   const logins = store.list().filter((each) => place === undefined || each.place === place);
   const shown = await Promise.all(
-    logins.map(async ({ id, protectedBy, caPem: _ca, ...each }) => {
+    logins.map(async ({ id, protectedBy, caPem: _ca, names: _names, ...each }) => {
       const tokens = (await store.read(id).catch(() => undefined))?.tokens;
       return {
         ...each,

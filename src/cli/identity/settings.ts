@@ -1,7 +1,6 @@
 // Where somebody logs in: as the IdentityProvider of the place says, or as flags do.
 import { readFileSync } from 'node:fs';
-import type { Resource } from '../../api/resource.ts';
-import type { KindName } from '../../store/resource-store.ts';
+import type { IdentityProvider } from '../../api/identity-provider.ts';
 import { type CommonOptions, type Context, openContext } from '../context.ts';
 import { CliError, EXIT } from '../io.ts';
 import { line } from '../render.ts';
@@ -13,19 +12,17 @@ export interface LoginSettings {
   deviceClientId?: string;
   scope: string;
   caPem?: string;
-  claims: { uid?: string; username?: string; groups?: string };
-  usernamePrefix: string;
+  names: NameRules;
 }
 
-/** What of an IdentityProvider is read here. */
-interface IdentityProvider extends Resource {
-  spec: {
-    issuer: string;
-    caBundle?: string;
-    claims?: { uid?: string; username?: string; groups?: string };
-    prefix?: { username?: string };
-    login?: { clientId?: string; deviceClientId?: string; scopes?: string[]; oauthScope?: string };
-  };
+/** How the provider's people are called here (IdentityProvider `claims`, `prefix`, `kubernetes`). */
+export interface NameRules {
+  uid: string;
+  username: string;
+  usernamePrefix: string;
+  groups?: string;
+  groupsPrefix: string;
+  kubernetes?: { claim: string; prefix: string };
 }
 
 export interface IssuerFlags {
@@ -35,7 +32,7 @@ export interface IssuerFlags {
   scope?: string;
 }
 
-const ALWAYS = ['openid', 'offline_access'];
+const DEFAULT_SCOPES = ['openid', 'offline_access'];
 
 /** Calls `use` with the place opened, and closes it again. */
 export async function inPlace<T>(
@@ -87,10 +84,9 @@ export function settingsFromFlags(flags: IssuerFlags): LoginSettings | undefined
     issuer,
     clientId,
     deviceClientId: clientId,
-    scope: scopeOf(flags.scope?.split(/[\s,]+/) ?? ['profile', 'email']),
+    scope: scopeOf(flags.scope?.split(/[\s,]+/) ?? [...DEFAULT_SCOPES, 'profile', 'email']),
     ...(flags.caFile === undefined ? {} : { caPem: readCa(flags.caFile) }),
-    claims: {},
-    usernamePrefix: '',
+    names: { uid: 'sub', username: 'preferred_username', usernamePrefix: '', groups: 'groups', groupsPrefix: '' },
   };
 }
 
@@ -111,11 +107,11 @@ function readCa(file: string): string {
 }
 
 export const scopeOf = (more: readonly string[]): string =>
-  [...new Set([...ALWAYS, ...more.filter((each) => each !== '')])].join(' ');
+  [...new Set(['openid', ...more.filter((each) => each !== '')])].join(' ');
 
 /** Of the IdentityProvider by that name, or of the only one that people log in with. */
 export async function settingsFromPlace(context: Context, name: string | undefined): Promise<LoginSettings> {
-  const all = await context.client.list<IdentityProvider>('IdentityProvider' as KindName);
+  const all = await context.client.list<IdentityProvider>('IdentityProvider');
   const usable = all.filter((each) => each.spec.login !== undefined);
   const names = usable.map((each) => each.metadata.name);
   const found = name === undefined ? usable : all.filter((each) => each.metadata.name === name);
@@ -144,19 +140,21 @@ export async function settingsFromPlace(context: Context, name: string | undefin
       names.length > 0 ? `There is ${names.map(line).join(', ')}.` : 'An admin sets its spec.login.',
     );
   }
-  const { clientId, deviceClientId, scopes = [], oauthScope } = spec.login;
+  const { clientId, deviceClientId, scopes = DEFAULT_SCOPES, oauthScope } = spec.login;
   return {
     provider: metadata.name,
     issuer: spec.issuer,
-    ...(clientId === undefined ? {} : { clientId }),
+    clientId,
     ...(deviceClientId === undefined ? {} : { deviceClientId }),
-    scope: scopeOf([...scopes, ...(oauthScope ?? '').split(' ')]),
+    scope: scopeOf([...scopes, ...oauthScope.split(' ')]),
     ...(spec.caBundle === undefined ? {} : { caPem: spec.caBundle }),
-    claims: {
-      ...(spec.claims?.uid === undefined ? {} : { uid: spec.claims.uid }),
-      ...(spec.claims?.username === undefined ? {} : { username: spec.claims.username }),
+    names: {
+      uid: spec.claims?.uid ?? 'sub',
+      username: spec.claims?.username ?? 'sub',
+      usernamePrefix: spec.prefix?.username ?? `${metadata.name}:`,
       ...(spec.claims?.groups === undefined ? {} : { groups: spec.claims.groups }),
+      groupsPrefix: spec.prefix?.groups ?? `${metadata.name}:`,
+      ...(spec.kubernetes === undefined ? {} : { kubernetes: spec.kubernetes }),
     },
-    usernamePrefix: spec.prefix?.username ?? `${metadata.name}:`,
   };
 }

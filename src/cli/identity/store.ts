@@ -11,6 +11,7 @@ import { systemFiles, writeFileAtomically } from '../../system/files.ts';
 import { systemRandom } from '../../system/random.ts';
 import { CliError, EXIT, type Io } from '../io.ts';
 import { type Keychain, systemKeychain } from './keychain.ts';
+import type { NameRules } from './settings.ts';
 
 /** Everything about a login that is no secret. */
 export interface LoginFacts {
@@ -24,7 +25,13 @@ export interface LoginFacts {
   caPem?: string;
   flow: 'Browser' | 'Device';
   /** As the tokens say, for people; nothing is decided by it here. */
-  who: { uid: string; username: string; groups: string[] };
+  who: {
+    uid: string;
+    username: string;
+    groups: string[] /** Name in the cluster, where the provider maps it. */;
+    kubernetes?: string;
+  };
+  names: NameRules;
   loggedInAtMs: number;
 }
 

@@ -8,6 +8,7 @@ import { systemRandom } from '../../system/random.ts';
 import { CliError, EXIT, pause } from '../io.ts';
 import { line } from '../render.ts';
 import { issuerFailure, openIssuer } from './issuer.ts';
+import type { NameRules } from './settings.ts';
 import type { Login, LoginFacts, LoginStore, Tokens } from './store.ts';
 
 /** Least time between two refreshes of one login. */
@@ -61,7 +62,7 @@ async function refresh(store: LoginStore, login: Login, need: TokenNeed): Promis
     const config = await openIssuer(login, login.clientId);
     const answer = await oidc.refreshTokenGrant(config, tokens.refresh);
     const next: Login = { ...login, tokens: tokensOf(answer, need.nowMs(), tokens) };
-    next.who = { ...whoOf(next.tokens), username: login.who.username };
+    next.who = whoOf(next.tokens, login.names);
     await store.write(next);
     return next;
   } catch (error) {
@@ -113,20 +114,20 @@ export function tokensOf(
   };
 }
 
-/** What the access token says of its person: for people to read, decided by nobody here. */
-export function whoOf(
-  tokens: Tokens,
-  claims: { uid?: string; username?: string; groups?: string } = {},
-): LoginFacts['who'] {
+/** What the access token says of its person: for people to read, and to find grants; decided by nobody here. */
+export function whoOf(tokens: Tokens, names: NameRules): LoginFacts['who'] {
   const said = decodeJwt(tokens.access) as Record<string, unknown>;
   const text = (name: string): string | undefined =>
     typeof said[name] === 'string' && said[name] !== '' ? (said[name] as string) : undefined;
-  const groups = said[claims.groups ?? 'groups'];
+  const groups = names.groups === undefined ? undefined : said[names.groups];
+  const mapped = names.kubernetes === undefined ? undefined : text(names.kubernetes.claim);
   return {
-    uid: `${text('iss') ?? ''} ${text(claims.uid ?? 'sub') ?? ''}`,
-    username:
-      text(claims.username ?? 'preferred_username') ?? text('preferred_username') ?? text('email') ?? text('sub') ?? '',
-    groups: Array.isArray(groups) ? groups.filter((each): each is string => typeof each === 'string') : [],
+    uid: `${text('iss') ?? ''} ${text(names.uid) ?? ''}`,
+    username: names.usernamePrefix + (text(names.username) ?? text('sub') ?? ''),
+    groups: Array.isArray(groups)
+      ? groups.filter((each): each is string => typeof each === 'string').map((each) => names.groupsPrefix + each)
+      : [],
+    ...(mapped === undefined || names.kubernetes === undefined ? {} : { kubernetes: names.kubernetes.prefix + mapped }),
   };
 }
 

@@ -14,7 +14,7 @@ export function identityVerbs({ verb, run }: Shell): void {
     .option('--issuer <url>', 'log in there; default: the IdentityProvider’s issuer')
     .option('--client-id <id>', 'as this public client, with --issuer')
     .option('--ca-file <file>', 'PEM of the CA to verify the issuer with; default: the system’s')
-    .option('--scope <scopes>', 'scopes to ask for beside openid and offline_access, with --issuer')
+    .option('--scope <scopes>', 'scopes to ask for, with --issuer; default: openid offline_access profile email')
     .action(
       run(async (context, [name], options) => (await import('./login.ts')).login(context, name, options), {
         offline: true,
