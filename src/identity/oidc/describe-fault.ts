@@ -3,7 +3,7 @@
 import type { TokenFault } from './token-fault.ts';
 import type { TokenVerdict } from './verify-token.ts';
 
-const CAUSES: Readonly<Record<TokenFault, string>> = {
+export const CAUSES: Readonly<Record<TokenFault, string>> = {
   TooLarge: 'it is larger than 16 KiB',
   Encrypted: 'it is encrypted (JWE); only signed tokens are taken',
   NotThreeParts: 'it does not have the three parts of a signed token',

@@ -133,6 +133,11 @@ const MOST_PROVEN = 4096;
 const provenOf = new WeakMap<readonly TrustedProvider[], Proven>();
 const imported = new WeakMap<TrustedJwk, Map<string, Promise<CryptoKey | Uint8Array>>>();
 
+/** How many signatures are remembered for these providers; never more than 4096. */
+export function provenCount(providers: readonly TrustedProvider[]): number {
+  return provenOf.get(providers)?.signed.size ?? 0;
+}
+
 async function isSigned(
   providers: readonly TrustedProvider[],
   text: string,
@@ -265,6 +270,7 @@ function amrOf(value: JsonValue | undefined): string[] | undefined {
   return value.every((each): each is string => typeof each === 'string' && each.length <= 64) ? value : undefined;
 }
 
+/** Whether the token was made before what it stands for was ended. For live sessions too. */
 export function isVoid(provider: TrustedProvider, token: { uid: string; sid?: string; iatMs: number }): boolean {
   return provider.void.some(({ uid, sid, beforeMs }) => {
     if (token.iatMs >= beforeMs) return false;
