@@ -99,6 +99,8 @@ export interface Operator {
   resync(): void;
   /** What the proxies say of this Connection changed: its status is looked at again. */
   lookAgain(connection: Connection): void;
+  /** Whether the first bundle of this Connection waits for its grants to be decided. */
+  awaitsGrants(connectionUid: string): boolean;
   /** The policy shard of a Connection as it is now. */
   compile(connection: Connection): PolicyShard | undefined;
   /** Signs and publishes all shards of a Connection anew. */
@@ -216,7 +218,7 @@ export async function startOperator(options: OperatorOptions): Promise<Operator>
       : `Proxy ${name || '(not named)'}, which told of this command, does not serve Connection ${spec.connectionRef.name}.`;
   };
 
-  const bundles = createBundleController({ ...context, ...options, cache, compile });
+  const bundles = createBundleController({ ...context, ...options, cache, compile, deciding: () => !grantQueue.idle });
   const queue = (
     name: string,
     kinds: readonly KindName[],
@@ -229,7 +231,7 @@ export async function startOperator(options: OperatorOptions): Promise<Operator>
   };
   const only = (kind: KindName) => (event: CacheEvent) =>
     event.kind === kind ? [keyOf(event.object.metadata.namespace, event.object.metadata.name)] : [];
-  queue(
+  const grantQueue = queue(
     'grants',
     ['AccessGrant'],
     (event) => grantsTouchedBy(event, cache),
@@ -248,9 +250,9 @@ export async function startOperator(options: OperatorOptions): Promise<Operator>
     'connections',
     ['Connection'],
     (event) =>
-      event.kind === 'Connection' || event.kind === 'AccessPolicy' || event.kind === 'ClusterAccessPolicy'
+      event.kind === 'AccessPolicy' || event.kind === 'ClusterAccessPolicy'
         ? bundlesTouchedBy(event, cache)
-        : [],
+        : only('Connection')(event),
     createConnectionReconciler({
       ...context,
       compile,
@@ -283,7 +285,10 @@ export async function startOperator(options: OperatorOptions): Promise<Operator>
     compiled = new Map();
     for (const { kinds, queue: each } of queues) {
       for (const kind of kinds) {
-        for (const { metadata } of cache.list(kind)) each.add(keyOf(metadata.namespace, metadata.name));
+        const objects = cache.list(kind);
+        // Those of one Connection in a row: the sooner all are decided, the sooner its bundle is whole.
+        if (kind === 'AccessGrant') objects.sort((a, b) => (connectionOf(a)[0]! < connectionOf(b)[0]! ? -1 : 1));
+        for (const { metadata } of objects) each.add(keyOf(metadata.namespace, metadata.name));
       }
     }
   };
@@ -314,6 +319,7 @@ export async function startOperator(options: OperatorOptions): Promise<Operator>
       const key = bundles.forget(connectionUid);
       if (key !== undefined) bundleQueue.add(key);
     },
+    awaitsGrants: bundles.awaitsGrants,
     lookAgain: ({ metadata }) => connectionQueue.add(keyOf(metadata.namespace, metadata.name)),
     compile,
     eligibility,

@@ -27,6 +27,8 @@ export interface ShardPublisher {
   withdraw(connectionUid: string, shard: string): void;
   /** Withdraws whatever else is stored of this Connection: shards of an earlier life, or put there by somebody. */
   keepOnly?(connectionUid: string, shards: ReadonlySet<string>): void;
+  /** Whether anything of this Connection is stored or about to be. Absent: never waited for (local mode). */
+  holds?(connectionUid: string): boolean;
 }
 
 /** What every controller shares. */

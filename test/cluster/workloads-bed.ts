@@ -131,6 +131,7 @@ export async function startWorkloadBed(options: {
   );
   const looked: string[] = [];
   await workloads.attach({
+    awaitsGrants: () => false,
     cache,
     compile: (connection) => ({
       connection: {

@@ -16,6 +16,9 @@ import { bundleGrants, bundleLocks, bundleReleases, grantShards } from './build.
 
 /** Gateways take a controller for dead after 5 minutes without one. */
 export const HEARTBEAT_MS = 30_000;
+/** How long a first bundle waits for grants at most, and how often it looks whether it still has to. */
+const LONGEST_WAIT_MS = 300_000;
+const LOOK_AGAIN_MS = 1_000;
 
 export interface BundleControllerOptions extends ControllerContext {
   key: SigningKey;
@@ -25,6 +28,8 @@ export interface BundleControllerOptions extends ControllerContext {
   compile(connection: Connection): PolicyShard | undefined;
   /** One heartbeat for every Connection instead of one each: a cluster has many, and each beat is a write there. */
   commonHeartbeat?: boolean;
+  /** Whether grants are being decided now. */
+  deciding?(): boolean;
 }
 
 /** Raises the stored epoch by one and returns it. A file that can not be read starts from the clock, which is higher. */
@@ -44,6 +49,8 @@ export interface BundleController {
   heartbeat(): void;
   /** Forgets what it has published of this Connection: its next reconcile publishes all of it. Returns its key. */
   forget(connectionUid: string): string | undefined;
+  /** Whether the first bundle of this Connection waits for its grants. */
+  awaitsGrants(connectionUid: string): boolean;
 }
 
 export function createBundleController(options: BundleControllerOptions): BundleController {
@@ -51,6 +58,8 @@ export function createBundleController(options: BundleControllerOptions): Bundle
   let sequence = 0;
   /** By Connection key: its uid, and the hash of what each shard said last. */
   const published = new Map<string, { uid: string; shards: Map<ShardName, string> }>();
+  /** By uid of Connections whose first bundle waits for grants: since when. */
+  const waiting = new Map<string, number>();
 
   const publish = (
     connectionUid: string,
@@ -65,6 +74,21 @@ export function createBundleController(options: BundleControllerOptions): Bundle
     shards?.set(shard, hash);
   };
   const beat = (uid: string): void => publish(uid, undefined, 'heartbeat', { atMs: clock.now() });
+
+  /**
+   * Milliseconds until it is published in any case, where it is better not done yet: nothing is stored, so no proxy has
+   * anything that could be taken away, and each of its grants that is decided in a moment would write the shard anew.
+   */
+  const awaited = (uid: string, grants: readonly AccessGrant[]): number => {
+    const soon =
+      options.deciding?.() === true &&
+      publisher.holds?.(uid) === false &&
+      grants.some(({ status }) => status === undefined);
+    if (!soon) return 0;
+    const since = waiting.get(uid) ?? clock.monotonic();
+    waiting.set(uid, since);
+    return Math.max(0, since + LONGEST_WAIT_MS - clock.monotonic());
+  };
 
   const withdraw = (key: string): void => {
     const known = published.get(key);
@@ -84,11 +108,14 @@ export function createBundleController(options: BundleControllerOptions): Bundle
     }
     const { uid } = connection.metadata;
     if (known !== undefined && known.uid !== uid) withdraw(key);
+    const asked = cache.indexed<AccessGrant>('AccessGrant', 'connection', key);
     const first = !published.has(key);
+    if (first && awaited(uid, asked) > 0) return { againInMs: LOOK_AGAIN_MS };
+    waiting.delete(uid);
     if (first) published.set(key, { uid, shards: new Map() });
     const { shards } = published.get(key)!;
     const nowMs = clock.now();
-    const { grants } = bundleGrants(shard, cache.indexed<AccessGrant>('AccessGrant', 'connection', key), sealer, nowMs);
+    const { grants } = bundleGrants(shard, asked, sealer, nowMs);
     const split = grantShards(grants);
     const releases = bundleReleases(cache.indexed<CommandHold>('CommandHold', 'connection', key), sealer, nowMs);
     const locks = bundleLocks(connection.metadata, cache.list<AccessLock>('AccessLock', namespace), nowMs);
@@ -118,6 +145,7 @@ export function createBundleController(options: BundleControllerOptions): Bundle
       if (options.commonHeartbeat === true) return beat(EVERY_CONNECTION);
       for (const { uid } of published.values()) beat(uid);
     },
+    awaitsGrants: (uid) => waiting.has(uid),
     forget(uid) {
       for (const [key, known] of published) {
         if (known.uid !== uid) continue;
@@ -137,7 +165,7 @@ export function bundlesTouchedBy(event: CacheEvent, cache: ControllerContext['ca
     cache.list<Connection>('Connection', within).map((each) => keyOf(each.metadata.namespace, each.metadata.name));
   switch (event.kind) {
     case 'Connection':
-      return [keyOf(namespace, name)];
+      return saysSomethingElse(event) ? [keyOf(namespace, name)] : [];
     case 'AccessLock':
       return all(namespace);
     case 'AccessPolicy':

@@ -4,6 +4,7 @@
 // written again, so that a restart writes only what changed. What fails is retried for as long as it is still the newest.
 // What somebody else changed or deleted, or what is older than what a proxy says it has, is asked for anew and replaced
 // by a newer one: the objects are watched, so that nothing is read or written while nothing happens.
+import { isDeepStrictEqual } from 'node:util';
 import type { EnforcementBundle } from '../../api/bundle-object.ts';
 import { API_GROUP_VERSION } from '../../api/group.ts';
 import type { OwnerReference } from '../../api/resource.ts';
@@ -225,7 +226,9 @@ export async function openObjectPublisher(options: ObjectPublisherOptions): Prom
       return;
     }
     if (known?.resourceVersion === resourceVersion) return;
-    const now = storedOf(bundle, isGood(bundle, uid, shard));
+    // What was sent from here comes back before its answer at times.
+    const own = !!waiting && isSame(waiting, bundle.spec) && isDeepStrictEqual(waiting, bundle.spec);
+    const now = storedOf(bundle, own || isGood(bundle, uid, shard));
     home.stored.set(shard, now);
     if (leads(now)) return fence();
     // Before anything is published here it is only learnt what there is.
@@ -344,6 +347,10 @@ export async function openObjectPublisher(options: ObjectPublisherOptions): Prom
         home.wanted.set(shard, null);
         queue.add(uid);
       }
+    },
+    holds(uid) {
+      const home = homes.get(uid);
+      return home !== undefined && home.stored.size + home.wanted.size > 0;
     },
     objectsOf(uid) {
       const home = homes.get(uid);

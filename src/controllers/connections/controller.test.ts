@@ -68,5 +68,8 @@ test('INV-10: what was said of the proxies stands until they were looked at, and
   const said: Connection = { ...inCluster, status: { observedGeneration: generation, conditions: [] } };
   assert.deepEqual(await conditionsOf(said, shard, unknown), {});
   assert.match((await conditionsOf(said, shard, good))['Ready']!, /^True/);
-  assert.match((await conditionsOf(inCluster, shard, unknown))['Accepted']!, /^True/);
+  const changed: Connection = { ...inCluster, status: { observedGeneration: generation - 1, conditions: [] } };
+  assert.match((await conditionsOf(changed, shard, unknown))['Accepted']!, /^True/);
+  // The first word waits for what there is to say of the proxies.
+  assert.deepEqual(await conditionsOf(inCluster, shard, unknown), {});
 });

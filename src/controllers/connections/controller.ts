@@ -13,6 +13,8 @@ import { writeStatus } from '../status.ts';
 
 export const PROBE_EVERY_MS = 300_000;
 const PROBE_RETRY_MS = 15_000;
+/** How long the first word on a Connection waits for what there is to say of its proxies. */
+const FIRST_WORD_MS = 30_000;
 
 export interface ConnectionControllerOptions extends ControllerContext {
   compile(connection: Connection): PolicyShard | undefined;
@@ -43,6 +45,8 @@ const sentence = (text: string): string => (text === '' || /[.!?]$/.test(text) ?
 export function createConnectionReconciler(options: ConnectionControllerOptions): Reconcile {
   const { cache, clock, records } = options;
   const probes = new Map<string, { stamp: string; atMs: number; result: ProbeResult }>();
+  /** By key of Connections of which nothing was ever said: since when. */
+  const unsaid = new Map<string, number>();
   const probed = async (key: string, connection: Connection, signal: AbortSignal): Promise<ProbeResult> => {
     const stamp = `${connection.metadata.generation} ${options.probeStamp?.(connection) ?? ''}`;
     const known = probes.get(key);
@@ -57,12 +61,20 @@ export function createConnectionReconciler(options: ConnectionControllerOptions)
     const connection = cache.get<Connection>({ kind: 'Connection', ...(namespace ? { namespace } : {}), name });
     if (connection === undefined) {
       probes.delete(key);
+      unsaid.delete(key);
       return undefined;
     }
     const { uid, generation } = connection.metadata;
-    // It is looked at again once they are known; to write a guess first would be two writes a Connection at each restart.
-    if (options.proxies?.known(connection) === false && connection.status?.observedGeneration === generation)
-      return undefined;
+    // It is looked at again once they are known; to write a guess first would be two writes a Connection.
+    const observed = connection.status?.observedGeneration;
+    if (options.proxies?.known(connection) === false) {
+      if (observed === generation) return undefined;
+      const since = unsaid.get(key) ?? clock.monotonic();
+      unsaid.set(key, since);
+      const leftMs = since + FIRST_WORD_MS - clock.monotonic();
+      if (observed === undefined && leftMs > 0) return { againInMs: leftMs };
+    }
+    unsaid.delete(key);
     const shard = options.compile(connection);
     const endpoint = options.endpoint(uid);
     const result =
@@ -142,9 +154,9 @@ export function createConnectionReconciler(options: ConnectionControllerOptions)
       ...(endpoint !== undefined ? { endpoint, caBundle: options.caBundle } : {}),
       conditions,
     };
-    if (connection.status?.observedGeneration !== generation) {
+    if (observed !== generation) {
       await records.write({
-        act: connection.status?.observedGeneration === undefined ? 'connection.create' : 'connection.change',
+        act: observed === undefined ? 'connection.create' : 'connection.change',
         actor: { username: options.proxies === undefined ? 'files' : 'kubernetes' },
         object: objectOf(connection),
         details: { generation },

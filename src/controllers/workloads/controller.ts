@@ -53,6 +53,8 @@ export interface WorkloadsOptions {
 export interface WorkloadsSource {
   cache: Cache;
   compile(connection: Connection): PolicyShard | undefined;
+  /** Whether its first bundle waits for its grants. */
+  awaitsGrants(connectionUid: string): boolean;
   /** What is said here of a Connection changed. */
   lookAgain(connection: Connection): void;
 }
@@ -198,7 +200,7 @@ export function startWorkloads(options: WorkloadsOptions): Workloads {
   return {
     async attach(given) {
       source = given;
-      const { cache, compile } = given;
+      const { cache, compile, awaitsGrants } = given;
       const keeper = createReplicaKeeper({ ...options, cache });
       replicas = keeper;
       for (const connection of cache.list<Connection>('Connection')) place(connection);
@@ -213,6 +215,7 @@ export function startWorkloads(options: WorkloadsOptions): Workloads {
           ...options,
           cache,
           compile,
+          awaitsGrants,
           live,
           replicas: keeper,
           members,

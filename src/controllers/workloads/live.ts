@@ -1,8 +1,8 @@
 // What there is of workloads at the API server: a watch a kind over the operator's own label, kept as text, so that a
-// thousand workloads cost some ten megabytes. Guarantees: a reader sees its own writes at once, before the watch tells;
-// a name that is free in here is looked up at the server before anything is written to it, so that an object of
-// somebody else's is never touched.
-import type { KubeFailure } from '../../kube/answer.ts';
+// thousand workloads cost some ten megabytes. Guarantees: a reader sees its own writes at once, before the watch tells,
+// which then says nothing of them; what is free in here is written only if the name is free at the server as well, so
+// that an object of somebody else's is never touched.
+import type { KubeAnswer, KubeFailure } from '../../kube/answer.ts';
 import type { KubeClient } from '../../kube/client.ts';
 import type { KubeObject } from '../../kube/object.ts';
 import { type ResourceKind, resourcePath } from '../../kube/paths.ts';
@@ -25,6 +25,11 @@ export const MANAGED: Readonly<Record<ManagedKind, ResourceKind>> = {
 };
 const KINDS = Object.keys(MANAGED) as ManagedKind[];
 export const FIELD_MANAGER = 'sallyport';
+/**
+ * A version that no object ever has, as etcd's first write has 2: applied under it an object is made if there is none of
+ * the name, and what is there is left alone with 409.
+ */
+const NEVER = '1';
 
 /** The parts of status that this folder looks at. */
 export interface LiveStatus {
@@ -83,6 +88,19 @@ export function watchLiveObjects(options: {
 }): LiveObjects {
   const { client } = options;
   let writes = 0;
+  const send = (
+    path: string,
+    { metadata, ...body }: Manifest,
+    condition: { uid?: string; resourceVersion?: string },
+    signal: AbortSignal,
+  ): Promise<KubeAnswer<KubeObject>> => {
+    writes += 1;
+    return client.patch<KubeObject>(path, { ...body, metadata: { ...metadata, ...condition } }, 'apply', {
+      fieldManager: FIELD_MANAGER,
+      force: true,
+      signal,
+    });
+  };
   /** Written, and not told by the watch yet. */
   const written = new Map<string, Kept>();
   /** Uids that were deleted, and are not told by the watch yet. */
@@ -109,6 +127,8 @@ export function watchLiveObjects(options: {
           if (type === 'Deleted') removed.delete(object.metadata.uid);
           const own = written.get(id);
           if (own !== undefined && (type === 'Deleted' || !isOlder(object, own))) written.delete(id);
+          // Whoever wrote it has seen it.
+          if (type !== 'Deleted' && own?.metadata.resourceVersion === object.metadata.resourceVersion) return;
           for (const each of [object, previous]) {
             const workload = each?.metadata.labels?.[WORKLOAD_LABEL];
             if (workload !== undefined) options.onChange(`${each!.metadata.namespace}/${workload}`);
@@ -130,6 +150,14 @@ export function watchLiveObjects(options: {
         .indexed(index, value)
         .flatMap(({ metadata }) => kept(kind, metadata.namespace ?? '', metadata.name) ?? []),
     ).map(read);
+
+  const took = ({ kind, metadata: { namespace, name } }: Manifest, answer: KubeObject): Applied => {
+    const object = keep(answer as Kept);
+    const known = reflectors.get(kind)!.get(namespace, name);
+    // The watch may have been faster than the answer.
+    if (known === undefined || isOlder(known, object)) written.set(idOf(kind, namespace, name), object);
+    return { kind: 'Written' };
+  };
 
   return {
     synced: Promise.all([...reflectors.values()].map(({ synced }) => synced)).then(() => undefined),
@@ -154,30 +182,20 @@ export function watchLiveObjects(options: {
       const path = resourcePath(MANAGED[manifest.kind], { namespace, name });
       let live = this.get(manifest.kind, namespace, name);
       if (live === undefined) {
-        const answer = await client.get<LiveObject>(path, { signal });
-        if (answer.kind === 'Ok') live = answer.value;
-        else if (answer.status !== 404) return { kind: 'Refused', failure: answer };
+        const made = await send(path, manifest, { resourceVersion: NEVER }, signal);
+        if (made.kind === 'Ok') return took(manifest, made.value);
+        if (made.status !== 409) return { kind: 'Refused', failure: made };
+        // There is something of the name that the watch does not show, or has not shown yet.
+        const found = await client.get<LiveObject>(path, { signal });
+        if (found.kind === 'Failed') return { kind: 'Refused', failure: found.status === 404 ? made : found };
+        live = found.value;
       }
-      if (live !== undefined) {
-        if (!ours(live)) return { kind: 'Taken' };
-        if (live.metadata.deletionTimestamp !== undefined) return { kind: 'Leaving' };
-        if (isCurrent(manifest, live)) return { kind: 'Unchanged' };
-      }
-      writes += 1;
+      if (!ours(live)) return { kind: 'Taken' };
+      if (live.metadata.deletionTimestamp !== undefined) return { kind: 'Leaving' };
+      if (isCurrent(manifest, live)) return { kind: 'Unchanged' };
       // Under the uid that was looked at: what was made anew meanwhile may be somebody else's.
-      const body =
-        live === undefined ? manifest : { ...manifest, metadata: { ...manifest.metadata, uid: live.metadata.uid } };
-      const answer = await client.patch<KubeObject>(path, body, 'apply', {
-        fieldManager: FIELD_MANAGER,
-        force: true,
-        signal,
-      });
-      if (answer.kind === 'Failed') return { kind: 'Refused', failure: answer };
-      const object = keep(answer.value as Kept);
-      const known = reflectors.get(manifest.kind)!.get(namespace, name);
-      // The watch may have been faster than the answer.
-      if (known === undefined || isOlder(known, object)) written.set(idOf(manifest.kind, namespace, name), object);
-      return { kind: 'Written' };
+      const changed = await send(path, manifest, { uid: live.metadata.uid }, signal);
+      return changed.kind === 'Ok' ? took(manifest, changed.value) : { kind: 'Refused', failure: changed };
     },
     async remove(object, signal, orphan = false) {
       const { namespace, name, uid } = object.metadata;

@@ -39,6 +39,8 @@ export interface WorkloadReconcilerOptions {
   clock: Clock;
   log: Log;
   compile(connection: Connection): PolicyShard | undefined;
+  /** Whether the first bundle of a Connection waits for its grants. */
+  awaitsGrants(connectionUid: string): boolean;
   /** Names of the EnforcementBundles of a Connection. */
   bundlesOf(connectionUid: string): readonly string[];
   /** Connections whose workload has this key. */
@@ -80,7 +82,7 @@ export function createWorkloadReconciler(options: WorkloadReconcilerOptions): Re
         unpublished.delete(uid);
         return false;
       }
-      const since = unpublished.get(uid) ?? clock.monotonic();
+      const since = (options.awaitsGrants(uid) ? undefined : unpublished.get(uid)) ?? clock.monotonic();
       unpublished.set(uid, since);
       return clock.monotonic() - since < WAIT_FOR_BUNDLES_MS;
     });
