@@ -1,27 +1,31 @@
-// Who is let in: a proof becomes a grant, and the grant is judged as any running session would be. What the client is
-// told depends on what it has proven; the cause is logged.
-import { claimedGrant, type TicketFault, verifyTicket } from '../identity/tickets.ts';
+// Who is let in: a proof becomes a person and a grant, and the grant is judged as any running session would be. What the
+// client is told depends on what it has proven; the cause is logged.
 import type { BundleGrant } from '../policy/bundle.ts';
 import { foldIdentifier } from '../policy/persons.ts';
+import { sessionLimits } from '../policy/prepare-session.ts';
+import type { Principal } from '../policy/principal.ts';
 import type { Authentication, Proof } from '../protocols/protocol.ts';
 import type { ConnectionBundle } from './bundle-store.ts';
 import type { GatewayConnection } from './gateway.ts';
+import { personIn, personToLock } from './grant-of.ts';
 import { lockHolding } from './locks.ts';
+import { type Login, type Proven, proofNamesSomebody, proofTimes, prove } from './proof.ts';
 import type { SessionWorld } from './session-world.ts';
 import { clockTime, cutFor, endText } from './standing.ts';
 
-type Refused = Extract<Authentication, { kind: 'Refused' }>;
+export type RefusedLogin = Extract<Authentication, { kind: 'Refused' }>;
 
 export type Admission =
   | {
       kind: 'Admitted';
       grant: BundleGrant;
-      jti: string;
-      issuedAtMonotonic: number;
+      /** Who the policy is about; for a token in the groups it told. */
+      principal: Principal;
+      login: Login;
       /** Gives the session's places back; call once it is over. */
       release(): void;
     }
-  | { kind: 'Refused'; answer: Refused };
+  | { kind: 'Refused'; answer: RefusedLogin };
 
 export interface AdmissionRequest {
   proof: Proof;
@@ -29,18 +33,22 @@ export interface AdmissionRequest {
   sessionId: string;
   connection: GatewayConnection;
   bundle: ConnectionBundle;
+  /**
+   * Waits until `arrived` says so, as long as a login may wait for its grant: somebody whose request was approved a
+   * moment ago may be here before it is.
+   */
+  wait(arrived: () => boolean): Promise<void>;
 }
+
+type Refuse = (answer: Omit<RefusedLogin, 'kind'>, cause: string, grant?: BundleGrant) => Admission;
 
 const DEFAULT_SESSIONS = 500;
 const DEFAULT_SESSIONS_PER_USER = 100;
 
-export function admit(world: SessionWorld, request: AdmissionRequest): Admission {
-  const { bundle, connection, client } = request;
-  const { clock, log } = world.options;
-  const secret = secretOf(request.proof);
-  const connect = `${world.prefix} connect ${connection.name}`;
-
-  const refuse = (answer: Omit<Refused, 'kind'>, cause: string, grant?: BundleGrant): Admission => {
+export async function admit(world: SessionWorld, request: AdmissionRequest): Promise<Admission> {
+  const { bundle, connection, client, proof } = request;
+  const { log } = world.options;
+  const refuse: Refuse = (answer, cause, grant) => {
     log('warn', 'a login was refused', {
       session: request.sessionId,
       connection: `${connection.namespace}/${connection.name}`,
@@ -50,44 +58,47 @@ export function admit(world: SessionWorld, request: AdmissionRequest): Admission
     });
     return { kind: 'Refused', answer: { kind: 'Refused', ...answer } };
   };
-  const failed = (
-    cause: string,
-    message = 'Sallyport did not accept this password.',
-    grant?: BundleGrant,
-  ): Admission => {
+
+  if (world.draining()) return refuse(DRAINING, 'draining');
+  const patient = world.failures.allows(client.address);
+  // Others may share the address: whoever names a grant or holder that exists is still looked at, guesses are not.
+  if (!patient && !proofNamesSomebody(proof, bundle)) {
     world.failures.failed(client.address);
-    return refuse({ code: 'InvalidProof', message, hint: `${connect} logs in with a fresh ticket.` }, cause, grant);
-  };
-
-  if (world.draining()) {
-    return refuse(
-      { code: 'Unavailable', message: 'This gateway is shutting down.', hint: 'Connect again.' },
-      'draining',
-    );
+    const message = 'Too many failed logins from this address.';
+    return { kind: 'Refused', answer: { kind: 'Refused', code: 'LimitReached', message, hint: 'Wait a minute.' } };
   }
-  const known = (uid: string): BundleGrant | undefined => bundle.grant(uid) ?? bundle.endedGrant(uid)?.grant;
-  if (!world.failures.allows(client.address)) {
-    // Others may share the address: whoever names a grant that exists is still looked at, guesses are not.
-    const claimed = claimedGrant(secret);
-    if (claimed === undefined || known(claimed) === undefined) {
-      world.failures.failed(client.address);
-      const message = 'Too many failed logins from this address.';
-      return { kind: 'Refused', answer: { kind: 'Refused', code: 'LimitReached', message, hint: 'Wait a minute.' } };
-    }
-  }
-
-  const verdict = verifyTicket(secret, {
-    connectionUid: bundle.uid,
-    nowMs: clock.now(),
-    grant: known,
-    isVoid: (jti) => bundle.isVoid(jti),
+  const proven = await prove(world, {
+    proof,
+    connection,
+    bundle,
+    sessionId: request.sessionId,
+    wait: (arrived) => (patient ? request.wait(arrived) : Promise.resolve()),
   });
-  if (verdict.kind === 'Bad') {
-    return failed(verdict.fault, verdict.proven ? told(verdict.fault) : undefined, verdict.grant);
+  switch (proven.kind) {
+    case 'Failed': {
+      world.failures.failed(client.address);
+      const { message, hint, cause, grant } = proven;
+      return refuse({ code: 'InvalidProof', message, hint }, cause, grant);
+    }
+    case 'Unsuited':
+      return refuse(proven.answer, proven.cause);
+    case 'Proven':
+      if (world.draining()) return refuse(DRAINING, 'draining');
+      return judge(world, request, proven, refuse);
   }
+}
 
-  // From here on the bearer has the grant's key: they may be told what became of their own grant.
-  const { grant, claims } = verdict;
+const DRAINING = { code: 'Unavailable', message: 'This gateway is shutting down.', hint: 'Connect again.' } as const;
+
+/** From here on the bearer has proven who they are: they may be told what became of their own grant. */
+function judge(
+  world: SessionWorld,
+  request: AdmissionRequest,
+  { grant, login }: Extract<Proven, { kind: 'Proven' }>,
+  refuse: Refuse,
+): Admission {
+  const { bundle, connection } = request;
+  const { clock } = world.options;
   const silent = bundle.silent();
   if (silent !== undefined) {
     const message = `Sallyport lets nobody in while it can not hear its controller: ${silent}.`;
@@ -107,20 +118,24 @@ export function admit(world: SessionWorld, request: AdmissionRequest): Admission
     return refuse({ code: 'NotActive', message, hint: 'Connect again then.' }, 'not before', grant);
   }
   const { view } = bundle;
+  const token = login.kind === 'Token' ? login.token : undefined;
+  const principal = token === undefined ? grant.principal : personIn(grant, token.principal);
+  const toLock = personToLock(grant, token?.principal, []);
   const cut = cutFor({
     sessionId: request.sessionId,
     connection,
     grant,
+    principal,
     policies: view?.policy.policies,
     end: undefined,
     listed: bundle.grant(grant.uid) !== undefined,
     remainingMs: bundle.remaining(grant),
-    lock: lockHolding(view?.overlay.locks ?? [], grant.principal, grant.principal.groups, clock.now()),
-    ticketVoid: false,
+    lock: lockHolding(view?.overlay.locks ?? [], toLock, toLock.groups, clock.now()),
+    proofVoid: undefined,
     ageMs: 0,
     idleMs: 0,
-    ticketAgeMs: 0,
-    limits: {},
+    ...proofTimes(login, clock.now()),
+    limits: view === undefined ? {} : sessionLimits(view.policy, grant.policy),
     prefix: world.prefix,
   });
   if (cut !== undefined) {
@@ -132,18 +147,16 @@ export function admit(world: SessionWorld, request: AdmissionRequest): Admission
     const message = `Connection ${connection.name} has no account ${grant.account} any more.`;
     return refuse({ code: 'Unavailable', message, hint: again }, 'no such account', grant);
   }
-  return takePlaces(world, request, grant, claims, refuse);
+  return takePlaces(world, request, { grant, principal, login }, refuse);
 }
-
-export const secretOf = (proof: Proof): string => (proof.kind === 'Token' ? proof.token : proof.secret);
 
 function takePlaces(
   world: SessionWorld,
   { connection }: AdmissionRequest,
-  grant: BundleGrant,
-  claims: { jti: string; iat: number },
-  refuse: (answer: Omit<Refused, 'kind'>, cause: string, grant: BundleGrant) => Admission,
+  admitted: { grant: BundleGrant; principal: Principal; login: Login },
+  refuse: Refuse,
 ): Admission {
+  const { grant } = admitted;
   const limits = connection.spec.limits;
   const releaseConnection = world.sessionCounts.take(connection.uid, limits?.sessions ?? DEFAULT_SESSIONS);
   if (releaseConnection === undefined) {
@@ -160,35 +173,14 @@ function takePlaces(
     const message = `You have as many sessions on ${connection.name} as one person may.`;
     return refuse({ code: 'LimitReached', message, hint: 'Close one of them.' }, 'sessions of the person', grant);
   }
-  const { clock } = world.options;
   return {
     kind: 'Admitted',
-    grant,
-    jti: claims.jti,
-    issuedAtMonotonic: clock.monotonic() - Math.max(0, clock.now() - claims.iat * 1000),
+    ...admitted,
     release() {
       releaseConnection();
       releasePerson();
     },
   };
-}
-
-/** What somebody who has the grant's key may know of a ticket that did not do. */
-function told(fault: TicketFault): string {
-  switch (fault) {
-    case 'Expired':
-      return 'This ticket has expired.';
-    case 'FromTheFuture':
-      return 'This ticket is from the future: the clock of the machine that made it is ahead.';
-    case 'Audience':
-      return 'This ticket is for another Connection.';
-    case 'LivesTooLong':
-      return 'This ticket would live longer than its policy allows.';
-    case 'Void':
-      return 'This ticket was declared void.';
-    default:
-      return 'Sallyport did not accept this password.';
-  }
 }
 
 const sentence = (text: string): string => `${text.charAt(0).toUpperCase()}${text.slice(1)}.`;

@@ -22,6 +22,7 @@ import { createFailureLimiter, DEFAULT_PROCESS_LIMITS, keyedCount, type ProcessL
 import { createListeners } from './listeners.ts';
 import { type GatewayMetrics, type LogLine, NO_METRICS } from './observer.ts';
 import type { BundleFeed, ControlPlane } from './ports.ts';
+import type { Renewal, RenewalProof } from './renewal.ts';
 import { createSession, type Session } from './session.ts';
 import type { SessionWorld } from './session-world.ts';
 
@@ -108,13 +109,19 @@ export interface Gateway {
   sessions(): SessionInfo[];
   /**
    * Takes a socket that came another way than by the Connection's listener, such as through a tunnel. `client` is what
-   * limits count and records name; `address` need not be an IP address.
+   * limits count and records name; `address` need not be an IP address. Answers the session's id, if it took the socket.
    */
-  accept(connectionUid: string, socket: Socket, client: { address: string; port: number }): void;
+  accept(connectionUid: string, socket: Socket, client: { address: string; port: number }): string | undefined;
   /** By uid: every Connection that a shard was ever proven for. */
   connections(): ReadonlyMap<string, ServedConnection>;
   /** Ends one session; false if there is none of that id. */
   kill(id: string, by: string): boolean;
+  /**
+   * Hands a live session a newer token of the person whose it is, so that it may go on where the policy wants them to prove
+   * themselves again (`session.reauthenticate`). The proof alone decides; `address` is whose failures are counted. Where the
+   * person may no longer do what the session does, it is cut.
+   */
+  renew(sessionId: string, proof: RenewalProof, address: string): Promise<Renewal>;
   /** By Connection uid: where each is reached now. */
   endpoints(): ReadonlyMap<string, Endpoint>;
   /** Calls back whenever an endpoint opened, moved or closed. Returns the function that stops it. */
@@ -161,7 +168,7 @@ export function createGateway(options: GatewayOptions): Gateway {
     },
   });
 
-  function refuse(socket: Socket, reason: Parameters<GatewayMetrics['socketRefused']>[0]): void {
+  function refuse(socket: Socket, reason: Parameters<GatewayMetrics['socketRefused']>[0]): undefined {
     metrics.socketRefused(reason);
     socket.destroy();
   }
@@ -172,7 +179,7 @@ export function createGateway(options: GatewayOptions): Gateway {
     accept(uid, socket, { address, port });
   }
 
-  function accept(uid: string, socket: Socket, client: { address: string; port: number }): void {
+  function accept(uid: string, socket: Socket, client: { address: string; port: number }): string | undefined {
     const { address } = client;
     const bundle = store?.connection(uid);
     const connection = bundle?.view?.policy.connection;
@@ -209,6 +216,7 @@ export function createGateway(options: GatewayOptions): Gateway {
     });
     sessions.set(id, session);
     session.run();
+    return id;
   }
 
   function freshId(): string {
@@ -335,6 +343,13 @@ export function createGateway(options: GatewayOptions): Gateway {
       const hint = `${world.prefix} connect ${session.info().connection.name}`;
       session.cut({ code: 'Killed', message: `session ${id} was ended by ${by}`, hint });
       return true;
+    },
+
+    async renew(sessionId, proof, address) {
+      const session = sessions.get(sessionId);
+      if (session === undefined)
+        return { kind: 'Refused', code: 'NoSession', message: 'There is no such session here.' };
+      return await session.renew(proof, address);
     },
 
     endpoints: () => listeners.endpoints(),

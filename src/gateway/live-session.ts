@@ -3,6 +3,7 @@
 // Guarantees: `start` is queued before anything else of the session is recorded and `end` after everything; a cut is
 // delivered once; what is taken (places, timers, holds) is given back exactly once.
 import type { ConnectionSpec } from '../api/connection.ts';
+import { isVoid as isVoidToken, type ProvenToken } from '../identity/oidc/verify-token.ts';
 import type { BundleGrant, LockEntry, OverlayShard, PolicyShard } from '../policy/bundle.ts';
 import { decide } from '../policy/decide.ts';
 import { prepareSessionPolicy, sessionLimits } from '../policy/prepare-session.ts';
@@ -12,14 +13,16 @@ import type { EndBody, StartBody } from '../recording/envelope.ts';
 import { randomSuffix } from '../system/random.ts';
 import type { Activity } from './activity.ts';
 import type { Admission } from './admission.ts';
-import type { GatewayConnection } from './gateway.ts';
+import { personIn, personToLock } from './grant-of.ts';
 import type { HoldingSession } from './holds.ts';
 import { lockHolding } from './locks.ts';
+import { type Login, proofTimes } from './proof.ts';
 import type { SessionSeed, SessionWorld } from './session-world.ts';
 import {
   cutFor,
   gateOfCut,
   noticeDue,
+  proofLeft,
   reauthenticateNotice,
   type StandingFacts,
   successorOf,
@@ -37,6 +40,15 @@ export interface LiveSession {
   /** It is a session from now on. */
   begin(): void;
   review(): void;
+  /** By what the session proves now who it is. */
+  readonly login: Login;
+  /** By what it was opened. */
+  readonly opened: Login['kind'];
+  readonly grantInUse: BundleGrant;
+  /** Goes on by a newer token of the same person, in whose groups it is judged from now on. May cut it. */
+  renewed(token: ProvenToken): void;
+  /** When it must have proven again who it is, milliseconds since 1970; undefined: never. */
+  proofEndsAtMs(): number | undefined;
   onCut(cut: Cut): void;
   ended(reason: string, message?: string): void;
   /** It never became a session: gives everything back. */
@@ -56,16 +68,23 @@ export function openLiveSession(world: SessionWorld, seed: LiveSeed): LiveSessio
   const { options, metrics } = world;
   const { clock, random, credentials } = options;
   const { id, connection, bundle, protocol, admission } = seed;
-  const groupsAtLogin = admission.grant.principal.groups;
   const authenticatedAt = clock.monotonic();
 
   let grant: BundleGrant = admission.grant;
+  let { login, principal } = admission;
+  // By the monotonic clock: whoever sets the wall clock makes no proof younger.
+  let proof = { ...proofTimes(login, clock.now()), at: clock.monotonic() };
+  /** All groups the person had since they logged in: a lock on any of them holds. */
+  let groupsSeen = personToLock(grant, tokenOf(login)?.principal, []).groups;
   let prepared: SessionPolicy | undefined;
+  let preparedFrom: number | undefined;
+  let lastGeneration = 0;
   let limits: { of: PolicyShard | undefined; value: StandingFacts['limits'] } = { of: undefined, value: {} };
   let lock: { of: OverlayShard | undefined; value: LockEntry | undefined } = { of: undefined, value: undefined };
   let cutListener: ((cut: Cut) => void) | undefined;
   let noticeListener: Parameters<AuthenticatedSession['onNotice']>[0] | undefined;
   let noticed = false;
+  let untold: Parameters<NonNullable<typeof noticeListener>>[0] | undefined;
   let isOver = false;
   let endRecorded = false;
   let counted = false;
@@ -77,12 +96,16 @@ export function openLiveSession(world: SessionWorld, seed: LiveSeed): LiveSessio
 
   function policy(): SessionPolicy {
     const { view } = bundle;
-    if (prepared !== undefined && (view === undefined || view.generation === prepared.generation)) return prepared;
+    if (prepared !== undefined && (view === undefined || view.generation === preparedFrom)) return prepared;
+    // Protocols keep what they decided for a generation: other groups of the person make another one of the same policy.
+    const generation = Math.max(view?.generation ?? 0, lastGeneration + 1);
+    preparedFrom = view?.generation;
+    lastGeneration = generation;
     if (view === undefined) return (prepared = nothingAllowed(0, grant.policy, 'the Connection was removed'));
     try {
       prepared = prepareSessionPolicy(
         view.policy,
-        { policy: grant.policy, principal: grant.principal, account: grant.account, generation: view.generation },
+        { policy: grant.policy, principal, account: grant.account, generation },
         protocol.rules,
       );
     } catch (error) {
@@ -90,7 +113,7 @@ export function openLiveSession(world: SessionWorld, seed: LiveSeed): LiveSessio
         session: id,
         error: String(error),
       });
-      prepared = nothingAllowed(view.generation, grant.policy, 'it could not be prepared');
+      prepared = nothingAllowed(generation, grant.policy, 'it could not be prepared');
     }
     return prepared;
   }
@@ -113,7 +136,8 @@ export function openLiveSession(world: SessionWorld, seed: LiveSeed): LiveSessio
     const overlay = bundle.view?.overlay;
     const over = lock.value?.untilMs !== undefined && lock.value.untilMs <= clock.now();
     if (overlay !== undefined && (overlay !== lock.of || over)) {
-      lock = { of: overlay, value: lockHolding(overlay.locks, grant.principal, groupsAtLogin, clock.now()) };
+      const person = personToLock(grant, tokenOf(login)?.principal, groupsSeen);
+      lock = { of: overlay, value: lockHolding(overlay.locks, person, groupsSeen, clock.now()) };
     }
     return lock.value;
   }
@@ -124,18 +148,29 @@ export function openLiveSession(world: SessionWorld, seed: LiveSeed): LiveSessio
       sessionId: id,
       connection,
       grant,
+      principal,
       policies: view?.policy.policies,
       end: bundle.endOf(grant.uid),
       listed: bundle.grant(grant.uid) !== undefined,
       remainingMs: bundle.remaining(grant),
       lock: lockNow(),
-      ticketVoid: bundle.isVoid(admission.jti),
+      proofVoid: proofVoid(),
       ageMs: clock.monotonic() - authenticatedAt,
       idleMs: seed.activity.idleMs(),
-      ticketAgeMs: clock.monotonic() - admission.issuedAtMonotonic,
+      proofAgeMs: proof.proofAgeMs + clock.monotonic() - proof.at,
+      proofLeftMs: proof.proofLeftMs === undefined ? undefined : proof.proofLeftMs - (clock.monotonic() - proof.at),
       limits: limitsNow(),
       prefix: world.prefix,
     };
+  }
+
+  function proofVoid(): StandingFacts['proofVoid'] {
+    if (login.kind === 'Ticket') return bundle.isVoid(login.jti) ? 'Ticket' : undefined;
+    const { provider: name, principal: who, sid, iatMs } = login.token;
+    const provider = bundle.view?.identity?.providers.find((each) => each.name === name);
+    if (provider === undefined || who.uid === undefined) return undefined;
+    const token = { uid: who.uid, iatMs, ...(sid === undefined ? {} : { sid }) };
+    return isVoidToken(provider, token) ? 'Token' : undefined;
   }
 
   /** Where the grant has merely run out and another continues it, the session goes on under that one. */
@@ -150,6 +185,8 @@ export function openLiveSession(world: SessionWorld, seed: LiveSeed): LiveSessio
     if (next === undefined) return false;
     record.append('notice', { event: 'GrantExtended', from: grant.name, to: { name: next.name, uid: next.uid } });
     grant = next;
+    const token = tokenOf(login);
+    principal = token === undefined ? grant.principal : personIn(grant, token.principal);
     prepared = undefined;
     limits = { of: undefined, value: {} };
     lock = { of: undefined, value: undefined };
@@ -170,7 +207,9 @@ export function openLiveSession(world: SessionWorld, seed: LiveSeed): LiveSessio
     const told = noticeDue(now);
     if (told <= 0 && !noticed) {
       noticed = true;
-      noticeListener?.(reauthenticateNotice(seed.connection.name, world.prefix));
+      const notice = reauthenticateNotice(seed.connection.name, world.prefix);
+      if (noticeListener === undefined) untold = notice;
+      else noticeListener(notice);
     }
     const next = noticed ? left : Math.min(left, told);
     if (Number.isFinite(next)) cancelTimer = clock.after(Math.max(1, next), review);
@@ -285,6 +324,8 @@ export function openLiveSession(world: SessionWorld, seed: LiveSeed): LiveSessio
     },
     onNotice(listener) {
       noticeListener = listener;
+      if (untold !== undefined) listener(untold);
+      untold = undefined;
     },
     observe: {
       decision: (kind, code) => metrics.decision(kind, code),
@@ -308,7 +349,7 @@ export function openLiveSession(world: SessionWorld, seed: LiveSeed): LiveSessio
   }
 
   const first = policy();
-  record.append('start', startBody(protocol.name, connection, grant, seed.client.address, first.generation));
+  record.append('start', startBody(protocol.name, seed, first.generation));
   const started = new Promise<Error | undefined>((resolve) => {
     const cancel = clock.after(world.limits.handshakeMs, () => resolve(new Error('the record store did not answer')));
     record.whenWritten((error) => {
@@ -332,6 +373,39 @@ export function openLiveSession(world: SessionWorld, seed: LiveSeed): LiveSessio
       review();
     },
     review,
+    get login() {
+      return login;
+    },
+    opened: admission.login.kind,
+    get grantInUse() {
+      return grant;
+    },
+    renewed(token) {
+      login = { kind: 'Token', token };
+      proof = { ...proofTimes(login, clock.now()), at: clock.monotonic() };
+      principal = personIn(grant, token.principal);
+      groupsSeen = [...new Set([...groupsSeen, ...token.principal.groups])];
+      prepared = undefined;
+      lock = { of: undefined, value: undefined };
+      noticed = false;
+      untold = undefined;
+      clear = { at: Number.NEGATIVE_INFINITY, view: undefined };
+      record.append('notice', {
+        event: 'TokenRenewed',
+        provider: token.provider,
+        issuedAt: new Date(token.iatMs).toISOString(),
+        expiresAt: new Date(token.expMs).toISOString(),
+        groups: token.principal.groups,
+        ...(token.jti === undefined ? {} : { jti: token.jti }),
+      });
+      const misfit = cutFor(facts());
+      if (misfit?.code === 'PolicyChanged') seed.cut({ ...misfit, code: 'Reauthenticate' });
+      else review();
+    },
+    proofEndsAtMs() {
+      const left = proofLeft(facts());
+      return Number.isFinite(left) ? clock.now() + left : undefined;
+    },
     onCut(cut) {
       world.holds.endSession(id, 'GrantEnded', cut.message);
       deliver(cut);
@@ -360,14 +434,15 @@ function nothingAllowed(generation: number, policy: string, problem: string): Se
   };
 }
 
+const tokenOf = (login: Login): ProvenToken | undefined => (login.kind === 'Token' ? login.token : undefined);
+
 function startBody(
   protocol: string,
-  { uid, name, namespace }: GatewayConnection,
-  grant: BundleGrant,
-  address: string,
+  { connection: { uid, name, namespace }, admission, client }: LiveSeed,
   policyGeneration: number,
 ): StartBody {
-  const { principal } = grant;
+  const { grant, principal, login } = admission;
+  const token = tokenOf(login);
   return {
     protocol,
     connection: { uid, name, namespace },
@@ -377,8 +452,18 @@ function startBody(
       ...(principal.uid === undefined ? {} : { uid: principal.uid }),
       groups: principal.groups,
     },
+    ...(token === undefined
+      ? {}
+      : {
+          login: {
+            provider: token.provider,
+            use: token.use,
+            issuedAt: new Date(token.iatMs).toISOString(),
+            ...(token.jti === undefined ? {} : { jti: token.jti }),
+          },
+        }),
     account: grant.account,
-    client: { address },
+    client: { address: client.address },
     policyGeneration,
   };
 }

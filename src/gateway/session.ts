@@ -5,13 +5,13 @@
 // does; `start` is written before the protocol learns that it is in.
 import type { ConnectionSpec } from '../api/connection.ts';
 import { parseDuration } from '../api/duration.ts';
-import { claimedGrant } from '../identity/tickets.ts';
 import type { Authentication, Cut, Limits, Proof, SessionContext } from '../protocols/protocol.ts';
 import { trackActivity } from './activity.ts';
-import { type Admission, admit, secretOf } from './admission.ts';
+import { type Admission, admit } from './admission.ts';
 import type { SessionInfo } from './gateway.ts';
 import type { ProcessLimits } from './limits.ts';
 import { type LiveSession, openLiveSession } from './live-session.ts';
+import { type Renewal, type RenewalProof, renewSession } from './renewal.ts';
 import type { SessionSeed, SessionWorld } from './session-world.ts';
 
 /** After its own deadline a protocol gets this long to say so natively. */
@@ -27,6 +27,8 @@ export interface Session {
   info(): SessionInfo;
   /** Ends it: natively if it is authenticated, else by closing. */
   cut(cut: Cut): void;
+  /** Takes a newer proof of the same person. Never rejects. */
+  renew(proof: RenewalProof, address: string): Promise<Renewal>;
   /** Looks again at whether it may go on: after a change of the bundle, and every second. */
   review(): void;
 }
@@ -101,12 +103,14 @@ export function createSession(world: SessionWorld, seed: SessionSeed): Session {
       return { kind: 'Refused', code: 'InvalidProof', message: 'Sallyport takes one login a connection.' };
     }
     asked = true;
-    await arrival(proof);
-    if (gone || socketClosed) return { kind: 'Refused', code: 'Unavailable', message: 'The session was ended.' };
-    const admission = admit(world, { proof, client: seed.client, sessionId: id, connection, bundle });
+    const admission = await admit(world, { proof, client: seed.client, sessionId: id, connection, bundle, wait });
     if (admission.kind === 'Refused') {
       metrics.authFailure(admission.answer.code);
       return admission.answer;
+    }
+    if (gone || socketClosed) {
+      admission.release();
+      return { kind: 'Refused', code: 'Unavailable', message: 'The session was ended.' };
     }
     const candidate = goLive(admission);
     const written = await candidate.started;
@@ -137,16 +141,9 @@ export function createSession(world: SessionWorld, seed: SessionSeed): Session {
     return { kind: 'Granted', session: live.session };
   }
 
-  /**
-   * Somebody whose request was approved a moment ago may be here before the grant is. A guess waits as long, under the
-   * bounds of half-open handshakes, and counts as a failure afterwards.
-   */
-  async function arrival(proof: Proof): Promise<void> {
-    const uid = claimedGrant(secretOf(proof));
-    if (uid === undefined || !world.failures.allows(seed.client.address)) return;
+  async function wait(arrived: () => boolean): Promise<void> {
     const deadline = clock.monotonic() + world.limits.grantWaitMs;
-    const awaited = (): boolean => bundle.grant(uid) === undefined && bundle.endedGrant(uid) === undefined;
-    while (awaited() && !gone && !socketClosed && !world.draining() && clock.monotonic() < deadline) {
+    while (!arrived() && !gone && !socketClosed && !world.draining() && clock.monotonic() < deadline) {
       await new Promise<void>((resolve) => clock.after(ARRIVAL_STEP_MS, resolve));
     }
   }
@@ -233,6 +230,14 @@ export function createSession(world: SessionWorld, seed: SessionSeed): Session {
       ...(cutting === undefined ? {} : { cut: cutting.code }),
     }),
     cut,
+    renew(proof, address) {
+      const isLive = (): boolean => live !== undefined && cutting === undefined && !gone;
+      return renewSession(world, {
+        proof,
+        address,
+        session: { id, bundle, live: () => (isLive() ? live : undefined), cutting: () => cutting },
+      });
+    },
     review() {
       activity.sample();
       live?.review();

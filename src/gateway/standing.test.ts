@@ -34,15 +34,17 @@ const good: StandingFacts = {
   sessionId: 's',
   connection: { name: 'orders-db' },
   grant,
+  principal: grant.principal,
   policies: [policy],
   end: undefined,
   listed: true,
   remainingMs: 60_000,
   lock: undefined,
-  ticketVoid: false,
+  proofVoid: undefined,
   ageMs: 0,
   idleMs: 0,
-  ticketAgeMs: 0,
+  proofAgeMs: 0,
+  proofLeftMs: undefined,
   limits: { maxDurationMs: 1_000, idleTimeoutMs: 1_000, reauthenticateMs: 1_000 },
   prefix: 'sallyport',
 };
@@ -61,10 +63,11 @@ const reasons: Partial<StandingFacts>[] = [
   { remainingMs: 0 },
   { remainingMs: -1e12 },
   { lock: { name: 'l', target: {}, reason: 'r' } },
-  { ticketVoid: true },
+  { proofVoid: 'Ticket' },
   { ageMs: 1_000 },
   { idleMs: 1_000 },
-  { ticketAgeMs: 1_000 },
+  { proofAgeMs: 1_000 },
+  { proofLeftMs: 0 },
 ];
 
 test('INV-03: any one reason ends a session, whatever else is true; none of them does not', () => {
@@ -99,7 +102,7 @@ test('messages say what ended, when and by whom, and what to do next', () => {
 test('what time alone will end is known beforehand', () => {
   assert.equal(timeLeft({ ...good, limits: {} }), 60_000);
   assert.equal(timeLeft({ ...good, ageMs: 400 }), 600);
-  assert.equal(timeLeft({ ...good, ticketAgeMs: 999 }), 1);
+  assert.equal(timeLeft({ ...good, proofAgeMs: 999 }), 1);
   assert.equal(timeLeft({ ...good, remainingMs: -5 }), -5);
 });
 

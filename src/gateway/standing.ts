@@ -2,6 +2,7 @@
 import { formatDuration } from '../api/duration.ts';
 import type { BundleGrant, CompiledPolicy, LockEntry } from '../policy/bundle.ts';
 import { homeOf } from '../policy/prepare-session.ts';
+import type { Principal } from '../policy/principal.ts';
 import { matchesAny } from '../policy/subjects.ts';
 import type { Cut, Gate } from '../protocols/protocol.ts';
 import type { GrantEnd } from './bundle-store.ts';
@@ -16,6 +17,8 @@ export interface StandingFacts {
   sessionId: string;
   connection: { name: string };
   grant: BundleGrant;
+  /** Whom the policy must still mean. */
+  principal: Principal;
   /** undefined: the Connection is gone. */
   policies: readonly CompiledPolicy[] | undefined;
   /** How the grant ended, if it did; `listed`: the bundle still has it. */
@@ -24,12 +27,15 @@ export interface StandingFacts {
   /** Until the grant ends, milliseconds. */
   remainingMs: number;
   lock: LockEntry | undefined;
-  ticketVoid: boolean;
+  /** What became void of what the session was let in by. */
+  proofVoid: 'Ticket' | 'Token' | undefined;
   /** Since authentication and since the last byte either way; undefined limits are none. */
   ageMs: number;
   idleMs: number;
-  /** From the ticket's issue. */
-  ticketAgeMs: number;
+  /** From the issue of its ticket or newest token. */
+  proofAgeMs: number;
+  /** Until its newest token expires; undefined: a ticket. Looked at only where sessions must prove themselves again. */
+  proofLeftMs: number | undefined;
   limits: { maxDurationMs?: number; idleTimeoutMs?: number; reauthenticateMs?: number };
   /** `sallyport` or `kubectl access`. */
   prefix: string;
@@ -53,21 +59,23 @@ export function cutFor(facts: StandingFacts): Cut | undefined {
     return { code: 'Expired', message: `grant ${grant.name} expired at ${clockTime(grant.expiresAtMs)}`, hint: again };
   }
   if (!facts.listed) return { code: 'Revoked', message: endText(grant, { phase: 'Revoked' }), hint: again };
-  if (facts.ticketVoid)
-    return { code: 'Revoked', message: 'the ticket of this session was declared void', hint: reconnect };
-  const changed = misfit(grant, facts.policies);
+  if (facts.proofVoid !== undefined) {
+    const message =
+      facts.proofVoid === 'Ticket' ? 'the ticket of this session was declared void' : 'its user has logged out';
+    return { code: 'Revoked', message, hint: reconnect };
+  }
+  const changed = misfit(facts, facts.policies);
   if (changed !== undefined) return { code: 'PolicyChanged', message: changed, hint: again };
   if (limits.maxDurationMs !== undefined && facts.ageMs >= limits.maxDurationMs) {
     const length = formatDuration(limits.maxDurationMs);
     return { code: 'MaxDuration', message: `the session reached its longest duration of ${length}`, hint: reconnect };
   }
-  if (limits.reauthenticateMs !== undefined && facts.ticketAgeMs >= limits.reauthenticateMs) {
-    const length = formatDuration(limits.reauthenticateMs);
-    return {
-      code: 'Reauthenticate',
-      message: `the session must prove who it is again after ${length}`,
-      hint: reconnect,
-    };
+  if (limits.reauthenticateMs !== undefined && proofLeft(facts) <= 0) {
+    const message =
+      facts.proofAgeMs >= limits.reauthenticateMs
+        ? `the session must prove who it is again after ${formatDuration(limits.reauthenticateMs)}`
+        : 'the token of this session is over, and it must prove who it is again';
+    return { code: 'Reauthenticate', message, hint: reconnect };
   }
   if (limits.idleTimeoutMs !== undefined && facts.idleMs >= limits.idleTimeoutMs) {
     const length = formatDuration(limits.idleTimeoutMs);
@@ -77,12 +85,15 @@ export function cutFor(facts: StandingFacts): Cut | undefined {
 }
 
 /** A policy that is merely not accepted denies each command (with its own reason) and may be mended; one that is gone or no longer means this person ends the session. */
-function misfit(grant: BundleGrant, policies: readonly CompiledPolicy[]): string | undefined {
+function misfit(
+  { grant, principal }: Pick<StandingFacts, 'grant' | 'principal'>,
+  policies: readonly CompiledPolicy[],
+): string | undefined {
   const own = policies.find(({ kind, name }) => kind === 'AccessPolicy' && name === grant.policy);
   if (own === undefined) return `policy ${grant.policy} does not select this Connection any more`;
   if (!own.accepted) return undefined;
-  if (!matchesAny(own.subjects, grant.principal, homeOf(own))) {
-    return `policy ${grant.policy} does not name ${grant.principal.username} any more`;
+  if (!matchesAny(own.subjects, principal, homeOf(own))) {
+    return `policy ${grant.policy} does not name ${principal.username} or a group of theirs any more`;
   }
   if (!own.accounts.includes(grant.account)) {
     return `policy ${grant.policy} does not offer the account ${grant.account} any more`;
@@ -116,23 +127,33 @@ export function gateOfCut(cut: Cut): Gate {
   return { code, message: cut.message, ...(cut.hint === undefined ? {} : { hint: cut.hint }) };
 }
 
+/** Until the session has to prove again who it is, milliseconds; nobody can set a token's own end aside. */
+export function proofLeft({
+  limits,
+  proofAgeMs,
+  proofLeftMs,
+}: Pick<StandingFacts, 'proofAgeMs' | 'proofLeftMs' | 'limits'>): number {
+  if (limits.reauthenticateMs === undefined) return Number.POSITIVE_INFINITY;
+  return Math.min(limits.reauthenticateMs - proofAgeMs, proofLeftMs ?? Number.POSITIVE_INFINITY);
+}
+
 /** How long the session may last yet by what only time changes, milliseconds; idleness is looked at on its own. */
-export function timeLeft(facts: Pick<StandingFacts, 'remainingMs' | 'ageMs' | 'ticketAgeMs' | 'limits'>): number {
+export function timeLeft(
+  facts: Pick<StandingFacts, 'remainingMs' | 'ageMs' | 'proofAgeMs' | 'proofLeftMs' | 'limits'>,
+): number {
   const { limits } = facts;
   return Math.min(
     facts.remainingMs,
     limits.maxDurationMs === undefined ? Number.POSITIVE_INFINITY : limits.maxDurationMs - facts.ageMs,
-    limits.reauthenticateMs === undefined ? Number.POSITIVE_INFINITY : limits.reauthenticateMs - facts.ticketAgeMs,
+    proofLeft(facts),
   );
 }
 
 const NOTICE_MS = 60_000;
 
 /** Until somebody is to be told that they must prove again who they are, milliseconds. */
-export function noticeDue({ limits, ticketAgeMs }: Pick<StandingFacts, 'ticketAgeMs' | 'limits'>): number {
-  return limits.reauthenticateMs === undefined
-    ? Number.POSITIVE_INFINITY
-    : limits.reauthenticateMs - NOTICE_MS - ticketAgeMs;
+export function noticeDue(facts: Pick<StandingFacts, 'proofAgeMs' | 'proofLeftMs' | 'limits'>): number {
+  return proofLeft(facts) - NOTICE_MS;
 }
 
 export function reauthenticateNotice(connection: string, prefix: string): { message: string; hint: string } {

@@ -26,6 +26,8 @@ export interface ProtocolDefinition {
   type: ConnectionSpec['type'] | (string & {});
   rules: ProtocolRules;
   describe(connection: Connection): Description;
+  /** Hash of a statement as this account sends it without parameters to the default database (`HoldRequest.commandHash`). */
+  commandHash?(connection: Connection, account: string, text: string): string;
 }
 
 export interface Protocol extends ProtocolDefinition {
@@ -87,7 +89,7 @@ export type Authentication =
   /** `message` and `hint` may go to the client; the cause is logged by the gateway, never told. */
   | {
       kind: 'Refused';
-      code: 'InvalidProof' | 'NotActive' | 'Locked' | 'LimitReached' | 'Unavailable';
+      code: 'InvalidProof' | 'NotActive' | 'UnknownUser' | 'Locked' | 'LimitReached' | 'Unavailable';
       message: string;
       hint?: string;
     };

@@ -31,6 +31,8 @@ export interface StartBody {
   connection: { uid: string; name: string; namespace: string };
   grant: { name: string; uid: string; policy: string };
   principal: { username: string; uid?: string; groups: readonly string[] };
+  /** The identity provider's token that let it in; absent: a ticket by the grant's key. */
+  login?: { provider: string; use: string; issuedAt: string; jti?: string };
   account: string;
   client: { address: string; application?: string };
   policyGeneration: number;

@@ -1,6 +1,6 @@
 // A protocol small enough to read at a glance, to prove the seam between gateway and protocols. A client sends
-// `TICKET t`, then lines: `GET key`, `PUT key value`, `DROP key`, `WAIT` (runs until cut). `CANCEL` withdraws a hold.
-// Answers: the target's line, or `DENIED code message`, `HELD name`, `CUT code message`, `ERROR message`.
+// `TICKET t [user]` or `TOKEN t [user]`, then lines: `GET key`, `PUT key value`, `DROP key`, `WAIT` (runs until cut). `CANCEL` withdraws a hold.
+// Answers: the target's line, or `DENIED code message`, `HELD name`, `NOTICE message`, `CUT code message`, `ERROR message`.
 import { createHash } from 'node:crypto';
 import net from 'node:net';
 import type { Duplex } from 'node:stream';
@@ -97,15 +97,18 @@ function serve(socket: Duplex, context: SessionContext, done: () => void): void 
   };
 
   async function login(line: string): Promise<void> {
-    const [word, ticket = ''] = line.split(' ');
-    if (word !== 'TICKET') return refuse('ERROR expected TICKET');
-    const answer = await context.authenticate({ kind: 'Password', secret: ticket, user: 'reader' });
+    const [word, secret = '', user = 'reader'] = line.split(' ');
+    if (word !== 'TICKET' && word !== 'TOKEN') return refuse('ERROR expected TICKET');
+    const answer = await context.authenticate(
+      word === 'TICKET' ? { kind: 'Password', secret, user } : { kind: 'Token', token: secret, user },
+    );
     if (answer.kind === 'Refused') return refuse(`ERROR ${answer.code} ${answer.message} HINT ${answer.hint ?? '-'}`);
     session = answer.session;
     session.onCut((cut) => {
       say(`CUT ${cut.code} ${cut.message}`);
       finish(cut.code);
     });
+    session.onNotice(({ message }) => say(`NOTICE ${message}`));
     const { host, port } = context.connection.spec.postgresql as { host: string; port: number };
     try {
       const { username } = await session.credential();

@@ -40,7 +40,8 @@ export const CUT_SQLSTATE = {
 export const LOGIN_SQLSTATE = {
   InvalidProof: '28P01', // invalid_password
   NotActive: '28P01',
-  Locked: '28000', // invalid_authorization_specification
+  UnknownUser: '28000', // invalid_authorization_specification
+  Locked: '28000',
   LimitReached: '53300',
   Unavailable: '57P03',
 } as const satisfies Record<Extract<Authentication, { kind: 'Refused' }>['code'], string>;
@@ -85,6 +86,16 @@ export function errorFields(severity: 'ERROR' | 'FATAL', error: NativeError): Er
     ...(error.detail === undefined ? {} : { D: error.detail }),
     ...(error.hint === undefined ? {} : { H: error.hint }),
     ...(error.position === undefined ? {} : { P: String(error.position) }),
+  };
+}
+
+export function noticeFields({ message, hint }: { message: string; hint?: string }): ErrorFields {
+  return {
+    S: 'NOTICE',
+    V: 'NOTICE',
+    C: '00000', // successful_completion
+    M: `Sallyport: ${message}`,
+    ...(hint === undefined ? {} : { H: hint }),
   };
 }
 

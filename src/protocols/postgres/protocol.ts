@@ -121,6 +121,11 @@ async function serve(granted: Granted, context: SessionContext, shared: Shared):
     if (running === undefined) login.abort();
     else running.cut(reason);
   });
+  const untold: { message: string; hint?: string }[] = [];
+  session.onNotice((notice) => {
+    if (running === undefined) untold.push(notice);
+    else running.tell(notice);
+  });
   const onGone = (): void => login.abort();
   stream.on('close', onGone);
   const stopTimer = context.clock.after(UPSTREAM_MS, onGone);
@@ -200,6 +205,7 @@ async function serve(granted: Granted, context: SessionContext, shared: Shared):
       cancel,
       terminate: () => terminate(upstream, sideOfSession, cancel, context.clock),
     });
+    for (const notice of untold) running.tell(notice);
     await running.closed;
   } catch (error) {
     await giveUp(stream, session, context, cut, error);

@@ -1,7 +1,8 @@
 // A client's way in, up to its proof: TLS, startup packet, password. One deadline over all of it, every size bounded,
 // and nothing of the target is touched before the gateway has said `Granted`.
 import type { Duplex } from 'node:stream';
-import type { AuthenticatedSession, SessionContext } from '../../protocol.ts';
+import { looksLikeToken } from '../../../identity/oidc/looks-like-token.ts';
+import type { AuthenticatedSession, Authentication, SessionContext } from '../../protocol.ts';
 import { fatal, INVALID_AUTHORIZATION, LOGIN_SQLSTATE, type NativeError, PROTOCOL_VIOLATION } from '../errors.ts';
 import {
   authenticationCleartextPassword,
@@ -10,6 +11,16 @@ import {
   negotiateProtocolVersion,
   WireError,
 } from '../wire/messages.ts';
+import {
+  authenticationSasl,
+  authenticationSaslContinue,
+  isDummyResponse,
+  LONGEST_SASL,
+  OAUTH_SUFFIX,
+  readBearer,
+  readInitialResponse,
+  refusalJson,
+} from './oauthbearer.ts';
 import { HandshakeError, HandshakeReader } from './reader.ts';
 import { LONGEST_STARTUP, readStartup, type Startup } from './startup.ts';
 import { acceptTls } from './tls.ts';
@@ -121,19 +132,24 @@ async function negotiate(
             hint: 'Set sslmode=verify-full (or at least require); the address the client used is the right one.',
           });
         }
-        return await authenticate(stream, reader, context, packet.startup);
+        return await authenticate(stream, secure, reader, context, packet.startup);
     }
   }
 }
 
 async function authenticate(
   stream: Duplex,
+  secure: boolean,
   reader: HandshakeReader,
   context: SessionContext,
   startup: Startup,
 ): Promise<Admission> {
   if (startup.negotiate !== undefined) {
     stream.write(negotiateProtocolVersion(startup.negotiate.minor, startup.negotiate.unknown));
+  }
+  if (startup.user.endsWith(OAUTH_SUFFIX)) {
+    if (!secure) return await close(stream, 'a token without TLS', TOKEN_NEEDS_TLS);
+    return await authenticateBearer(stream, reader, context, startup);
   }
   stream.write(authenticationCleartextPassword());
   const { type, body } = await reader.message(LONGEST_PASSWORD);
@@ -144,16 +160,87 @@ async function authenticate(
     });
   }
   const secret = decodeText(body, 0, body.length).toString('utf8');
+  // A token is good elsewhere too: where a Connection puts up with plain text, it does so for its own tickets alone.
+  if (!secure && looksLikeToken(secret)) return await close(stream, 'a token without TLS', TOKEN_NEEDS_TLS);
   const answer = await context.authenticate({ kind: 'Password', secret, user: startup.user });
-  if (answer.kind === 'Refused') {
-    return await close(stream, answer.code, {
-      code: LOGIN_SQLSTATE[answer.code],
-      message: answer.message,
-      ...(answer.hint === undefined ? {} : { hint: answer.hint }),
-    });
-  }
+  if (answer.kind === 'Refused') return await close(stream, answer.code, loginError(answer, false));
   // The signal may have fired while the gateway was thinking: the session exists now and must be ended by its owner.
   return { kind: 'Granted', stream, leftover: reader.release(), startup, session: answer.session };
+}
+
+/**
+ * One round of OAUTHBEARER. Without a token the client is told where to get one and comes again on a new connection; no
+ * connection waits for a person, and asking is no failure.
+ */
+async function authenticateBearer(
+  stream: Duplex,
+  reader: HandshakeReader,
+  context: SessionContext,
+  startup: Startup,
+): Promise<Admission> {
+  const violation = (message: string): Promise<Admission> =>
+    close(stream, `OAUTHBEARER: ${message}`, {
+      code: PROTOCOL_VIOLATION,
+      message: `malformed OAUTHBEARER message: ${message}`,
+    });
+  const next = async (): Promise<Buffer | undefined> => {
+    const { type, body } = await reader.message(LONGEST_SASL);
+    return type === FRONTEND.Password ? body : undefined; // SASL responses share its type
+  };
+  const refuseToken = async (error: NativeError, reason: string): Promise<Admission> => {
+    stream.write(authenticationSaslContinue(refusalJson(context.tokenSource())));
+    const dummy = await next();
+    if (dummy === undefined || !isDummyResponse(dummy)) return await violation('the answer to a refusal is \\x01');
+    return await close(stream, reason, error);
+  };
+
+  stream.write(authenticationSasl());
+  const first = await next();
+  if (first === undefined) return await violation('expected a SASL response');
+  let said = readInitialResponse(first);
+  if (said.kind === 'Later') {
+    stream.write(authenticationSaslContinue(''));
+    const second = await next();
+    if (second === undefined) return await violation('expected a SASL response');
+    said = readBearer(second);
+  }
+  switch (said.kind) {
+    case 'Malformed':
+      return await violation(said.reason);
+    case 'Discovery':
+      return await refuseToken(
+        context.tokenSource() === undefined
+          ? {
+              code: INVALID_AUTHORIZATION,
+              message: 'Sallyport: no identity provider is known here that clients could get a token from',
+              hint: 'Log in with a ticket, without +oauth; or have an IdentityProvider with spec.login set up.',
+            }
+          : { code: INVALID_AUTHORIZATION, message: 'Sallyport: a token is needed to log in with OAuth' },
+        'told where to get a token',
+      );
+    case 'Token': {
+      const user = startup.user.slice(0, -OAUTH_SUFFIX.length);
+      const answer = await context.authenticate({ kind: 'Token', token: said.token, user });
+      if (answer.kind === 'Refused') return await refuseToken(loginError(answer, true), answer.code);
+      return { kind: 'Granted', stream, leftover: reader.release(), startup, session: answer.session };
+    }
+  }
+}
+
+const TOKEN_NEEDS_TLS: NativeError = {
+  code: INVALID_AUTHORIZATION,
+  message: 'Sallyport takes tokens of an identity provider inside TLS only',
+  hint: 'Set sslmode=verify-full; whoever could read this connection may have the token now.',
+};
+
+/** `bearer`: there was no password that could be wrong, and clients must not ask for one. */
+function loginError(answer: Extract<Authentication, { kind: 'Refused' }>, bearer: boolean): NativeError {
+  const code = LOGIN_SQLSTATE[answer.code];
+  return {
+    code: bearer && code === '28P01' ? INVALID_AUTHORIZATION : code,
+    message: answer.message,
+    ...(answer.hint === undefined ? {} : { hint: answer.hint }),
+  };
 }
 
 async function close(stream: Duplex, reason: string, error?: NativeError): Promise<Admission> {

@@ -3,12 +3,12 @@
 // server is told, the client hears a native error where a message boundary allows, and `ended` is called once.
 import type { Duplex } from 'node:stream';
 import type { AuthenticatedSession, Cut, SessionContext } from '../../protocol.ts';
-import { cutError, fatal, type NativeError, refusalError } from '../errors.ts';
+import { cutError, fatal, type NativeError, noticeFields, refusalError } from '../errors.ts';
 import { Ledger } from '../ledger.ts';
 import type { MaskingCatalog } from '../masking/masking.ts';
 import { type NamesSource, SessionNames } from '../names/session.ts';
 import type { Upstream } from '../upstream/connect.ts';
-import { SYNC, TERMINATE } from '../wire/messages.ts';
+import { noticeResponse, SYNC, TERMINATE } from '../wire/messages.ts';
 import { Outbox } from '../wire/outbox.ts';
 import { Backend } from './backend.ts';
 import { type Core, newNames, type Services } from './core.ts';
@@ -38,6 +38,8 @@ export interface RunningSession {
   /** Resolves when both sides are closed. */
   readonly closed: Promise<void>;
   cut(cut: Cut): void;
+  /** A NOTICE of ours, on the next message boundary: at once where nothing runs. */
+  tell(notice: { message: string; hint?: string }): void;
   /** A CancelRequest of the client's arrived. */
   cancelRequested(): void;
 }
@@ -357,6 +359,11 @@ export function runSession(parts: SessionParts): RunningSession {
   return {
     closed,
     cut: (cut) => end(cutError(cut, !ledger.idle || frontend.isSuspended), cut.code, cut.message),
+    tell(notice) {
+      if (ending) return;
+      backend.tell(noticeResponse(noticeFields(notice)));
+      flushClient();
+    },
     cancelRequested,
   };
 }

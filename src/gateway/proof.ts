@@ -1,0 +1,204 @@
+// What a client's proof proves: a ticket names its grant, a token its person, whose grant is then looked for. One verifier
+// for each, told apart by the header alone; what is not good as the one is never tried as the other.
+import { causeOf, TOKEN_REFUSED } from '../identity/oidc/describe-fault.ts';
+import { looksLikeToken } from '../identity/oidc/looks-like-token.ts';
+import { readTokenText } from '../identity/oidc/token-text.ts';
+import { type ProvenToken, verifyToken } from '../identity/oidc/verify-token.ts';
+import { claimedGrant, type TicketFault, verifyTicket } from '../identity/tickets.ts';
+import type { BundleGrant } from '../policy/bundle.ts';
+import type { Proof } from '../protocols/protocol.ts';
+import type { AdmissionRequest, RefusedLogin } from './admission.ts';
+import type { ConnectionBundle } from './bundle-store.ts';
+import { type GrantChoice, grantOf, type LoginName, owns, readLoginName } from './grant-of.ts';
+import type { SessionWorld } from './session-world.ts';
+
+/** By what a session was let in. */
+export type Login = { kind: 'Ticket'; jti: string; iatMs: number } | { kind: 'Token'; token: ProvenToken };
+
+export type Proven =
+  | { kind: 'Proven'; grant: BundleGrant; login: Login }
+  /** Proves nothing: it counts against the address. */
+  | { kind: 'Failed'; cause: string; message: string; hint: string; grant?: BundleGrant }
+  /** The person is proven and has no grant that fits. */
+  | { kind: 'Unsuited'; cause: string; answer: Omit<RefusedLogin, 'kind'> };
+
+/** How old a proof is and how long it is good for yet, milliseconds: what `StandingFacts` wants. */
+export function proofTimes(login: Login, nowMs: number): { proofAgeMs: number; proofLeftMs: number | undefined } {
+  const { iatMs, expMs } = login.kind === 'Token' ? login.token : { iatMs: login.iatMs, expMs: undefined };
+  return {
+    proofAgeMs: Math.max(0, nowMs - iatMs),
+    proofLeftMs: expMs === undefined ? undefined : expMs - nowMs,
+  };
+}
+
+/** What tokens may be used for to log in. An ID token is for the client that asked for it, and nobody else. */
+export const LOGIN_USES = ['Access', 'Workload'] as const;
+
+const secretOf = (proof: Proof): string => (proof.kind === 'Token' ? proof.token : proof.secret);
+const isToken = (proof: Proof): boolean => proof.kind === 'Token' || looksLikeToken(proof.secret);
+
+type ProofRequest = Pick<AdmissionRequest, 'proof' | 'connection' | 'bundle' | 'sessionId' | 'wait'>;
+
+export async function prove(world: SessionWorld, request: ProofRequest): Promise<Proven> {
+  return await (isToken(request.proof) ? proveByToken(world, request) : proveByTicket(world, request));
+}
+
+async function proveByTicket(world: SessionWorld, { proof, connection, bundle, wait }: ProofRequest): Promise<Proven> {
+  const secret = secretOf(proof);
+  const known = (uid: string): BundleGrant | undefined => bundle.grant(uid) ?? bundle.endedGrant(uid)?.grant;
+  const claimed = claimedGrant(secret);
+  // A guess waits as long, under the bounds of half-open handshakes, and counts as a failure afterwards.
+  if (claimed !== undefined) await wait(() => known(claimed) !== undefined);
+  const verdict = verifyTicket(secret, {
+    connectionUid: bundle.uid,
+    nowMs: world.options.clock.now(),
+    grant: known,
+    isVoid: (jti) => bundle.isVoid(jti),
+  });
+  if (verdict.kind === 'Good') {
+    const { jti, iat } = verdict.claims;
+    return { kind: 'Proven', grant: verdict.grant, login: { kind: 'Ticket', jti, iatMs: iat * 1000 } };
+  }
+  return {
+    kind: 'Failed',
+    cause: verdict.fault,
+    message: verdict.proven ? told(verdict.fault) : REFUSED,
+    hint: `${world.prefix} connect ${connection.name} logs in with a fresh ticket.`,
+    ...(verdict.grant === undefined ? {} : { grant: verdict.grant }),
+  };
+}
+
+async function proveByToken(world: SessionWorld, request: ProofRequest): Promise<Proven> {
+  const { proof, connection, bundle, sessionId } = request;
+  const { clock } = world.options;
+  const verdict = await verifyToken(secretOf(proof), {
+    providers: bundle.view?.identity?.providers ?? [],
+    uses: LOGIN_USES,
+    nowMs: clock.now(),
+  });
+  if (verdict.kind === 'Bad') {
+    return {
+      kind: 'Failed',
+      cause: causeOf(verdict),
+      message: TOKEN_REFUSED.replace(/\.$/, `, ${sessionId}.`),
+      hint: `${world.prefix} connect ${connection.name} logs in with a fresh one.`,
+    };
+  }
+  const { token } = verdict;
+  const login = readLoginName(proof.user);
+  const inForce = (grant: BundleGrant): boolean =>
+    bundle.grant(grant.uid) !== undefined && grant.notBeforeMs <= clock.now() && bundle.remaining(grant) > 0;
+  const choose = (): GrantChoice => grantOf(bundle.view?.grants.values() ?? [], token.principal, login, inForce);
+  let choice = choose();
+  if (choice.kind === 'None') {
+    await request.wait(() => (choice = choose()).kind !== 'None');
+  }
+  if (choice.kind === 'One') return { kind: 'Proven', grant: choice.grant, login: { kind: 'Token', token } };
+  return unsuited(choice, { world, request, login, token });
+}
+
+/** Says which of their own grants the person could have meant, and of nobody else's anything. */
+function unsuited(
+  choice: Exclude<GrantChoice, { kind: 'One' }>,
+  given: { world: SessionWorld; request: ProofRequest; login: LoginName; token: ProvenToken },
+): Proven {
+  const { world, request, login, token } = given;
+  const { name, spec } = request.connection;
+  const cause = `${token.principal.username} (${token.provider}): `;
+  const spelled = (grants: readonly BundleGrant[], full: boolean): string =>
+    grants
+      .slice(0, 8)
+      .map((grant) => (full ? `${grant.account}+${grant.name}` : grant.account))
+      .filter((each, index, all) => all.indexOf(each) === index)
+      .join(', ');
+  if (choice.kind === 'Several') {
+    return {
+      kind: 'Unsuited',
+      cause: `${cause}several grants fit`,
+      answer: {
+        code: 'UnknownUser',
+        message: `You have ${choice.grants.length} grants for the account ${login.account} of ${name}: the user name has to say which.`,
+        hint: `Log in as one of ${spelled(choice.grants, true)}.`,
+      },
+    };
+  }
+  const again = `${world.prefix} request ${name} --for 1h`;
+  const user = JSON.stringify(request.proof.user.slice(0, 128));
+  if (choice.others.length > 0) {
+    const byName = login.grant !== undefined;
+    return {
+      kind: 'Unsuited',
+      cause: `${cause}no grant for the user ${user}`,
+      answer: {
+        code: 'UnknownUser',
+        message: `The user name says which account a token is for, and you have no grant for ${user} on ${name}.`,
+        hint: `Log in as ${spelled(choice.others, byName)}, or ask: ${again}`,
+      },
+    };
+  }
+  const isAccount = spec.accounts.some((account) => account.name === login.account);
+  return {
+    kind: 'Unsuited',
+    cause: `${cause}no grant`,
+    answer: isAccount
+      ? {
+          code: 'NotActive',
+          message: `You have no grant in force for the account ${login.account} of ${name}.`,
+          hint: again,
+        }
+      : {
+          code: 'UnknownUser',
+          message: `The user name says which account a token is for, and ${name} has no ${user}.`,
+          hint: `Log in as an account you have a grant for. To get one: ${again}`,
+        },
+  };
+}
+
+/**
+ * Cheap look at whether the proof claims to be of a grant, or by a person with a grant, that exists here. Nothing is
+ * verified.
+ */
+export function proofNamesSomebody(proof: Proof, bundle: ConnectionBundle): boolean {
+  const secret = secretOf(proof);
+  if (!isToken(proof)) {
+    const uid = claimedGrant(secret);
+    return uid !== undefined && (bundle.grant(uid) ?? bundle.endedGrant(uid)) !== undefined;
+  }
+  const reading = readTokenText(secret);
+  if (reading.kind === 'Bad') return false;
+  const { payload } = reading.text;
+  for (const { issuer, claims, kubernetes } of bundle.view?.identity?.providers ?? []) {
+    if (payload['iss'] !== issuer) continue;
+    const uid = `${issuer} ${String(payload[claims.uid])}`;
+    const known = kubernetes === undefined ? undefined : `${kubernetes.prefix}${String(payload[kubernetes.claim])}`;
+    const who = {
+      username: '',
+      uid,
+      groups: [],
+      aliases: [],
+      ...(known === undefined ? {} : { kubernetes: known }),
+    };
+    for (const grant of bundle.view?.grants.values() ?? []) if (owns(grant, who)) return true;
+  }
+  return false;
+}
+
+const REFUSED = 'Sallyport did not accept this password.';
+
+/** What somebody who has the grant's key may know of a ticket that did not do. */
+function told(fault: TicketFault): string {
+  switch (fault) {
+    case 'Expired':
+      return 'This ticket has expired.';
+    case 'FromTheFuture':
+      return 'This ticket is from the future: the clock of the machine that made it is ahead.';
+    case 'Audience':
+      return 'This ticket is for another Connection.';
+    case 'LivesTooLong':
+      return 'This ticket would live longer than its policy allows.';
+    case 'Void':
+      return 'This ticket was declared void.';
+    default:
+      return REFUSED;
+  }
+}
