@@ -80,6 +80,17 @@ const examples: [rule: string, good: unknown[], bad: unknown[]][] = [
     ],
     [{ rules: [{ action: 'Deny' }, { action: 'Allow' }] }, { rules: [{ preset: 'ReadOnly' }] }, { rules: [{}] }],
   ],
+  ['has(self.maxAge)', [{ maxAge: '5m' }, { acr: ['gold'] }, { amr: ['mfa'] }], [{}, { on: ['Request'] }]],
+  [
+    '!has(self.breakGlass)',
+    [{}, { breakGlass: false }, { breakGlass: true, reason: 'INC-1' }],
+    [{ breakGlass: true }, { breakGlass: true, reason: '' }],
+  ],
+  [
+    '!has(self.beneficiary)',
+    [{}, { breakGlass: true }, { beneficiary: { kind: 'User' } }, { beneficiary: { kind: 'User' }, breakGlass: false }],
+    [{ beneficiary: { kind: 'Group' } }, { beneficiary: { kind: 'User' }, breakGlass: true }],
+  ],
   [
     '[has(self.user)',
     [{ user: 'a' }, { everything: true }, { group: 'g', everything: false }],

@@ -59,6 +59,20 @@ export const CEL_CHECKS: ReadonlyMap<string, (self: unknown) => boolean> = new M
       ),
   ],
   [
+    'has(self.maxAge) || has(self.acr) || has(self.amr)',
+    (self) => has(self, 'maxAge') || has(self, 'acr') || has(self, 'amr'),
+  ],
+  [
+    '!has(self.breakGlass) || !self.breakGlass || (has(self.reason) && size(self.reason) > 0)',
+    (self) => fields(self).breakGlass !== true || (has(self, 'reason') && fields(self).reason !== ''),
+  ],
+  [
+    "!has(self.beneficiary) || (self.beneficiary.kind == 'User' && !(has(self.breakGlass) && self.breakGlass))",
+    (self) =>
+      !has(self, 'beneficiary') ||
+      (fields(fields(self).beneficiary).kind === 'User' && fields(self).breakGlass !== true),
+  ],
+  [
     '[has(self.user), has(self.group), has(self.connection), has(self.everything) && self.everything].exists_one(x, x)',
     (self) =>
       [has(self, 'user'), has(self, 'group'), has(self, 'connection'), fields(self).everything === true].filter(Boolean)

@@ -44,18 +44,45 @@ export const AccessGrantSpec = closed(
     commandHashes: Type.Optional(
       Type.Array(Type.String({ pattern: '^[0-9a-f]{64}$', maxLength: 64 }), {
         maxItems: 256,
-        description: 'SHA-256 of statements approved beforehand.',
+        description:
+          'Hashes of `commands`, in their order, as a check. A hash without its statement is consent to what nobody saw: such a grant is denied.',
+      }),
+    ),
+    commands: Type.Optional(
+      Type.Array(Type.String({ minLength: 1, maxLength: 65536 }), {
+        maxItems: 256,
+        description:
+          'Statements to approve with the grant, byte for byte as they will be sent. Where a rule holds one of them it runs without waiting; what is denied stays denied.',
       }),
     ),
     breakGlass: Type.Optional(
-      Type.Boolean({ description: 'Asks to skip the approvals in an emergency; signed off afterwards.' }),
+      Type.Boolean({
+        description: 'Asks to skip the approvals in an emergency; needs a reason and is signed off afterwards.',
+      }),
     ),
     beneficiary: Type.Optional(
-      described(Subject, 'Whom the access is for, where a delegator asks. Default: the requester.'),
+      described(
+        Subject,
+        'Whom the access is for, where a delegator asks: a User by exact name, and the IdentityProvider whose tokens log in as them. Default: the requester.',
+      ),
     ),
     requester: Type.Optional(described(Stamp, 'Who asked; stamped at admission, never written by the author.')),
   },
-  { 'x-kubernetes-validations': [{ rule: 'self == oldSelf', message: 'a grant can not be changed; request another' }] },
+  {
+    'x-kubernetes-validations': [
+      { rule: 'self == oldSelf', message: 'a grant can not be changed; request another' },
+      {
+        rule: '!has(self.breakGlass) || !self.breakGlass || (has(self.reason) && size(self.reason) > 0)',
+        message: 'break-glass needs a reason: say what the emergency is',
+        fieldPath: '.reason',
+      },
+      {
+        rule: "!has(self.beneficiary) || (self.beneficiary.kind == 'User' && !(has(self.breakGlass) && self.breakGlass))",
+        message: 'a beneficiary is a User, and nobody breaks the glass for another',
+        fieldPath: '.beneficiary',
+      },
+    ],
+  },
 );
 export type AccessGrantSpec = Static<typeof AccessGrantSpec>;
 
@@ -99,6 +126,17 @@ export const AccessGrantStatus = closed({
   expiresAt: Type.Optional(described(Timestamp, 'When it ends; sessions are cut then.')),
   finishedAt: Type.Optional(described(Timestamp, 'When it ended.')),
   finishedBy: Type.Optional(Type.String({ maxLength: 512, description: 'Who or what ended it.' })),
+  signOff: Type.Optional(
+    closed(
+      {
+        by: described(ShortText, 'Who looked into it.'),
+        approval: described(PinnedRef, 'The AccessApproval.'),
+        at: described(Timestamp, 'When it was admitted.'),
+        reason: Type.Optional(Type.String({ maxLength: 1024, description: 'What they found.' })),
+      },
+      { description: 'Of an emergency: the review that was due. Until it is there the grant is kept.' },
+    ),
+  ),
   message: Type.Optional(Type.String({ maxLength: 1024, description: 'The state in a sentence, with what to do.' })),
   connectCommand: Type.Optional(Type.String({ maxLength: 1024, description: 'What to type to connect.' })),
   conditions: Type.Optional(Conditions),

@@ -2,6 +2,7 @@
 import Type, { type Static } from 'typebox';
 import type { Resource } from './resource.ts';
 import {
+  ApprovalStepUp,
   Conditions,
   ConnectionSelector,
   closed,
@@ -11,6 +12,7 @@ import {
   ItemName,
   Name,
   ShortText,
+  StepUp,
   Subject,
   Timestamp,
 } from './schema.ts';
@@ -180,6 +182,12 @@ const ruleFields = {
         idleTimeout: Type.Optional(described(Duration, 'A session without a command for so long is ended.')),
         maxDuration: Type.Optional(described(Duration, 'A session is ended after so long; the grant may go on.')),
         reauthenticate: Type.Optional(described(Duration, 'A session must log in anew after so long.')),
+        stepUp: Type.Optional(
+          described(
+            StepUp,
+            'How somebody must have logged in to connect. Only tokens of an IdentityProvider say so: tickets by the grant’s key do not do.',
+          ),
+        ),
         ticketUntilExpiry: Type.Optional(
           Type.Boolean({
             description:
@@ -227,6 +235,12 @@ export const AccessPolicySpec = closed({
           'x-kubernetes-list-map-keys': ['name'],
           description: 'Taken one after the other; a person counts once over all of them.',
         }),
+        stepUp: Type.Optional(
+          described(
+            ApprovalStepUp,
+            'How requesters and approvers must have logged in. Only the approval page and pipelines say so: what was done by kubectl does not count then.',
+          ),
+        ),
       },
       { description: 'Who must approve a grant. Absent: it is active at once.' },
     ),
@@ -235,7 +249,9 @@ export const AccessPolicySpec = closed({
     closed(
       {
         subjects: Subjects('Who may skip the approval steps.'),
-        maxDuration: Type.Optional(described(Duration, 'Longest such grant. Default: `maxDuration`.')),
+        maxDuration: Type.Optional(
+          described(Duration, 'Longest such grant. Default: 1h, or `maxDuration` if that is less.'),
+        ),
         reviewers: Subjects('Who signs off afterwards.'),
       },
       { description: 'Emergency access: a request with `breakGlass` by one of these subjects needs no approval.' },
@@ -267,7 +283,8 @@ export const AccessPolicySpec = closed({
       }),
       {
         maxItems: 16,
-        description: 'In a cluster: robots that may commit grants for others, until `notAfter`. Local mode knows none.',
+        description:
+          'Robots that may ask on behalf of others (`beneficiary`), until `notAfter`. Neither robot nor beneficiary approves.',
       },
     ),
   ),

@@ -86,7 +86,7 @@ export const Subject = closed(
       Type.String({
         minLength: 1,
         maxLength: 253,
-        description: 'IdentityProvider that issued the claims of a Claim subject.',
+        description: 'IdentityProvider that issued the claims of a Claim subject, or whose user a beneficiary is.',
       }),
     ),
     claims: Type.Optional(
@@ -177,6 +177,50 @@ export const Conditions = Type.Array(Condition, {
   'x-kubernetes-list-map-keys': ['type'],
   description: 'The object’s state as `metav1.Condition`s, one of a type.',
 });
+
+/** How somebody must have logged in. What is given must hold together. */
+const stepUpFields = {
+  maxAge: Type.Optional(described(Duration, 'The login is at most so old when it is used.')),
+  acr: Type.Optional(
+    Type.Array(Type.String({ minLength: 1, maxLength: 256 }), {
+      minItems: 1,
+      maxItems: 16,
+      description: 'The login’s class (`acr`) is one of these.',
+    }),
+  ),
+  amr: Type.Optional(
+    Type.Array(Type.String({ minLength: 1, maxLength: 64 }), {
+      minItems: 1,
+      maxItems: 16,
+      description: 'One of these means (`amr`) was used.',
+    }),
+  ),
+};
+const STEP_UP_RULES: readonly CelRule[] = [
+  {
+    rule: 'has(self.maxAge) || has(self.acr) || has(self.amr)',
+    message: 'give at least one of maxAge, acr and amr',
+  },
+];
+export const StepUp = closed(stepUpFields, { 'x-kubernetes-validations': STEP_UP_RULES });
+export type StepUp = Static<typeof StepUp>;
+
+/** Acts that step-up may be asked for. What takes access away never needs it. */
+export const STEP_UP_ACTS = ['Request', 'Approve'] as const;
+export const ApprovalStepUp = closed(
+  {
+    ...stepUpFields,
+    on: Type.Optional(
+      Type.Array(Type.Enum([...STEP_UP_ACTS]), {
+        minItems: 1,
+        maxItems: 2,
+        description: 'Acts it is needed for. Default: both. Deny, Revoke and Withdraw never need it.',
+      }),
+    ),
+  },
+  { 'x-kubernetes-validations': STEP_UP_RULES },
+);
+export type ApprovalStepUp = Static<typeof ApprovalStepUp>;
 
 /** Which Connections of the namespace a policy is about; empty selects all of them. */
 export const ConnectionSelector = closed(

@@ -20,6 +20,7 @@ import { saysSomethingElse } from './changes.ts';
 import { createConnectionReconciler, type ProxiesView } from './connections/controller.ts';
 import { createGrantReconciler, grantsTouchedBy } from './grants/controller.ts';
 import type { Choice } from './grants/decide.ts';
+import { ownerOf } from './grants/people.ts';
 import { createHoldReconciler, holdsTouchedBy } from './holds/controller.ts';
 import { createLockReconciler } from './locks/controller.ts';
 import { createPolicyReconciler, policiesTouchedBy } from './policies/controller.ts';
@@ -91,6 +92,8 @@ export interface OperatorOptions extends Omit<ControllerContext, 'cache'> {
   pace?: { concurrency: number; restMs: number };
   /** How commands begin in hints: `sallyport`. */
   prefix: string;
+  /** Address of the approval page, for hints. */
+  portal?: string;
 }
 
 export interface Operator {
@@ -198,13 +201,15 @@ export async function startOperator(options: OperatorOptions): Promise<Operator>
     const { requester } = grant.spec;
     if (status.policy === undefined || status.account === undefined || requester === undefined) return undefined;
     const name = `${status.policy.namespace ?? namespace ?? ''}/${status.policy.name}`;
-    const { username, uid, groups = [], aliases = [] } = requester;
-    return misfit(shard, name, status.policy.uid, status.account, {
+    const { username, uid, groups = [], aliases = [], workload } = requester;
+    const asked: Principal = {
       username,
       ...(uid ? { uid } : {}),
       groups,
       aliases,
-    });
+      ...(workload === undefined ? {} : { workload }),
+    };
+    return misfit(shard, name, status.policy.uid, status.account, ownerOf(grant.spec, asked));
   };
 
   // A proxy that fell into somebody's hands must not have consent given for the sessions of another.
@@ -235,7 +240,13 @@ export async function startOperator(options: OperatorOptions): Promise<Operator>
     'grants',
     ['AccessGrant'],
     (event) => grantsTouchedBy(event, cache),
-    createGrantReconciler({ ...context, choose, withheld, prefix: options.prefix }),
+    createGrantReconciler({
+      ...context,
+      choose,
+      withheld,
+      prefix: options.prefix,
+      ...(options.portal === undefined ? {} : { portal: options.portal }),
+    }),
   );
   queue('holds', ['CommandHold'], holdsTouchedBy, createHoldReconciler({ ...context, doubt }));
   const bundleQueue = queue('bundles', ['Connection'], (event) => bundlesTouchedBy(event, cache), bundles.reconcile);

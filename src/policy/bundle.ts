@@ -4,6 +4,7 @@ import type { ConnectionSpec } from '../api/connection.ts';
 import type { Stamp, Subject } from '../api/schema.ts';
 import type { HoldRequirement, RuleRef } from './decision.ts';
 import type { Principal } from './principal.ts';
+import type { StepUpNeed } from './step-up.ts';
 
 export const BUNDLE_FORMAT = 1;
 /** Largest payload of one shard, bytes. */
@@ -64,7 +65,14 @@ export interface CompiledPolicy {
   rules: CompiledRule[];
   masks: CompiledMask[];
   trustedFunctions: string[];
-  session: { idleTimeoutMs?: number; maxDurationMs?: number; reauthenticateMs?: number; ticketUntilExpiry: boolean };
+  session: {
+    idleTimeoutMs?: number;
+    maxDurationMs?: number;
+    reauthenticateMs?: number;
+    ticketUntilExpiry: boolean;
+    /** How a login must have been made; each must be met (step-up.ts). */
+    stepUp?: StepUpNeed[];
+  };
 }
 
 export interface PolicyShard {
@@ -81,6 +89,11 @@ export interface BundleGrant {
   specHash: string;
   principal: Principal;
   via: Stamp['via'];
+  /**
+   * A delegator named the person: `principal` is a name and nothing else. A token logs in if exactly that is its user
+   * name and, where `provider` is there, that IdentityProvider issued it.
+   */
+  named?: { provider?: string };
   account: string;
   /** `CompiledPolicy.name` whose allows it runs under. */
   policy: string;

@@ -12,6 +12,7 @@ import { compileMasks, compileRules } from './compile-rules.ts';
 import { reservedProblems } from './reserved.ts';
 import { policySelects, type Selectable } from './selectors.ts';
 import type { ProtocolRules } from './session-policy.ts';
+import { stepUpNeed } from './step-up.ts';
 
 const DAY_MS = 24 * 3_600_000;
 
@@ -161,7 +162,7 @@ function compileKnown(
       ? compileOwn(policy.spec, connection, context)
       : { subjects: [] as Subject[], accounts: [] as string[] };
   problems.push(...reservedProblems(policy));
-  const session = compileSession(spec, policy.kind === 'ClusterAccessPolicy', problems);
+  const session = compileSession(blank.name, spec, policy.kind === 'ClusterAccessPolicy', problems);
   return {
     ...blank,
     ...own,
@@ -194,6 +195,7 @@ function compileOwn(
   );
   bounded('spec.maxDuration', spec.maxDuration, 60_000, LONGEST_GRANT_MS, problems);
   bounded('spec.approval.timeout', spec.approval?.timeout, 1_000, LONGEST_GRANT_MS, problems);
+  bounded('spec.approval.stepUp.maxAge', spec.approval?.stepUp?.maxAge, 30_000, DAY_MS, problems);
   bounded('spec.breakGlass.maxDuration', spec.breakGlass?.maxDuration, 60_000, LONGEST_GRANT_MS, problems);
   if (spec.access === 'Standing' && spec.approval !== undefined)
     problems.push('spec.approval has no meaning with access Standing, which asks nobody; remove one of the two');
@@ -205,6 +207,7 @@ function compileOwn(
 
 /** Where an absent `ticketUntilExpiry` of a guardrail means that it does not mind. */
 function compileSession(
+  policy: string,
   spec: AccessPolicySpec | ClusterAccessPolicySpec,
   guardrail: boolean,
   problems: string[],
@@ -213,7 +216,10 @@ function compileSession(
   const idleTimeoutMs = bounded('spec.session.idleTimeout', session?.idleTimeout, 1_000, LONGEST_GRANT_MS, problems);
   const maxDurationMs = bounded('spec.session.maxDuration', session?.maxDuration, 1_000, LONGEST_GRANT_MS, problems);
   const reauthenticateMs = bounded('spec.session.reauthenticate', session?.reauthenticate, 60_000, DAY_MS, problems);
+  const stepUp = session?.stepUp;
+  bounded('spec.session.stepUp.maxAge', stepUp?.maxAge, 30_000, DAY_MS, problems);
   return {
+    ...(stepUp === undefined ? {} : { stepUp: [stepUpNeed(policy, stepUp)] }),
     ...(idleTimeoutMs === undefined ? {} : { idleTimeoutMs }),
     ...(maxDurationMs === undefined ? {} : { maxDurationMs }),
     ...(reauthenticateMs === undefined ? {} : { reauthenticateMs }),

@@ -104,7 +104,8 @@ export function eligiblePolicy(input: EligibilityInput): Eligibility {
 /** Longest grant a policy gives, milliseconds. Break-glass has a limit of its own, where the policy says so. */
 export function maxDurationOf(policy: AccessPolicy, breakGlass = false): number {
   const own = durationOr(policy.spec.maxDuration, DEFAULT_MAX_DURATION_MS);
-  const glass = breakGlass ? durationOr(policy.spec.breakGlass?.maxDuration, own) : own;
+  // An emergency is short unless its policy says otherwise.
+  const glass = breakGlass ? durationOr(policy.spec.breakGlass?.maxDuration, Math.min(own, DEFAULT_GRANT_MS)) : own;
   return Math.min(glass, LONGEST_GRANT_MS);
 }
 

@@ -7,6 +7,8 @@ export interface Identity {
   username: string;
   uid?: string | undefined;
   aliases?: readonly string[] | undefined;
+  /** Name in the cluster: here one more name of theirs. */
+  kubernetes?: string | undefined;
 }
 
 /**
@@ -26,7 +28,7 @@ export function foldIdentifier(text: string): string {
 /** Every folded identifier of somebody; a provider's prefix before an e-mail address is left off as well. */
 export function identifiersOf(identity: Identity): Set<string> {
   const found = new Set<string>();
-  for (const raw of [identity.uid, identity.username, ...(identity.aliases ?? [])]) {
+  for (const raw of [identity.uid, identity.username, identity.kubernetes, ...(identity.aliases ?? [])]) {
     if (raw === undefined) continue;
     const folded = foldIdentifier(raw);
     if (folded === '') continue;

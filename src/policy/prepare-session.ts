@@ -94,6 +94,7 @@ export function sessionLimits(shard: PolicyShard, policy: string): CompiledPolic
     if (kind === 'AccessPolicy' && name !== policy) continue;
     if (kind === 'AccessPolicy') own = session.ticketUntilExpiry;
     else guardrails &&= session.ticketUntilExpiry;
+    if (session.stepUp !== undefined) limits.stepUp = [...(limits.stepUp ?? []), ...session.stepUp];
     for (const field of ['idleTimeoutMs', 'maxDurationMs', 'reauthenticateMs'] as const) {
       const value = session[field];
       if (value !== undefined) limits[field] = Math.min(limits[field] ?? value, value);

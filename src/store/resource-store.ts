@@ -2,6 +2,7 @@
 // Conflict and Gone are values. Secrets are not in it: accounts' credentials come from a CredentialSource.
 import type { Kind } from '../api/kinds.ts';
 import type { Resource } from '../api/resource.ts';
+import type { Stamp } from '../api/schema.ts';
 import type { Principal } from '../policy/principal.ts';
 
 export type KindName = Kind;
@@ -12,11 +13,11 @@ export interface ObjectKey {
   name: string;
 }
 
-/** Who asks: a person or workload, or the operator itself. */
+/** Who asks: a person or workload (through which door, having logged in how), or the operator itself. */
 export type Actor =
   | { kind: 'Operator' }
   | { kind: 'Proxy'; replica: string }
-  | { kind: 'Person'; principal: Principal };
+  | { kind: 'Person'; principal: Principal; via?: Stamp['via']; auth?: NonNullable<Stamp['auth']> };
 
 export type StoreResult<T> =
   | { kind: 'Ok'; value: T }

@@ -8,7 +8,8 @@ import type { BundleGrant, LockEntry, PolicyShard, Release } from '../../policy/
 import { homeOf, sessionLimits } from '../../policy/prepare-session.ts';
 import type { Principal } from '../../policy/principal.ts';
 import { matchesAny } from '../../policy/subjects.ts';
-import { sealedStatus } from '../grants/decide.ts';
+import { ownerOf } from '../grants/people.ts';
+import { sealedStatus } from '../grants/sealed.ts';
 import { sealedHold } from '../holds/decide.ts';
 import type { Sealer } from '../seal.ts';
 
@@ -27,6 +28,7 @@ export function bundleGrants(
   grants: readonly AccessGrant[],
   sealer: Sealer,
   nowMs: number,
+  hashOf: (account: string, text: string) => string,
 ): PublishedGrants {
   const published: BundleGrant[] = [];
   const withheld = new Map<string, string>();
@@ -44,7 +46,8 @@ export function bundleGrants(
     const status = grant.status!;
     const stamp = sealer.checkStamp(grant.spec.requester, grant.spec, creationTimestamp);
     if (stamp.kind === 'Bad' || status.policy === undefined || status.account === undefined) continue;
-    const { principal } = stamp;
+    const principal = ownerOf(grant.spec, stamp.principal);
+    const { beneficiary } = grant.spec;
     const policyName = `${status.policy.namespace ?? shard.connection.namespace}/${status.policy.name}`;
     const why = misfit(shard, policyName, status.policy.uid, status.account, principal);
     if (why !== undefined) {
@@ -60,7 +63,11 @@ export function bundleGrants(
       account: status.account,
       policy: policyName,
       ...(grant.spec.clientKey ? { clientKey: grant.spec.clientKey } : {}),
-      commandHashes: grant.spec.commandHashes ?? [],
+      ...(beneficiary === undefined
+        ? {}
+        : { named: beneficiary.provider === undefined ? {} : { provider: beneficiary.provider } }),
+      // Never what the author says: a hash is consent only to the statement that approvers could read.
+      commandHashes: (grant.spec.commands ?? []).map((text) => hashOf(status.account!, text)),
       notBeforeMs: life.startMs,
       expiresAtMs: life.endMs,
       // The gateway moves live sessions on to it when the parent's time is over.

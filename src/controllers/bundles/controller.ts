@@ -115,7 +115,15 @@ export function createBundleController(options: BundleControllerOptions): Bundle
     if (first) published.set(key, { uid, shards: new Map() });
     const { shards } = published.get(key)!;
     const nowMs = clock.now();
-    const { grants } = bundleGrants(shard, asked, sealer, nowMs);
+    const definition = options.definitions.find(({ type }) => type === connection.spec.type);
+    const { grants } = bundleGrants(
+      shard,
+      asked,
+      sealer,
+      nowMs,
+      // A hash that no command has, where the protocol has none: such a grant was refused.
+      (account, text) => definition?.commandHash?.(connection, account, text) ?? '',
+    );
     const split = grantShards(grants);
     const releases = bundleReleases(cache.indexed<CommandHold>('CommandHold', 'connection', key), sealer, nowMs);
     const locks = bundleLocks(connection.metadata, cache.list<AccessLock>('AccessLock', namespace), nowMs);

@@ -1,6 +1,7 @@
 // Keeps every AccessGrant's status what decide.ts says, and tells each AccessApproval whether it counts and why.
 // Acts are recorded before the status that shows them is written: after a crash they may be recorded twice, never not.
 import { specHash } from '../../api/canonical.ts';
+import type { Connection } from '../../api/connection.ts';
 import type { AccessApproval, AccessGrant, AccessGrantStatus } from '../../api/grant.ts';
 import type { AccessPolicy } from '../../api/policy.ts';
 import type { Resource } from '../../api/resource.ts';
@@ -12,8 +13,9 @@ import type { ControllerContext } from '../ports.ts';
 import type { CacheEvent, Reconcile } from '../runtime.ts';
 import { keyOf, splitKey } from '../runtime.ts';
 import { sameStatus, writeStatus } from '../status.ts';
-import { type Choice, decideGrant, sealedStatus } from './decide.ts';
+import { type Choice, decideGrant } from './decide.ts';
 import { isTerminal } from './fold.ts';
+import { sealedStatus } from './sealed.ts';
 
 export interface GrantControllerOptions extends ControllerContext {
   /** Why a grant in force is not published all the same; undefined: it is. */
@@ -21,6 +23,8 @@ export interface GrantControllerOptions extends ControllerContext {
   /** Which policy a grant runs under (policy/eligibility.ts), over what the cache holds now. */
   choose(grant: AccessGrant, principal: Principal, pinned: string | undefined): Choice;
   prefix: string;
+  /** Address of the approval page, where there is one. */
+  portal?: string;
 }
 
 /** Keys of grants that an event bears on. */
@@ -80,6 +84,14 @@ export function createGrantReconciler(options: GrantControllerOptions): Reconcil
           });
           return found?.metadata.uid === uid ? found : undefined;
         },
+        policyNamed: (policyNamespace, policyName) =>
+          cache.get<AccessPolicy>({
+            kind: 'AccessPolicy',
+            ...(policyNamespace ? { namespace: policyNamespace } : {}),
+            name: policyName,
+          }),
+        commandHashes: (account, commands) => hashesOf(options, grant, account, commands),
+        ...(options.portal === undefined ? {} : { portal: options.portal }),
         find: (other) =>
           cache.get<AccessGrant>({ kind: 'AccessGrant', ...(namespace ? { namespace } : {}), name: other }),
         siblings:
@@ -212,13 +224,28 @@ function withheldBecause(
   return why === undefined ? {} : { withheld: why };
 }
 
+function hashesOf(
+  { cache, definitions }: GrantControllerOptions,
+  { metadata, spec }: AccessGrant,
+  account: string,
+  commands: readonly string[],
+): string[] | undefined {
+  const { namespace } = metadata;
+  const name = spec.connectionRef.name;
+  const connection = cache.get<Connection>({ kind: 'Connection', ...(namespace ? { namespace } : {}), name });
+  const definition = definitions.find(({ type }) => type === connection?.spec.type);
+  if (connection === undefined || definition?.commandHash === undefined) return undefined;
+  return commands.map((text) => definition.commandHash!(connection, account, text));
+}
+
 const OPERATOR = { username: 'sallyport' };
 
 function actsOf(grant: AccessGrant, before: AccessGrantStatus | undefined, after: AccessGrantStatus): ControlBody[] {
   const acts: ControlBody[] = [];
   const object = objectOf(grant);
   if (before === undefined) {
-    const { requester: _requester, ...asked } = grant.spec;
+    const { requester: _requester, commands, ...rest } = grant.spec;
+    const asked = commands === undefined ? rest : { ...rest, commands: commands.length };
     acts.push({
       act: 'grant.request',
       actor: actorOf(grant.spec.requester),

@@ -2,18 +2,23 @@
 // move it; here is what the fold is fed: proven votes, the policy it runs under, its parent if it extends one. Nothing
 // unsealed is believed: a status with a bad seal is decided again from the approvals.
 import { specHash } from '../../api/canonical.ts';
-import { formatDuration, parseDuration } from '../../api/duration.ts';
+import { parseDuration } from '../../api/duration.ts';
 import type { AccessApproval, AccessGrant, AccessGrantStatus } from '../../api/grant.ts';
 import type { AccessPolicy } from '../../api/policy.ts';
-import type { Condition } from '../../api/schema.ts';
-import { DEFAULT_GRANT_MS, maxDurationOf } from '../../policy/eligibility.ts';
-import { excluded, samePerson } from '../../policy/persons.ts';
+import { DEFAULT_GRANT_MS } from '../../policy/eligibility.ts';
+import { samePerson } from '../../policy/persons.ts';
 import type { Principal } from '../../policy/principal.ts';
-import { matchesAny, subjectText } from '../../policy/subjects.ts';
-import { rfc3339, withCondition } from '../conditions.ts';
+import { loginOf, stepUpLack } from '../../policy/step-up.ts';
+import { matchesAny } from '../../policy/subjects.ts';
+import { rfc3339 } from '../conditions.ts';
 import type { Sealer } from '../seal.ts';
-import { foldGrant, isTerminal, type SealedLife, type Vote } from './fold.ts';
-import { provenVotes } from './votes.ts';
+import { checkParent } from './extension.ts';
+import { foldGrant, isTerminal, type Vote } from './fold.ts';
+import { beneficiaryFault, delegationFault, ownerOf } from './people.ts';
+import { commandsFault, requestFault, stepUpFault, stepUpOn } from './request-faults.ts';
+import { lifeOf, ms, PURPOSE, sealedFacts, sealedStatus } from './sealed.ts';
+import { withSignOff } from './sign-off.ts';
+import { type ProvenVote, provenVotes } from './votes.ts';
 import { conditionsOf, described, messageOf, waitingText } from './wording.ts';
 
 /** How long a request waits for its approvers when its policy does not say. */
@@ -31,6 +36,12 @@ export interface GrantFacts {
   choose(principal: Principal, pinned: string | undefined): Choice;
   /** The AccessPolicy of this name and uid, accepted or not. */
   policy(namespace: string | undefined, name: string, uid: string): AccessPolicy | undefined;
+  /** One that has the name now, whatever its uid. */
+  policyNamed?(namespace: string | undefined, name: string): AccessPolicy | undefined;
+  /** Hashes of statements as the grant's account would send them; undefined: its protocol has none. */
+  commandHashes?(account: string, commands: readonly string[]): readonly string[] | undefined;
+  /** Address of the approval page, for hints. */
+  portal?: string;
   /** The grant of this name in the same namespace. */
   find(name: string): AccessGrant | undefined;
   /** Grants that extend the same parent, this one left out. */
@@ -49,41 +60,6 @@ export interface GrantDecision {
   /** By uid of the approval: whether it counts and the sentence that says so. */
   votes: ReadonlyMap<string, { counted: boolean; reason: string; message: string }>;
   nextMs?: number;
-}
-
-const PURPOSE = 'AccessGrant';
-
-function sealedFacts(hash: string, status: AccessGrantStatus): unknown {
-  const { phase, policy, account, approvals, deadline, notBefore, expiresAt, finishedAt, finishedBy } = status;
-  return { hash, phase, policy, account, approvals, deadline, notBefore, expiresAt, finishedAt, finishedBy };
-}
-
-/** The status if the operator sealed it over this very grant. */
-export function sealedStatus(grant: AccessGrant, sealer: Pick<Sealer, 'checkFacts'>): AccessGrantStatus | undefined {
-  const { status } = grant;
-  if (status?.seal === undefined) return undefined;
-  const facts = sealedFacts(specHash(grant.spec), status);
-  return sealer.checkFacts(PURPOSE, grant.metadata.uid, facts, status.seal) ? status : undefined;
-}
-
-const ms = (text: string | undefined): number | undefined => (text === undefined ? undefined : Date.parse(text));
-
-function lifeOf(status: AccessGrantStatus): SealedLife {
-  const startMs = ms(status.expiresAt) === undefined ? undefined : ms(status.notBefore);
-  return {
-    phase: status.phase,
-    counted: (status.approvals ?? []).map((each) => ({
-      step: each.step,
-      approver: each.approver,
-      vote: each.approval,
-      atMs: Date.parse(each.at),
-      ...(each.reason ? { reason: each.reason } : {}),
-    })),
-    deadlineMs: ms(status.deadline) ?? 0,
-    ...(startMs !== undefined ? { startMs, endMs: ms(status.expiresAt)! } : {}),
-    ...(status.finishedAt ? { finishedAtMs: Date.parse(status.finishedAt) } : {}),
-    ...(status.finishedBy ? { finishedBy: status.finishedBy } : {}),
-  };
 }
 
 export function decideGrant(facts: GrantFacts, sealer: Sealer): GrantDecision {
@@ -121,11 +97,11 @@ export function decideGrant(facts: GrantFacts, sealer: Sealer): GrantDecision {
     for (const vote of votes)
       if (vote.decision !== 'SignOff') verdicts.set(vote.uid, described('TooLate', before.phase));
     const signed = withSignOff(facts, before, votes, requester, verdicts);
-    return { status: signed, votes: verdicts };
+    return signed.signOff === before.signOff ? { status: signed, votes: verdicts } : finish(signed);
   }
-  if (grant.spec.beneficiary !== undefined) {
-    return refuse('Grants on behalf of others need a delegator, and this mode has none. Leave spec.beneficiary out.');
-  }
+  const owner = ownerOf(grant.spec, requester);
+  const fault = before?.expiresAt === undefined ? (beneficiaryFault(grant.spec) ?? requestFault(grant)) : undefined;
+  if (fault !== undefined) return refuse(fault);
 
   const approvedBefore = before?.expiresAt !== undefined;
   if (before?.expiresAt === undefined) {
@@ -135,14 +111,12 @@ export function decideGrant(facts: GrantFacts, sealer: Sealer): GrantDecision {
       const earlier =
         theirs.kind === 'Good' &&
         (theirs.atMs < stamp.atMs || (theirs.atMs === stamp.atMs && other.metadata.uid < grant.metadata.uid));
-      return earlier && !samePerson(theirs.principal, requester);
+      return earlier && !samePerson(ownerOf(other.spec, theirs.principal), owner);
     });
     if (stranger !== undefined)
       return refuse('Its client key is in somebody else’s grant too. Request it again; a new key is made.');
   }
-  const choice: Choice = approvedBefore
-    ? { kind: 'Refused', message: '' }
-    : facts.choose(requester, before?.policy?.name);
+  const choice: Choice = approvedBefore ? { kind: 'Refused', message: '' } : facts.choose(owner, before?.policy?.name);
   const pinned = before?.policy;
   const policy = approvedBefore
     ? pinned && facts.policy(pinned.namespace, pinned.name, pinned.uid)
@@ -151,6 +125,13 @@ export function decideGrant(facts: GrantFacts, sealer: Sealer): GrantDecision {
       : undefined;
   const account = approvedBefore ? before.account : choice.kind === 'Eligible' ? choice.account : undefined;
 
+  if (!approvedBefore && policy !== undefined) {
+    const undue =
+      (grant.spec.beneficiary === undefined ? undefined : delegationFault(policy, requester, stamp.atMs)) ??
+      stepUpFault(policy, loginOf(stamp.auth), stamp.atMs, facts) ??
+      commandsFault(grant, account, facts);
+    if (undue !== undefined) return refuse(undue);
+  }
   let parent: { endMs: number; cutAtMs?: number } | undefined;
   if (grant.spec.extends !== undefined) {
     const found = checkParent(facts, sealer, {
@@ -176,7 +157,23 @@ export function decideGrant(facts: GrantFacts, sealer: Sealer): GrantDecision {
             approvers: step.approvers,
           }));
   const notBeforeMs = ms(grant.spec.notBefore);
-  const foldVotes = votes.filter((vote): vote is Vote => vote.decision !== 'SignOff' && vote.decision !== 'Keep');
+  const voteNeeds = stepUpOn(policy, 'Approve');
+  const lacking = (vote: ProvenVote): string | undefined =>
+    vote.decision === 'Approve' || vote.decision === 'SignOff'
+      ? stepUpLack(voteNeeds, vote.login, vote.atMs)
+      : undefined;
+  const lacks = new Map(
+    votes.flatMap((vote) => {
+      const lack = lacking(vote);
+      return lack === undefined ? [] : [[vote.uid, lack] as const];
+    }),
+  );
+  const foldVotes = votes
+    .filter((vote): vote is ProvenVote & Vote => vote.decision !== 'SignOff' && vote.decision !== 'Keep')
+    .map((vote): Vote => {
+      const lack = lacks.get(vote.uid);
+      return lack === undefined ? vote : { ...vote, lacks: lack };
+    });
   const life = foldGrant(
     {
       t0Ms: stamp.atMs,
@@ -186,6 +183,7 @@ export function decideGrant(facts: GrantFacts, sealer: Sealer): GrantDecision {
         choice.kind === 'Eligible' ? choice.durationMs : (parseDuration(grant.spec.duration ?? '') ?? DEFAULT_GRANT_MS),
       timeoutMs: parseDuration(policy?.spec.approval?.timeout ?? '') ?? DEFAULT_APPROVAL_TIMEOUT_MS,
       requester,
+      ...(grant.spec.beneficiary === undefined ? {} : { beneficiary: owner }),
       steps,
       objectors: objectorsOf(policy, breakGlass),
       namespace: grant.metadata.namespace ?? '',
@@ -195,7 +193,7 @@ export function decideGrant(facts: GrantFacts, sealer: Sealer): GrantDecision {
     before === undefined ? undefined : lifeOf(before),
     nowMs,
   );
-  for (const [uid, verdict] of life.verdicts) verdicts.set(uid, described(verdict, life.phase));
+  for (const [uid, verdict] of life.verdicts) verdicts.set(uid, described(verdict, life.phase, lacks.get(uid)));
 
   const policyRef = policy
     ? {
@@ -224,6 +222,7 @@ export function decideGrant(facts: GrantFacts, sealer: Sealer): GrantDecision {
     ...(life.startMs !== undefined ? { notBefore: rfc3339(life.startMs), expiresAt: rfc3339(life.endMs!) } : {}),
     ...(life.finishedAtMs !== undefined ? { finishedAt: rfc3339(life.finishedAtMs) } : {}),
     ...(life.finishedBy !== undefined ? { finishedBy: life.finishedBy } : {}),
+    ...(before?.signOff !== undefined ? { signOff: before.signOff } : {}),
     ...(life.open !== undefined
       ? { waitingFor: (choice.kind === 'Refused' ? choice.message : waitingText(life.open)).slice(0, 1024) }
       : {}),
@@ -259,131 +258,4 @@ function objectorsOf(policy: AccessPolicy | undefined, breakGlass: boolean) {
     ...(policy?.spec.approval?.steps ?? []).flatMap((step) => step.approvers),
     ...(breakGlass ? (policy?.spec.breakGlass?.reviewers ?? []) : []),
   ];
-}
-
-type ParentCheck = { kind: 'Good'; parent: { endMs: number; cutAtMs?: number } } | { kind: 'Refused'; message: string };
-
-function checkParent(
-  facts: GrantFacts,
-  sealer: Sealer,
-  own: {
-    requester: Principal;
-    policy: AccessPolicy | undefined;
-    account: string | undefined;
-    durationMs: number;
-    approvedBefore: boolean;
-  },
-): ParentCheck {
-  const { grant } = facts;
-  const ref = grant.spec.extends!;
-  const refused = (message: string): ParentCheck => ({ kind: 'Refused', message });
-  const parent = facts.find(ref.name);
-  const status = parent?.metadata.uid === ref.uid ? sealedStatus(parent, sealer) : undefined;
-  if (parent === undefined || status === undefined) {
-    // Its record may have been collected since; what was granted by then goes on to its own end.
-    return own.approvedBefore
-      ? { kind: 'Good', parent: { endMs: Date.parse(grant.status!.notBefore!) } }
-      : refused(`It extends grant ${ref.name}, which is not there any more. Request access without --extend.`);
-  }
-  const cutAtMs = status.phase === 'Revoked' ? Date.parse(status.finishedAt!) : undefined;
-  if (own.approvedBefore || status.expiresAt === undefined) {
-    if (status.expiresAt === undefined)
-      return refused(`Grant ${ref.name} was never approved, so nothing can extend it.`);
-    return {
-      kind: 'Good',
-      parent: { endMs: Date.parse(status.expiresAt), ...(cutAtMs !== undefined ? { cutAtMs } : {}) },
-    };
-  }
-  if (grant.spec.notBefore !== undefined)
-    return refused('An extension begins when its parent ends; leave --not-before out.');
-  const stamp = sealer.checkStamp(parent.spec.requester, parent.spec, parent.metadata.creationTimestamp);
-  const same =
-    stamp.kind === 'Good' &&
-    (stamp.principal.uid !== undefined || own.requester.uid !== undefined
-      ? stamp.principal.uid === own.requester.uid
-      : stamp.principal.username === own.requester.username);
-  if (!same) return refused(`Grant ${ref.name} is somebody else's; only its requester can extend it.`);
-  if (parent.spec.connectionRef.name !== grant.spec.connectionRef.name) {
-    return refused(
-      `Grant ${ref.name} is for Connection ${parent.spec.connectionRef.name}; an extension keeps the Connection.`,
-    );
-  }
-  if (own.policy !== undefined) {
-    if (status.account !== own.account)
-      return refused(`Grant ${ref.name} uses account ${status.account ?? '(none)'}; an extension keeps the account.`);
-    if (status.policy?.uid !== own.policy.metadata.uid) {
-      return refused(
-        `Grant ${ref.name} runs under policy ${status.policy?.name ?? '(none)'}; an extension keeps the policy.`,
-      );
-    }
-    const rootStart = chainStart(facts, sealer, parent, status);
-    const most = maxDurationOf(own.policy);
-    if (Date.parse(status.expiresAt) + own.durationMs - rootStart > most) {
-      return refused(
-        `With this extension the access would last longer than the ${formatDuration(most)} that policy ${own.policy.metadata.name} allows in one go. Request new access instead.`,
-      );
-    }
-  }
-  const rival = facts.siblings.find((other) => {
-    const theirs = sealedStatus(other, sealer);
-    const dead = theirs !== undefined && isTerminal(theirs.phase) && theirs.expiresAt === undefined;
-    const at = (each: AccessGrant): string => `${each.spec.requester?.at ?? ''} ${each.metadata.uid}`;
-    return !dead && at(other) < at(grant);
-  });
-  if (rival !== undefined) return refused(`Grant ${rival.metadata.name} extends ${ref.name} already; extend that one.`);
-  return {
-    kind: 'Good',
-    parent: { endMs: Date.parse(status.expiresAt), ...(cutAtMs !== undefined ? { cutAtMs } : {}) },
-  };
-}
-
-function chainStart(facts: GrantFacts, sealer: Sealer, parent: AccessGrant, status: AccessGrantStatus): number {
-  let start = Date.parse(status.notBefore!);
-  let at = parent;
-  for (let depth = 0; depth < 64 && at.spec.extends !== undefined; depth += 1) {
-    const above = facts.find(at.spec.extends.name);
-    const theirs = above?.metadata.uid === at.spec.extends.uid ? sealedStatus(above, sealer) : undefined;
-    if (above === undefined || theirs?.notBefore === undefined || Date.parse(theirs.expiresAt!) < start) break;
-    start = Date.parse(theirs.notBefore);
-    at = above;
-  }
-  return start;
-}
-
-/** Break-glass access is kept while its review is due; a reviewer unrelated to the requester signs it off. */
-function withSignOff(
-  facts: GrantFacts,
-  status: AccessGrantStatus,
-  votes: readonly { uid: string; decision: string; voter: Principal }[],
-  requester: Principal,
-  verdicts: Map<string, { counted: boolean; reason: string; message: string }>,
-  known?: AccessPolicy,
-): AccessGrantStatus {
-  const ref = status.policy;
-  const policy = known ?? (ref && facts.policy(ref.namespace, ref.name, ref.uid));
-  if (facts.grant.spec.breakGlass !== true || policy?.spec.breakGlass === undefined || status.expiresAt === undefined)
-    return status;
-  const reviewers = policy.spec.breakGlass.reviewers;
-  let by: string | undefined;
-  for (const vote of votes.filter((each) => each.decision === 'SignOff')) {
-    const self = excluded(
-      vote.voter,
-      [requester],
-      votes.map((each) => each.voter),
-    );
-    const counts = !self && matchesAny(reviewers, vote.voter, policy.metadata.namespace);
-    verdicts.set(vote.uid, described(counts ? 'Counted' : self ? 'Requester' : 'NotApprover', status.phase));
-    if (counts) by ??= vote.voter.username;
-  }
-  const signed = status.conditions?.some((each) => each.type === 'SignedOff' && each.status === 'True');
-  if (signed) return status;
-  const condition: Omit<Condition, 'lastTransitionTime'> = by
-    ? { type: 'SignedOff', status: 'True', reason: 'Reviewed', message: `Signed off by ${by}.` }
-    : {
-        type: 'SignedOff',
-        status: 'False',
-        reason: 'ReviewDue',
-        message: `Taken without approval; ${reviewers.map(subjectText).join(' or ') || 'nobody (the policy names no reviewers)'} is to sign it off.`,
-      };
-  return { ...status, conditions: withCondition(status.conditions, condition, facts.nowMs) };
 }

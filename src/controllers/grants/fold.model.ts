@@ -11,12 +11,12 @@ interface Model {
   counted: string[];
 }
 
-/** Whether two of these are one person, given who had voted up to and including `upTo` (position in order). */
+/** Whether two of these are one person (no second: whether the first may not judge), given who had voted up to and including `upTo` (position in order). */
 function onePerson(grant: GrantCase, order: readonly Vote[], upTo: number, a: Vote, b: Vote | undefined): boolean {
-  const crowd = [grant.requester, ...order.slice(0, upTo + 1).map((vote) => vote.voter)];
-  const groups = groupPersons(crowd);
-  const at = (vote: Vote | undefined): number => (vote === undefined ? 0 : order.indexOf(vote) + 1);
-  return groups[at(a)] === groups[at(b)];
+  const barred = [grant.requester, ...(grant.beneficiary === undefined ? [] : [grant.beneficiary])];
+  const groups = groupPersons([...barred, ...order.slice(0, upTo + 1).map((vote) => vote.voter)]);
+  const of = (vote: Vote): number => groups[order.indexOf(vote) + barred.length]!;
+  return b === undefined ? barred.some((_, index) => groups[index] === of(a)) : of(a) === of(b);
 }
 
 export function modelGrant(grant: GrantCase, votes: readonly Vote[], now: number): Model {
@@ -55,7 +55,7 @@ export function modelGrant(grant: GrantCase, votes: readonly Vote[], now: number
       const vote = order[index]!;
       if (vote.decision !== 'Approve' || vote.atMs < opened || vote.atMs >= deadline || !before(vote.atMs, 3)) continue;
       if (vote.voter.username === '' || !matchesAny(step.approvers, vote.voter, grant.namespace)) continue;
-      if (onePerson(grant, order, index, vote, undefined)) continue;
+      if (vote.lacks !== undefined || onePerson(grant, order, index, vote, undefined)) continue;
       if ([...counted, ...mine].some((other) => onePerson(grant, order, index, other, vote))) continue;
       mine.push(vote);
     }

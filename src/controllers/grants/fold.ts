@@ -19,6 +19,8 @@ export interface Vote {
   decision: 'Approve' | 'Deny' | 'Revoke' | 'Withdraw';
   voter: Principal;
   reason?: string;
+  /** Why an Approve does not do although its author may approve: how they had logged in. A clause for people. */
+  lacks?: string;
 }
 
 export interface Step {
@@ -71,6 +73,7 @@ export type VoteVerdict =
   | 'Requester'
   | 'NotApprover'
   | 'VotedAlready'
+  | 'StepUp'
   | 'TooLate'
   | 'TooEarly'
   | 'NotNeeded';
@@ -107,6 +110,8 @@ export function foldGrant(
       grant.t0Ms + grant.timeoutMs,
       grant.notBeforeMs === undefined ? Infinity : grant.notBeforeMs + grant.durationMs,
     );
+  // Whether somebody was an approver was judged when their vote was sealed: a policy that changed since undoes nothing.
+  const sealedStep = new Map((sealed?.counted ?? []).map((each) => [each.vote.uid, each.step]));
   const people = openPeople([grant.requester, ...(grant.beneficiary ? [grant.beneficiary] : [])]);
   const voted: Principal[] = [];
 
@@ -201,9 +206,13 @@ export function foldGrant(
             ? 'NotApprover'
             : voted.some((other) => people.same(other, vote.voter))
               ? 'VotedAlready'
-              : matchesAny(step.approvers, vote.voter, grant.namespace)
+              : sealedStep.get(vote.uid) === step.name
                 ? 'Counted'
-                : 'NotApprover';
+                : !matchesAny(step.approvers, vote.voter, grant.namespace)
+                  ? 'NotApprover'
+                  : vote.lacks !== undefined
+                    ? 'StepUp'
+                    : 'Counted';
       verdicts.set(vote.uid, verdict);
       if (verdict !== 'Counted') continue;
       voted.push(vote.voter);

@@ -2,6 +2,7 @@
 // its author saw, and not a copy of another's stamp. What a vote is worth is decided by the folds.
 import type { AccessApproval } from '../../api/grant.ts';
 import type { Principal } from '../../policy/principal.ts';
+import { type LoginFacts, loginOf } from '../../policy/step-up.ts';
 import type { Sealer } from '../seal.ts';
 
 export interface ProvenVote {
@@ -11,6 +12,8 @@ export interface ProvenVote {
   decision: AccessApproval['spec']['decision'];
   voter: Principal;
   reason?: string;
+  /** How its author had logged in, where somebody says so. */
+  login?: LoginFacts;
 }
 
 export interface VoteTarget {
@@ -46,6 +49,7 @@ export function provenVotes(
       rejected.set(metadata.uid, `Nobody vouches for who made it: ${check.message}.`);
       continue;
     }
+    const login = loginOf(check.auth);
     proven.push({
       uid: metadata.uid,
       name: metadata.name,
@@ -53,6 +57,7 @@ export function provenVotes(
       decision: spec.decision,
       voter: check.principal,
       nonce: check.nonce,
+      ...(login === undefined ? {} : { login }),
       ...(spec.reason ? { reason: spec.reason } : {}),
     });
   }

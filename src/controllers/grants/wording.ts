@@ -29,18 +29,29 @@ export function messageOf(life: GrantLife, choice: Choice): { message?: string }
   return life.ending === undefined ? {} : { message: (text[life.ending] ?? life.ending).slice(0, 1024) };
 }
 
-export function described(verdict: VoteVerdict, phase: string): { counted: boolean; reason: string; message: string } {
+export function described(
+  verdict: VoteVerdict,
+  phase: string,
+  lacks?: string,
+): {
+  counted: boolean;
+  reason: string;
+  message: string;
+} {
   const text: Record<VoteVerdict, string> = {
     Counted: 'It counts.',
     Requester: 'Nobody approves their own request, under any name they have.',
     NotApprover: 'Its author is no approver of the step that was open.',
     VotedAlready: 'This person has been counted already.',
+    StepUp: `${capital(lacks ?? 'the policy wants another login')}. Log in again and decide on the approval page; kubectl can not say how one logged in.`,
     TooLate: `The request was ${phase} by then.`,
     TooEarly: 'It was made before its step was open.',
     NotNeeded: 'All approvals were there already.',
   };
   return { counted: verdict === 'Counted', reason: verdict, message: text[verdict] };
 }
+
+const capital = (text: string): string => `${text.charAt(0).toUpperCase()}${text.slice(1)}`;
 
 export function conditionsOf(
   grant: AccessGrant,

@@ -1,8 +1,10 @@
 // Decides CommandHolds. The decision reaches the proxy as a Release in the signed bundle (bundles/releases.ts).
-import type { AccessApproval } from '../../api/grant.ts';
+import type { AccessApproval, AccessGrant } from '../../api/grant.ts';
 import type { CommandHold } from '../../api/hold.ts';
+import type { Principal } from '../../policy/principal.ts';
 import type { ControlBody } from '../../recording/envelope.ts';
 import { actorOf, objectOf, recordAct, tellApprovals } from '../grants/controller.ts';
+import { beneficiaryOf } from '../grants/people.ts';
 import type { ControllerContext } from '../ports.ts';
 import type { CacheEvent, Reconcile } from '../runtime.ts';
 import { keyOf, splitKey } from '../runtime.ts';
@@ -24,13 +26,27 @@ export interface HoldControllerOptions extends ControllerContext {
 
 export function createHoldReconciler(context: HoldControllerOptions): Reconcile {
   const { cache, sealer, clock } = context;
+  /** Whatever the proxy tells of the requester: who the grant's own stamp names does not consent either. */
+  const barredFrom = ({ metadata, spec }: CommandHold): Principal[] => {
+    const { namespace } = metadata;
+    const grant = cache.get<AccessGrant>({
+      kind: 'AccessGrant',
+      ...(namespace ? { namespace } : {}),
+      name: spec.grantRef.name,
+    });
+    if (grant === undefined || grant.metadata.uid !== spec.grantRef.uid) return [];
+    const stamp = sealer.checkStamp(grant.spec.requester, grant.spec, grant.metadata.creationTimestamp);
+    if (stamp.kind === 'Bad') return [];
+    const beneficiary = beneficiaryOf(grant.spec);
+    return beneficiary === undefined ? [stamp.principal] : [stamp.principal, beneficiary];
+  };
   return async (key) => {
     const { namespace, name } = splitKey(key);
     const hold = cache.get<CommandHold>({ kind: 'CommandHold', ...(namespace ? { namespace } : {}), name });
     if (hold === undefined) return undefined;
     const approvals = cache.indexed<AccessApproval>('AccessApproval', 'target', `CommandHold ${key}`);
     const before = sealedHold(hold, sealer);
-    const decision = decideHold(hold, approvals, sealer, clock.now(), context.doubt?.(hold));
+    const decision = decideHold(hold, approvals, sealer, clock.now(), context.doubt?.(hold), barredFrom(hold));
     const tightens = decision.status.phase !== 'Approved';
     const untold = await tellApprovals(context, approvals, decision.votes);
     if (untold !== undefined && !tightens) throw untold;

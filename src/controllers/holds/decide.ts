@@ -44,6 +44,8 @@ export function decideHold(
   nowMs: number,
   /** Why what the hold says of itself is not to be believed. */
   doubt?: string,
+  /** Others whose command it is: who asked for the grant and whom it is for, as their stamps say. */
+  barred: readonly Principal[] = [],
 ): HoldDecision {
   const { votes, rejected } = provenVotes(
     {
@@ -86,7 +88,7 @@ export function decideHold(
   const untilMs = Date.parse(spec.until);
   const namespace = hold.metadata.namespace;
   const counted: ProvenVote[] = [];
-  const seen: Principal[] = [requester];
+  const seen: Principal[] = [requester, ...barred];
   let denial: ProvenVote | undefined;
   let withdrawal: ProvenVote | undefined;
   let approval: ProvenVote | undefined;
@@ -98,7 +100,7 @@ export function decideHold(
     // Only those seen so far: a later voter must not undo what was decided.
     const persons = groupPersons([...seen, ...counted.map((each) => each.voter)]);
     const me = persons[seen.length - 1];
-    const self = me === persons[0];
+    const self = persons.slice(0, barred.length + 1).includes(me!);
     const concerned = spec.requirements.some((each) => matchesAny(each.approvers, vote.voter, namespace));
     if (denial !== undefined || withdrawal !== undefined || approval !== undefined || vote.atMs >= untilMs) {
       tell(vote, false, 'TooLate', 'The command was decided or had timed out by then.');

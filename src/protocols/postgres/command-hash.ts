@@ -3,7 +3,7 @@
 import { canonicalJson, sha256Hex } from '../../api/canonical.ts';
 
 export interface HashedCommand {
-  /** As sent, byte for byte. */
+  /** As sent. White space and `--` lines before it, white space and semicolons after it do not count. */
   text: string;
   /** Values as sent: text as it is, binary as `\x` and hex; null is NULL. */
   parameters: readonly (string | null)[];
@@ -15,5 +15,17 @@ export interface HashedCommand {
 /** 64 hex digits. */
 export function commandHash(command: HashedCommand): string {
   const { text, parameters, database, account } = command;
-  return sha256Hex(canonicalJson({ text, parameters: [...parameters], database, account }));
+  return sha256Hex(canonicalJson({ text: bareStatement(text), parameters: [...parameters], database, account }));
+}
+
+/**
+ * A statement without what clients add and leave out as they like: psql sends the semicolon and drops the comment lines
+ * before, drivers send what they are given. Only what the server's lexer skips anyway is taken off; comments inside and
+ * block comments stay.
+ */
+export function bareStatement(text: string): string {
+  const start = /^(?:[ \t\n\r\f\v]|--[^\n\r]*(?:[\n\r]|$))*/.exec(text)![0].length;
+  let end = text.length;
+  while (end > start && ' \t\n\r\f\v;'.includes(text[end - 1]!)) end -= 1;
+  return text.slice(start, end);
 }

@@ -1,9 +1,13 @@
 // The pure half of the PostgreSQL protocol: what controllers, policy and CLI need to know of it.
 import type { ProtocolDefinition } from '../protocol.ts';
+import { commandHash } from './command-hash.ts';
 import { postgresRules } from './rules.ts';
 
 /** PostgreSQL's registered port; the gateway's listener for a Connection uses it unless `exposure.port` says otherwise. */
 export const POSTGRES_PORT = 5432;
+
+/** Opened where neither client nor Connection names one. */
+const DEFAULT_DATABASE = 'postgres';
 
 export const postgresDefinition: ProtocolDefinition = {
   name: 'postgresql',
@@ -16,4 +20,6 @@ export const postgresDefinition: ProtocolDefinition = {
       connectCommand: 'kubectl access connect {name}',
     };
   },
+  commandHash: ({ spec }, account, text) =>
+    commandHash({ text, parameters: [], database: spec.postgresql?.databases?.[0] ?? DEFAULT_DATABASE, account }),
 };

@@ -119,13 +119,16 @@ export function mayWriteStatus(actor: Actor, kind: KindName): string | undefined
 }
 
 function stampOf(actor: Actor & { kind: 'Person' }, spec: object, context: AdmissionContext): Stamp {
-  const { username, uid, groups, aliases } = actor.principal;
+  const { username, uid, groups, aliases, kubernetes, workload } = actor.principal;
   const stamp: Stamp = {
-    via: 'Local',
+    via: actor.via ?? 'Local',
     username,
     ...(uid === undefined || uid === '' ? {} : { uid }),
     groups: [...groups],
     ...(aliases.length > 0 ? { aliases: [...aliases] } : {}),
+    ...(kubernetes === undefined ? {} : { kubernetes }),
+    ...(workload === undefined ? {} : { workload: { provider: workload.provider, claims: { ...workload.claims } } }),
+    ...(actor.auth === undefined ? {} : { auth: structuredClone(actor.auth) }),
     specHash: specHash(spec),
     nonce: context.nonce,
     at: new Date(context.nowMs).toISOString(),
