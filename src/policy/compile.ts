@@ -114,6 +114,13 @@ export function policyProblems(
   return problems.length > 0 || problem === undefined ? problems : [problem];
 }
 
+/** Problems that a ClusterAccessPolicy has wherever it applies, one sentence each. */
+export function guardrailProblems(policy: ClusterAccessPolicy, protocol: ProtocolRules): string[] {
+  const problems: string[] = [];
+  compileKnown(policy, undefined, protocol, blankOf(policy), problems);
+  return problems;
+}
+
 /** One policy for one Connection it selects. Never throws: what can not be compiled is not accepted. */
 export function compilePolicy(
   policy: AccessPolicy | ClusterAccessPolicy,
@@ -121,19 +128,7 @@ export function compilePolicy(
   protocol: ProtocolRules,
   problems: string[] = [],
 ): CompiledPolicy {
-  const blank: CompiledPolicy = {
-    kind: policy.kind,
-    name: policyName(policy),
-    uid: policy.metadata.uid,
-    generation: policy.metadata.generation,
-    accepted: false,
-    subjects: [],
-    accounts: [],
-    rules: [],
-    masks: [],
-    trustedFunctions: [],
-    session: { ticketUntilExpiry: false },
-  };
+  const blank = blankOf(policy);
   try {
     return compileKnown(policy, connection, protocol, blank, problems);
   } catch (error) {
@@ -144,9 +139,24 @@ export function compilePolicy(
   }
 }
 
+const blankOf = (policy: AccessPolicy | ClusterAccessPolicy): CompiledPolicy => ({
+  kind: policy.kind,
+  name: policyName(policy),
+  uid: policy.metadata.uid,
+  generation: policy.metadata.generation,
+  accepted: false,
+  subjects: [],
+  accounts: [],
+  rules: [],
+  masks: [],
+  trustedFunctions: [],
+  session: { ticketUntilExpiry: false },
+});
+
+/** `connection`: only what is namespaced looks at it. */
 function compileKnown(
   policy: AccessPolicy | ClusterAccessPolicy,
-  connection: Connection,
+  connection: Connection | undefined,
   protocol: ProtocolRules,
   blank: CompiledPolicy,
   problems: string[],
@@ -158,7 +168,7 @@ function compileKnown(
   const rules = compileRules(spec.rules ?? [], enforce, protocol, context);
   const masks = compileMasks(spec.masking ?? [], context);
   const own =
-    policy.kind === 'AccessPolicy'
+    policy.kind === 'AccessPolicy' && connection !== undefined
       ? compileOwn(policy.spec, connection, context)
       : { subjects: [] as Subject[], accounts: [] as string[] };
   problems.push(...reservedProblems(policy));
@@ -228,7 +238,14 @@ function compileSession(
 }
 
 /** Kinds that can neither allow nor tighten anything by what they say: broken ones deny nothing more. */
-const HARMLESS_WHEN_BROKEN: readonly string[] = ['Secret', 'AccessGrant', 'AccessApproval', 'CommandHold'];
+const HARMLESS_WHEN_BROKEN: readonly string[] = [
+  'Secret',
+  'AccessGrant',
+  'AccessApproval',
+  'CommandHold',
+  'Notifier',
+  'ClusterNotifier',
+];
 
 function compileBroken(item: BrokenResource, target: Selectable): CompiledPolicy | undefined {
   const { kind, namespace, name } = item;

@@ -11,6 +11,7 @@ import { impersonating } from '../../src/kube/access.ts';
 import type { KubeAnswer } from '../../src/kube/answer.ts';
 import { createKubeClient, type KubeClient } from '../../src/kube/client.ts';
 import { signingKeyFromPem } from '../../src/policy/bundle-signing.ts';
+import { postgresDefinition } from '../../src/protocols/postgres/definition.ts';
 import { systemClock } from '../../src/system/clock.ts';
 import { systemRandom } from '../../src/system/random.ts';
 import { applyChart, KUBERNETES_USERS, podClient, RELEASE_NAMESPACE, until } from '../support/chart.ts';
@@ -53,6 +54,7 @@ describe('stamping webhook', { skip }, () => {
       namespace: RELEASE_NAMESPACE,
       authority: own,
       sealer,
+      protocols: [postgresDefinition.rules],
       ...sources,
       log: () => undefined,
       port,
@@ -71,9 +73,11 @@ describe('stamping webhook', { skip }, () => {
       metadata: { name: 'sallyport-webhook', namespace: RELEASE_NAMESPACE },
       spec: { type: 'ExternalName', externalName: 'localhost' },
     });
-    const answer = await plane
-      .clientFor()
-      .patch(CONFIGURATION, [{ op: 'add', path: '/webhooks/0/clientConfig/service/port', value: port }], 'json');
+    const answer = await plane.clientFor().patch(
+      CONFIGURATION,
+      [0, 1].map((index) => ({ op: 'add', path: `/webhooks/${index}/clientConfig/service/port`, value: port })),
+      'json',
+    );
     assert.equal(answer.kind, 'Ok');
   };
   const tryGrant = (): Promise<KubeAnswer<Grant>> => alice.create<Grant>(GRANTS, grant('probe'), { dryRun: true });
@@ -113,6 +117,28 @@ describe('stamping webhook', { skip }, () => {
     await admission?.stop();
     for (const client of opened) await client.close();
     await plane?.stop();
+  });
+
+  test('a guardrail that could not be in force is refused with its reason, and stored where nobody answers', async () => {
+    const GUARDRAILS = '/apis/sallyport.dev/v1alpha1/clusteraccesspolicies';
+    const admin = plane.clientFor();
+    const guardrail = (name: string, column: string): object => ({
+      apiVersion: 'sallyport.dev/v1alpha1',
+      kind: 'ClusterAccessPolicy',
+      metadata: { name },
+      spec: { connectionSelector: {}, masking: [{ name: 'cards', columns: [column] }] },
+    });
+    const good = await admin.create(GUARDRAILS, guardrail('good', 'public.cards.number'));
+    assert.equal(good.kind, 'Ok', JSON.stringify(good));
+    const bad = await admin.create(GUARDRAILS, guardrail('bad', 'a.b.c.d.e'));
+    assert.ok(bad.kind === 'Failed');
+    assert.equal(bad.status, 422);
+    assert.match(bad.message, /guardrail\.sallyport\.dev.*cards.*Nothing was changed/);
+    await leadTo(1);
+    const stored = await admin.create(GUARDRAILS, guardrail('bad', 'a.b.c.d.e'));
+    assert.equal(stored.kind, 'Ok', 'GitOps does not wait for the operator');
+    await leadTo(admission.port);
+    await until('the webhook', tryGrant, ({ kind }) => kind === 'Ok');
   });
 
   test('INV-08: the request is stamped with whom the API server authenticated, under a seal that holds', async () => {

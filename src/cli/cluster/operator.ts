@@ -105,13 +105,14 @@ export async function operatorCommand(
       },
     });
     undo.push(() => records.close());
-    const control: ControlRecords = { write: (body) => records.control(body) };
+    const control: ControlRecords = { write: (body, options) => records.control(body, options) };
 
     admission = await startAdmission({
       client,
       namespace,
       authority,
       sealer,
+      protocols: [postgresDefinition.rules],
       clock,
       random,
       log,

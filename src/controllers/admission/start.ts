@@ -5,6 +5,7 @@
 import { type AdmissionHandler, startAdmissionServer } from '../../kube/admission-server.ts';
 import type { KubeClient } from '../../kube/client.ts';
 import { startReflector } from '../../kube/reflector.ts';
+import type { ProtocolRules } from '../../policy/session-policy.ts';
 import type { Clock } from '../../system/clock.ts';
 import type { Random } from '../../system/random.ts';
 import type { Authority } from '../pki/authority.ts';
@@ -17,6 +18,7 @@ import {
   WEBHOOK_SERVICE,
   type WebhookConfiguration,
 } from './ca-bundle.ts';
+import { guardrailHandler } from './guardrail.ts';
 import { stamp } from './stamp.ts';
 
 export interface AdmissionOptions {
@@ -28,6 +30,8 @@ export interface AdmissionOptions {
   clock: Clock;
   random: Random;
   log: Log;
+  /** What ClusterAccessPolicies are judged by. */
+  protocols: readonly ProtocolRules[];
   /** 0: any free one. */
   port: number;
   host?: string;
@@ -53,7 +57,7 @@ export async function startAdmission(options: AdmissionOptions): Promise<Admissi
   const names = [`${service}.svc`, `${service}.svc.cluster.local`, service];
   const issue = (): ReturnType<Authority['issue']> => authority.issue(names, CERTIFICATE_LIFE_MS);
   const server = await startAdmissionServer({
-    handlers: { '/stamp': stampHandler(options) },
+    handlers: { '/stamp': stampHandler(options), '/guardrail': guardrailHandler(options.protocols, log) },
     tls: await issue(),
     port: options.port,
     ...(options.host === undefined ? {} : { host: options.host }),
