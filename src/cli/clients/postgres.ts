@@ -40,10 +40,11 @@ const CLEARED = [
 export function clientEnvironment(
   base: Readonly<Record<string, string | undefined>>,
   target: ClientTarget,
-  password: string,
+  secret: { password: string } | { passFile: string },
 ): Record<string, string | undefined> {
   const environment: Record<string, string | undefined> = { ...base };
   for (const name of CLEARED) delete environment[name];
+  if ('passFile' in secret) delete environment['PGPASSWORD'];
   return {
     ...environment,
     PGHOST: target.host,
@@ -54,13 +55,25 @@ export function clientEnvironment(
     PGGSSENCMODE: 'disable',
     PGDATABASE: target.database,
     PGUSER: target.account,
-    PGPASSWORD: password,
+    ...('passFile' in secret ? { PGPASSFILE: secret.passFile } : { PGPASSWORD: secret.password }),
   };
 }
 
 export function gatewayUri(target: ClientTarget, password: string): string {
   const query = new URLSearchParams({ sslmode: 'verify-full', sslrootcert: target.caFile });
   return `postgresql://${encodeURIComponent(target.account)}:${encodeURIComponent(password)}@${target.host}:${target.port}/${encodeURIComponent(target.database)}?${query.toString()}`;
+}
+
+/** For libpq 18 with its device flow (PostgreSQL manual, 34.20): holds no secret; the client gets a token by itself. */
+export function oauthUri(target: ClientTarget, provider: { issuer: string; clientId: string }): string {
+  const query = new URLSearchParams({
+    sslmode: 'verify-full',
+    sslrootcert: target.caFile,
+    require_auth: 'oauth',
+    oauth_issuer: provider.issuer,
+    oauth_client_id: provider.clientId,
+  });
+  return `postgresql://${encodeURIComponent(`${target.account}+oauth`)}@${target.host}:${target.port}/${encodeURIComponent(target.database)}?${query.toString()}`;
 }
 
 /** Of the loopback listener, which offers no TLS: bytes to it never leave the machine. */

@@ -1,4 +1,5 @@
-// connect and dsn: finds the grant, or makes one where the policy is Standing, and starts a client with a fresh ticket.
+// connect and dsn: finds the grant, or makes one where the policy is Standing, and starts a client with a fresh ticket by
+// the grant's key, or with the token of a login where the grant is that person's and its key is not here.
 import { spawn } from 'node:child_process';
 import { mkdirSync } from 'node:fs';
 import os from 'node:os';
@@ -13,6 +14,9 @@ import { systemFiles, writeFileAtomically } from '../../system/files.ts';
 import { systemRandom } from '../../system/random.ts';
 import { type ClientTarget, clientEnvironment, gatewayUri, listenerUri, targetOf } from '../clients/postgres.ts';
 import { type Context, findConnection, findGrant, nextCommand } from '../context.ts';
+import { oauthDsn } from '../identity/oauth-dsn.ts';
+import { openPassFile } from '../identity/passfile.ts';
+import { isTheirs, type Person, personHere } from '../identity/person.ts';
 import { CliError, EXIT, type ExitCode, pause } from '../io.ts';
 import { clockTime, line } from '../render.ts';
 import { createGrant, inHome, keyFile, waitForActive } from './request.ts';
@@ -26,6 +30,8 @@ export interface ConnectOptions extends RouteOptions {
   reason?: string;
   for?: string;
   wait?: boolean;
+  /** By the token of one's login, even where the grant's key is here. */
+  token?: boolean;
   /** true: any free port. */
   listen?: boolean | string;
   command?: readonly string[];
@@ -39,18 +45,28 @@ export async function connect(context: Context, connectionName: string, options:
   return await runClient(context, way, route, command);
 }
 
-interface Way {
+export interface Way {
   connection: Connection;
   grant: AccessGrant;
+  /** Its account is what clients name as their user. */
   target: ClientTarget;
   caPem: string;
-  ticket(lifetimeMs?: number): string;
+  proof: WayProof;
 }
+type WayProof = { kind: 'Ticket'; ticket(lifetimeMs?: number): string } | { kind: 'Token'; person: Person };
 
 /** Everything a login needs, or an error that says what is missing. */
 async function findWay(context: Context, connectionName: string, options: ConnectOptions): Promise<Way> {
   let connection = await findConnection(context, connectionName);
-  const grant = await findActiveGrant(context, connection, options);
+  const person = await personHere(context);
+  if (options.token === true && person === undefined) {
+    throw new CliError(
+      EXIT.denied,
+      'You are not logged in at an identity provider here',
+      `Next: ${nextCommand(context, 'login', { identity: false })}`,
+    );
+  }
+  const grant = await findActiveGrant(context, connection, options, person);
   // A daemon that has just started may still be opening its listeners.
   for (let waited = 0; connection.status?.endpoint === undefined && waited < 50; waited += 1) {
     await pause(100, context.io.signal);
@@ -68,22 +84,27 @@ async function findWay(context: Context, connectionName: string, options: Connec
     const why = connection.status?.conditions?.find((each) => each.type === 'Programmed')?.message;
     throw new CliError(EXIT.misconfigured, `Connection ${connection.metadata.name} is not listening`, why);
   }
+  if (person !== undefined && (options.token === true || (isTheirs(grant, person) && !usableKey(context, grant)))) {
+    // By name: another grant that is approved meanwhile must not make the next login ambiguous.
+    const user = `${account}+${grant.metadata.name}`;
+    return { connection, grant, target: { ...target, account: user }, caPem, proof: { kind: 'Token', person } };
+  }
   const key = openKey(context, grant);
-  return {
-    connection,
-    grant,
-    target,
-    caPem,
-    ticket: (lifetimeMs) =>
-      issueTicket({
-        privateKey: key.privateKey,
-        grantUid: grant.metadata.uid,
-        connectionUid: connection.metadata.uid,
-        nowMs: context.now(),
-        ...(lifetimeMs !== undefined ? { lifetimeMs } : {}),
-        random: systemRandom,
-      }),
-  };
+  const ticket = (lifetimeMs?: number): string =>
+    issueTicket({
+      privateKey: key.privateKey,
+      grantUid: grant.metadata.uid,
+      connectionUid: connection.metadata.uid,
+      nowMs: context.now(),
+      ...(lifetimeMs !== undefined ? { lifetimeMs } : {}),
+      random: systemRandom,
+    });
+  return { connection, grant, target, caPem, proof: { kind: 'Ticket', ticket } };
+}
+
+/** What the next login shows. */
+async function passwordOf(way: Way, signal: AbortSignal): Promise<string> {
+  return way.proof.kind === 'Ticket' ? way.proof.ticket() : (await way.proof.person.fresh({ signal })).token;
 }
 
 function openKey(context: Context, grant: AccessGrant): ReturnType<typeof loadClientKey> {
@@ -112,8 +133,10 @@ async function findActiveGrant(
   context: Context,
   connection: Connection,
   options: ConnectOptions,
+  person: Person | undefined,
 ): Promise<AccessGrant> {
   const { client, actor } = context;
+  const byToken = (each: AccessGrant): boolean => person !== undefined && isTheirs(each, person);
   const { name, namespace } = connection.metadata;
   let pending: AccessGrant | undefined;
   /** One of theirs whose key is on another machine. */
@@ -132,17 +155,26 @@ async function findActiveGrant(
   } else {
     const all = await client.list<AccessGrant>('AccessGrant', namespace);
     const isMine = (each: AccessGrant): boolean =>
-      each.spec.requester?.username === actor.username &&
+      ((each.spec.beneficiary?.name ?? each.spec.requester?.username) === actor.username || byToken(each)) &&
       each.spec.connectionRef.name === name &&
       (options.account === undefined || (each.status?.account ?? each.spec.account) === options.account) &&
       (options.policy === undefined || (each.status?.policy?.name ?? each.spec.policyRef?.name) === options.policy);
-    const mine = all.filter((each) => isMine(each) && usableKey(context, each));
+    const mine = all.filter(
+      (each) => isMine(each) && (byToken(each) || (options.token !== true && usableKey(context, each))),
+    );
     const active = mine
       .filter((each) => each.status?.phase === 'Active')
       .sort((a, b) => Date.parse(b.status?.expiresAt ?? '') - Date.parse(a.status?.expiresAt ?? ''));
     if (active[0] !== undefined) return active[0];
     pending = mine.find((each) => (each.status?.phase ?? 'Pending') === 'Pending');
     elsewhere = all.find((each) => each.status?.phase === 'Active' && isMine(each));
+  }
+  if (pending === undefined && options.token === true) {
+    throw new CliError(
+      EXIT.denied,
+      `${line(person?.who.username ?? '')} has no grant for ${namespace}/${name}`,
+      'Ask for one on the approval page, or leave --token out to use a grant of the name you have here.',
+    );
   }
   if (pending === undefined) {
     const answer = await client.eligibility({
@@ -206,13 +238,29 @@ function usableKey(context: Context, grant: AccessGrant): boolean {
 }
 
 /** The client gets the terminal; its exit code is ours. Signals from the keyboard are its own. */
-function runClient(context: Context, way: Way, route: Route, command: readonly string[]): Promise<ExitCode> {
+async function runClient(context: Context, way: Way, route: Route, command: readonly string[]): Promise<ExitCode> {
+  const target = { ...way.target, ...route.to };
+  const { env } = context.io;
+  const password = await passwordOf(way, context.io.signal);
+  if (way.proof.kind === 'Ticket')
+    return spawnClient(context, way, clientEnvironment(env, target, { password }), command);
+  const file = openPassFile(context.home, env, target, password);
+  try {
+    return await spawnClient(context, way, clientEnvironment(env, target, { passFile: file.path }), command);
+  } finally {
+    file.remove();
+  }
+}
+
+function spawnClient(
+  context: Context,
+  way: Way,
+  env: Record<string, string | undefined>,
+  command: readonly string[],
+): Promise<ExitCode> {
   const [program = 'psql', ...args] = command;
   return new Promise((resolve, reject) => {
-    const child = spawn(program, args, {
-      stdio: 'inherit',
-      env: clientEnvironment(context.io.env, { ...way.target, ...route.to }, way.ticket()),
-    });
+    const child = spawn(program, args, { stdio: 'inherit', env });
     const ignored = (): void => undefined;
     const passOn = (): void => void child.kill('SIGTERM');
     process.on('SIGINT', ignored);
@@ -259,8 +307,11 @@ async function listen(context: Context, first: Way, options: ConnectOptions): Pr
     port: number,
     secret,
     gateway: { ...route.to, caPem: way.caPem },
-    account: way.target.account,
-    ticket: async () => way.ticket(),
+    // Of the grant that is in force by then.
+    get account() {
+      return way.target.account;
+    },
+    ticket: () => passwordOf(way, io.signal),
     onProblem: (text) => io.err(`${line(text)}\n`),
     signal: AbortSignal.any([io.signal, ended.signal]),
   }).catch((error: NodeJS.ErrnoException) => {
@@ -281,9 +332,12 @@ async function listen(context: Context, first: Way, options: ConnectOptions): Pr
       // A daemon that restarts is no reason to stop listening: sockets say themselves that it is away.
       const seen = await context.client.get<AccessGrant>('AccessGrant', namespace, name).catch(() => way.grant);
       if (seen?.metadata.uid === uid && seen.status?.phase === 'Active') continue;
-      const next = await successor(context, way.grant);
+      const next = await successor(context, way.grant, way.proof);
       if (next !== undefined) {
-        way = await findWay(context, way.connection.metadata.name, { grant: next.metadata.name });
+        way = await findWay(context, way.connection.metadata.name, {
+          grant: next.metadata.name,
+          ...(options.token === true ? { token: true } : {}),
+        });
         io.err(`Grant ${next.metadata.name} carries on until ${clockTime(next.status?.expiresAt, context.now())}.\n`);
         continue;
       }
@@ -300,9 +354,11 @@ async function listen(context: Context, first: Way, options: ConnectOptions): Pr
 }
 
 /** The grant that extends this one, if it is in force by now. */
-async function successor(context: Context, grant: AccessGrant): Promise<AccessGrant | undefined> {
+async function successor(context: Context, grant: AccessGrant, proof: WayProof): Promise<AccessGrant | undefined> {
+  const usable = (each: AccessGrant): boolean =>
+    proof.kind === 'Token' ? isTheirs(each, proof.person) : usableKey(context, each);
   const extensions = (await context.client.list<AccessGrant>('AccessGrant', grant.metadata.namespace)).filter(
-    (each) => each.spec.extends?.uid === grant.metadata.uid && usableKey(context, each),
+    (each) => each.spec.extends?.uid === grant.metadata.uid && usable(each),
   );
   // Parent and extension change their phase in the same moment, one after the other.
   const next = extensions.find((each) => each.status?.phase === 'Active' || each.status?.expiresAt !== undefined);
@@ -313,11 +369,21 @@ async function successor(context: Context, grant: AccessGrant): Promise<AccessGr
 
 export interface DsnOptions extends ConnectOptions {
   untilExpiry?: boolean;
+  oauth?: boolean;
 }
 
 export async function dsn(context: Context, connectionName: string, options: DsnOptions): Promise<ExitCode> {
   const { io, client, actor } = context;
+  if (options.oauth === true) return oauthDsn(context, await findConnection(context, connectionName), options);
   const way = await findWay(context, connectionName, options);
+  const { proof } = way;
+  if (proof.kind === 'Token') {
+    throw new CliError(
+      EXIT.misconfigured,
+      'A token of a login is not printed: it is good for more than this grant',
+      `Use ${nextCommand(context, `connect ${way.connection.metadata.name} --listen`)}, or with psql 18: ${nextCommand(context, `dsn ${way.connection.metadata.name} --oauth`)}`,
+    );
+  }
   let lifetimeMs = TICKET_LIFETIME_MS;
   const endMs = Date.parse(way.grant.status?.expiresAt ?? '');
   if (options.untilExpiry) {
@@ -338,7 +404,7 @@ export async function dsn(context: Context, connectionName: string, options: Dsn
     lifetimeMs = endMs - context.now();
   }
   lifetimeMs = Math.min(lifetimeMs, endMs - context.now());
-  io.out(`${gatewayUri(way.target, way.ticket(lifetimeMs))}\n`);
+  io.out(`${gatewayUri(way.target, proof.ticket(lifetimeMs))}\n`);
   io.err(
     `${whereFrom(context, way)}Good for logins until ${clockTime(new Date(context.now() + lifetimeMs).toISOString(), context.now())}. It is a password: keep it out of files and chats.\n`,
   );

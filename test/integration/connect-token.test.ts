@@ -1,0 +1,181 @@
+// connect by the token of a login: a real daemon, a real PostgreSQL, a real OpenID provider, real psql.
+import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import fs from 'node:fs';
+import path from 'node:path';
+import { after, before, test } from 'node:test';
+import pg from 'pg';
+import { type Idp, startIdp } from '../support/idp.ts';
+import { type CliResult, connectionYaml, type Local, SALLYPORT, startLocal } from '../support/local.ts';
+import { type PostgresServer, startPostgres } from '../support/postgres.ts';
+
+const PASSWORD = 'reader-secret-5be1';
+let idp: Idp;
+let server: PostgresServer;
+let local: Local;
+/** Another machine of the same person: logged in, and without the keys of grants. */
+let laptop: Record<string, string>;
+
+const indent = (text: string, by: number): string => text.trim().replaceAll('\n', `\n${' '.repeat(by)}`);
+const PROVIDER = (): string => `apiVersion: sallyport.dev/v1alpha1
+kind: IdentityProvider
+metadata: {name: corp}
+spec:
+  issuer: ${idp.issuer}
+  caBundle: |
+    ${indent(idp.ca, 4)}
+  audiences:
+  - {audience: ${idp.audience}, use: Access, clients: [cli, cli-device]}
+  claims: {username: preferred_username, groups: groups, email: email}
+  kubernetes: {claim: preferred_username, prefix: ""}
+  login: {clientId: cli, deviceClientId: cli-device, scopes: [openid, profile, groups, offline_access], oauthScope: sallyport}
+`;
+const policy = (session: string): string => `apiVersion: sallyport.dev/v1alpha1
+kind: AccessPolicy
+metadata: {name: readers, namespace: payments}
+spec:
+  connectionSelector: {names: [orders-db]}
+  subjects: [{kind: User, name: alice}, {kind: Group, name: "corp:app-team"}]
+  accounts: [reader]
+  access: Grant
+  maxDuration: 4h
+  session: ${session}
+  rules:
+  - {name: read-only, preset: ReadOnly}
+`;
+
+before(async () => {
+  idp = await startIdp({ accessTokenSeconds: 300 });
+  server = await startPostgres({
+    database: 'orders',
+    setup: `create role orders_reader login password '${PASSWORD}';
+      create table orders (id int primary key); insert into orders select generate_series(1, 20);
+      grant select on orders to orders_reader;`,
+  });
+  local = await startLocal({
+    'connection.yaml': connectionYaml(server, {
+      database: 'orders',
+      accounts: { reader: { username: 'orders_reader', password: PASSWORD } },
+    }),
+    'provider.yaml': PROVIDER(),
+    'policy.yaml': policy('{}'),
+  });
+  laptop = {
+    SALLYPORT_HOME: path.join(local.home, '../laptop'),
+    SALLYPORT_TOKEN_STORE: 'file',
+    XDG_RUNTIME_DIR: '',
+    SALLYPORT_AS: 'alice',
+  };
+});
+after(async () => {
+  await local?.stop();
+  await server?.stop();
+  await idp?.stop();
+});
+
+const shown = (result: CliResult): string => `${result.code}\n${result.stdout}\n${result.stderr}\n${local.output()}`;
+const expectCode = (result: CliResult, code: number): CliResult => {
+  assert.equal(result.code, code, shown(result));
+  return result;
+};
+
+async function logIn(user: string): Promise<void> {
+  const child = spawn(SALLYPORT, ['login', '--no-browser'], {
+    env: local.environment({ env: laptop }),
+    stdio: ['ignore', 'ignore', 'pipe'],
+  });
+  let text = '';
+  const url = await new Promise<string>((resolve, reject) => {
+    child.stderr.setEncoding('utf8').on('data', (part: string) => {
+      text += part;
+      const found = /^(https:\S+)$/m.exec(text)?.[1];
+      if (found !== undefined) resolve(found);
+    });
+    child.once('close', (code) => reject(new Error(`login ended with ${code}\n${text}`)));
+  });
+  const done = new Promise<number | null>((resolve) => child.once('close', resolve));
+  assert.equal((await fetch(await idp.authorize(url, user))).status, 200);
+  assert.equal(await done, 0, text);
+}
+
+const loginFile = (): string => {
+  const logins = path.join(laptop['SALLYPORT_HOME']!, 'logins');
+  return path.join(logins, fs.readdirSync(logins).find((each) => each.endsWith('.json'))!);
+};
+const access = (): string =>
+  (JSON.parse(fs.readFileSync(loginFile(), 'utf8')) as { tokens: { plain: { access: string } } }).tokens.plain.access;
+
+test('login goes where the IdentityProvider says, and the name is as policies spell it', async () => {
+  await logIn('alice');
+  const who = expectCode(await local.cli(['whoami'], { env: laptop }), 0);
+  assert.match(who.stdout, /As\s+corp:alice/);
+  assert.match(who.stdout, /Groups\s+corp:app-team, corp:staff/);
+});
+
+test('psql gets the token by a file; it is in no argument and no environment', async () => {
+  // Asked for on another machine, whose key is not here.
+  expectCode(await local.cli(['request', 'orders-db', '--reason', 'INC-1', '--wait'], { as: 'alice' }), 0);
+  const script = path.join(local.home, 'show.sh');
+  fs.mkdirSync(local.home, { recursive: true });
+  fs.writeFileSync(
+    script,
+    '#!/bin/sh\ntr "\\0" "\\n" < /proc/$$/environ\ntr "\\0" " " < /proc/$PPID/cmdline\ntr "\\0" "\\n" < /proc/$PPID/environ\nstat -c %a "$PGPASSFILE"\npsql -XAt -c "select count(*) from orders"\n',
+    { mode: 0o755 },
+  );
+  const ran = expectCode(await local.cli(['connect', 'orders-db', '--', script], { env: laptop }), 0);
+  assert.match(ran.stdout, /\n600\n20\n$/);
+  assert.match(ran.stdout, /^PGUSER=reader\+orders-db-/m);
+  assert.ok(!ran.output.includes(access()));
+  assert.doesNotMatch(ran.output, /PGPASSWORD=./);
+  assert.deepEqual(fs.readdirSync(path.join(laptop['SALLYPORT_HOME']!, 'run')), []);
+});
+
+test('--listen logs each socket in by a token that is fresh then', async () => {
+  const child = spawn(SALLYPORT, ['connect', 'orders-db', '--listen', '--token'], {
+    env: local.environment({ env: laptop }),
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  try {
+    const uri = await new Promise<string>((resolve, reject) => {
+      let text = '';
+      child.stdout.setEncoding('utf8').on('data', (part: string) => {
+        text += part;
+        const found = /postgresql:\S+/.exec(text)?.[0];
+        if (found !== undefined) resolve(found);
+      });
+      child.stderr.setEncoding('utf8').on('data', (part: string) => (text += part));
+      child.once('close', () => reject(new Error(text)));
+    });
+    assert.ok(!uri.includes('eyJ'));
+    const client = new pg.Client({ connectionString: uri });
+    await client.connect();
+    assert.equal((await client.query('select count(*)::int n from orders')).rows[0].n, 20);
+    await client.end();
+  } finally {
+    child.kill('SIGINT');
+    await new Promise((resolve) => child.once('close', resolve));
+  }
+});
+
+test('a token is not printed; dsn --oauth holds none', async () => {
+  const refused = expectCode(await local.cli(['dsn', 'orders-db'], { env: laptop }), 78);
+  assert.match(refused.stderr, /is not printed/);
+  const dsn = expectCode(await local.cli(['dsn', 'orders-db', '--oauth'], { env: laptop }), 0).stdout.trim();
+  const url = new URL(dsn);
+  assert.equal(decodeURIComponent(url.username), 'reader+oauth');
+  assert.equal(url.password, '');
+  assert.equal(url.searchParams.get('oauth_issuer'), idp.issuer);
+  assert.equal(url.searchParams.get('oauth_client_id'), 'cli-device');
+  assert.equal(url.searchParams.get('require_auth'), 'oauth');
+  assert.equal(url.searchParams.get('sslmode'), 'verify-full');
+});
+
+test('who is not logged in is told how; who has no grant by it, too', async () => {
+  const nobody = { ...laptop, SALLYPORT_HOME: path.join(local.home, '../nobody') };
+  const out = expectCode(await local.cli(['connect', 'orders-db', '--token'], { env: nobody }), 77);
+  assert.match(out.stderr, /not logged in[\s\S]*sallyport login/);
+  await logIn('bob');
+  const none = expectCode(await local.cli(['connect', 'orders-db', '--token'], { env: laptop }), 77);
+  assert.match(none.stderr, /corp:bob has no grant/);
+  await logIn('alice');
+});
