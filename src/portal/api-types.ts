@@ -5,6 +5,8 @@
 // good, so that a job may wait longer than its token lasts.
 //
 //   POST /v1/requests                            PipelineRequest -> 201 RequestView
+//   GET  /v1/requests?namespace=NS&connection=C  -> 200 {items: RequestView[]}: the workload's own, Pending or Active,
+//                                                newest first, at most 20; a job that is run again finds what was approved
 //   GET  /v1/requests/{namespace}/{name}         -> 200 RequestView; of somebody else's, or of none: 404
 //   POST /v1/requests/{namespace}/{name}/withdraw {} -> 200 RequestView
 //
@@ -47,6 +49,8 @@ export interface RequestView {
   expiresAt?: string;
   account?: string;
   policy?: string;
+  /** What was asked for, so that a job knows its own request again. */
+  commandHashes?: string[];
   /** The page where people decide it. */
   link: string;
   /** Where the grant is good; without `endpoint` nothing listens yet. */
@@ -62,6 +66,10 @@ export interface RequestView {
   };
   /** Statements of the grant's sessions that were held, newest first, at most 20. */
   holds: HoldView[];
+}
+
+export interface RequestList {
+  items: RequestView[];
 }
 
 export interface HoldView {
