@@ -367,6 +367,17 @@ describe('admission policies', { skip }, () => {
       await admin.patch(inShop('enforcementbundles', 'b1'), { metadata: { labels: { a: 'b' } } }, 'merge'),
       /Only Sallyport's operator/,
     );
+    for (const [who, client] of [['cluster-admin', admin], ...impostors] as const) {
+      const answer = await client.delete(inShop('enforcementbundles', 'b1'));
+      assert.equal(answer.kind, 'Failed', who);
+      refused(answer, /Only Sallyport's operator deletes this/);
+    }
+    const kubernetes = ['generic-garbage-collector', 'namespace-controller'].map((name) =>
+      as('admin', `system:serviceaccount:kube-system:${name}`, ['system:masters']),
+    );
+    for (const client of kubernetes)
+      allowed(await client.delete(inShop('enforcementbundles', 'b1'), { dryRun: true }));
+    allowed(await operator.delete(inShop('enforcementbundles', 'b1')));
   });
 
   test('INV-12: holds and sessions are told by a proxy of the namespace, from its own pod', async () => {

@@ -20,6 +20,7 @@ export const ADMISSION_POLICIES = [
   'sallyport-derived-objects',
   'sallyport-record-copies',
   'sallyport-status',
+  'sallyport-bundles',
   'sallyport-proxies',
   'sallyport-replicas',
 ] as const;
