@@ -14,8 +14,10 @@ import type {
   HoldOutcome,
   HoldRequest,
   Limits,
+  Proof,
   Protocol,
   SessionContext,
+  TokenSource,
 } from '../../src/protocols/protocol.ts';
 import { RecordingError, type SessionRecorder } from '../../src/recording/recorder.ts';
 import { systemClock } from '../../src/system/clock.ts';
@@ -47,6 +49,11 @@ export interface TestGateway {
   port: number;
   ca: string;
   password: string;
+  /** What OAUTHBEARER takes, and where it says to get it. */
+  token: string;
+  tokenSource: TokenSource | undefined;
+  /** Proofs so far. */
+  proofs: Proof[];
   records: TestRecord[];
   holds: TestHold[];
   sessions: TestSession[];
@@ -148,6 +155,9 @@ export async function startTestGateway(options: TestGatewayOptions): Promise<Tes
     port: 0,
     ca: certificates.ca,
     password: 'ticket',
+    token: 'good.token',
+    tokenSource: undefined,
+    proofs: [],
     records: [],
     holds: [],
     sessions: [],
@@ -190,9 +200,10 @@ export async function startTestGateway(options: TestGatewayOptions): Promise<Tes
         ...options.limits,
       },
       tls: options.insecure === true ? undefined : tls,
-      tokenSource: () => undefined,
+      tokenSource: () => gateway.tokenSource,
       async authenticate(proof) {
-        if (proof.kind !== 'Password' || proof.secret !== gateway.password) {
+        gateway.proofs.push(proof);
+        if (proof.kind === 'Token' ? proof.token !== gateway.token : proof.secret !== gateway.password) {
           return {
             kind: 'Refused',
             code: 'InvalidProof',
