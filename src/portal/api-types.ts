@@ -49,8 +49,8 @@ export interface RequestView {
   expiresAt?: string;
   account?: string;
   policy?: string;
-  /** What was asked for, so that a job knows its own request again. */
-  commandHashes?: string[];
+  /** SHA-256 hex over the canonical JSON of `commands`, so that a job knows its own request again; absent: it has none. */
+  commandsHash?: string;
   /** The page where people decide it. */
   link: string;
   /** Where the grant is good; without `endpoint` nothing listens yet. */
