@@ -47,9 +47,17 @@ export interface Client {
   catalog(namespace: string, name: string, account: string | undefined): Promise<unknown>;
 }
 
-export function createClient(state: string, prefix: string): Client {
+export type LocalCall = (
+  method: 'GET' | 'POST',
+  route: string,
+  body?: unknown,
+  deadlineMs?: number,
+) => Promise<unknown>;
+
+/** Asks the daemon whose state is there. Rejects with a CliError. */
+export function localCaller(state: string, prefix: string): LocalCall {
   const socketPath = path.join(state, SOCKET_NAME);
-  const call = (method: 'GET' | 'POST', route: string, body?: unknown, deadlineMs = DEADLINE_MS): Promise<unknown> =>
+  return (method, route, body, deadlineMs = DEADLINE_MS) =>
     new Promise((resolve, reject) => {
       const request = http.request(
         {
@@ -95,6 +103,10 @@ export function createClient(state: string, prefix: string): Client {
       });
       request.end(body === undefined ? undefined : JSON.stringify(body));
     });
+}
+
+export function createClient(state: string, prefix: string): Client {
+  const call = localCaller(state, prefix);
   const query = (values: Record<string, string | undefined>): string =>
     new URLSearchParams(
       Object.entries(values).filter((entry): entry is [string, string] => entry[1] !== undefined),

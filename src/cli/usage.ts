@@ -389,6 +389,29 @@ export function processVerbs(program: Command, run: Run, outcome: { leave?: bool
           outcome.leave = true;
           return (await import('./cluster/proxy.ts')).proxyCommand(context.io, options);
         },
+  program
+    .command('portal')
+    .helpGroup('Running:')
+    .description('serve the approval page')
+    .option('--issuer <url>', 'identity provider whose people log in')
+    .option('--client-id <id>', 'client that is registered there for this page')
+    .option('--client-secret-file <file>', 'its secret; absent: a public client')
+    .option('--ca-file <file>', 'PEM of the CAs that the provider’s certificate may come from')
+    .option('--scope <scopes>', 'scopes to ask for; default: openid profile email')
+    .option('--url <url>', 'address that people open; default: http://localhost:PORT')
+    .option('--host <address>', 'address to listen on; default 127.0.0.1')
+    .option('--port <port>', 'default 8844')
+    .option('--tls-cert <file>', 'PEM; needed for any address but loopback')
+    .option('--tls-key <file>', 'PEM')
+    .option('--login-origin <url>', 'another origin that logins lead through (repeat it)', collected)
+    .option('--log-level <level>', 'debug, info, warn or error; default info')
+    .action(
+      run(async (context, _args, options) => {
+        outcome.leave = true;
+        const { state, prefix } = context;
+        return (await import('./cluster/portal.ts')).portalCommand(context.io, options, { state, prefix });
+      }),
+    );
         { offline: true },
       ),
     );

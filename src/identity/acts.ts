@@ -8,7 +8,7 @@
 //   proof (Pipeline)  = the workload token itself: a compact JWS. Three parts.
 //   proof, encrypted  = either of them as the plaintext of a compact JWE: five parts.
 //   nonce             = base64url(SHA-256("sallyport-act\n" + canonical JSON of the Act))
-//   metadata.name     = `provenName(stem, id)`, id from the nonce (Portal) or the token's signed part (Pipeline), so that
+//   metadata.name     = `provenName(stem, id)`, id: the nonce (Portal) or the token's `fingerprint` (Pipeline), so that
 //                       the same proof a second time is a name that is taken.
 //
 // Guarantees: a proof serves one installation, one object, one decision, one reason, for two minutes.
@@ -89,7 +89,7 @@ export function actNonce(act: Act): string {
   return sha256(`sallyport-act\n${canonicalJson(act)}`).toString('base64url');
 }
 
-/** Names what a proof makes. `id`: the nonce, or `tokenId` of a workload token. */
+/** Names what a proof makes. `id`: the nonce, or a workload token's `fingerprint`. */
 export function provenName(stem: string, id: string): string {
   const start = stem.slice(0, LONGEST_STEM).replace(/[^a-z0-9]+$/, '');
   return `${start}-${sha256(`sallyport-proof\n${id}`).toString('hex').slice(0, SUFFIX)}`;
@@ -101,9 +101,6 @@ export function stemOf(via: 'Portal' | 'Pipeline', object: Pick<ActObject, 'kind
   // Of no Connection: one workload token makes one grant, whatever it is for.
   return via === 'Pipeline' ? 'job' : (object.spec as AccessGrantSpec).connectionRef.name;
 }
-
-/** Equal for two spellings of one token: an ECDSA signature can be altered and stay good, what it signs can not. */
-export const tokenId = (token: string): string => token.slice(0, token.lastIndexOf('.'));
 
 /** What of a verified token is looked at; `ProvenToken` fits. */
 export interface ActToken {

@@ -12,6 +12,8 @@ const ALGORITHM = { name: 'ECDSA', namedCurve: 'P-256', hash: 'SHA-256' };
 
 export async function testCertificates(
   names: readonly string[] = ['localhost', '127.0.0.1'],
+  /** Two that one client trusts need two names. */
+  authority = 'Test CA',
 ): Promise<TestCertificates> {
   x509.cryptoProvider.set(webcrypto as never);
   const notBefore = new Date(Date.now() - 3_600_000);
@@ -19,7 +21,7 @@ export async function testCertificates(
   const caKeys = await webcrypto.subtle.generateKey(ALGORITHM, true, ['sign', 'verify']);
   const ca = await x509.X509CertificateGenerator.createSelfSigned({
     serialNumber: '01',
-    name: 'CN=Test CA',
+    name: `CN=${authority}`,
     notBefore,
     notAfter,
     signingAlgorithm: ALGORITHM,

@@ -17,6 +17,8 @@ export interface WebAgent {
   submit(page: Page, fields?: Record<string, string>): Promise<Page>;
   /** The cookies of a host, `name=value`. */
   cookies(host: string): string[];
+  /** Drops the cookies of a host. */
+  forget(host: string): void;
 }
 
 const MAX_REDIRECTS = 20;
@@ -127,6 +129,7 @@ export function webAgent(ca: string, follow: readonly string[] = []): WebAgent {
         throw new Error(`no form at ${page.url.href} (${page.status}): ${page.body.slice(0, 300)}`);
       return go(form.action, 'POST', { ...form.fields, ...fields });
     },
+    forget: (host) => void jar.delete(host),
     cookies: (host) => [...(jar.get(host) ?? [])].map(([name, { value }]) => `${name}=${value}`),
   };
 }

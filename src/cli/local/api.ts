@@ -9,9 +9,10 @@ import { objectOf } from '../../controllers/grants/controller.ts';
 import type { Operator } from '../../controllers/operator.ts';
 import type { ControlRecords } from '../../controllers/ports.ts';
 import type { Gateway } from '../../gateway/gateway.ts';
+import type { TrustedProvider } from '../../policy/bundle.ts';
 import { sessionLimits } from '../../policy/prepare-session.ts';
 import type { Principal } from '../../policy/principal.ts';
-import type { KindName, ResourceStore } from '../../store/resource-store.ts';
+import type { Actor, KindName, NewObject, ResourceStore } from '../../store/resource-store.ts';
 import type {
   CreateAnswer,
   CreateRequest,
@@ -21,6 +22,7 @@ import type {
   LocalInfo,
   ReadNote,
 } from './api-types.ts';
+import { provenBy } from './prove.ts';
 
 const BODY_LIMIT = 1024 * 1024;
 const REQUEST_MS = 30_000;
@@ -32,6 +34,8 @@ export interface LocalServices {
   gateway: Gateway;
   records: ControlRecords;
   problems(): FileProblemView[];
+  /** What proofs are made for and checked with. */
+  identity: { cluster: string; providers(): readonly TrustedProvider[] };
   /** The schema of a Connection's target, as policy tests read it. Rejects with a message for people. */
   catalog(connection: Connection, account: string | undefined, signal: AbortSignal): Promise<unknown>;
 }
@@ -168,6 +172,10 @@ async function answer(services: LocalServices, request: http.IncomingMessage): P
     }
     case 'POST /v1/delete': {
       const body = await readBody(request);
+    case 'GET /v1/identity':
+      return { cluster: services.identity.cluster, providers: services.identity.providers() };
+    case 'POST /v1/prove':
+      return prove(services, ((await readBody(request))['object'] ?? {}) as NewObject);
       const actor = actorIn(body);
       const key = {
         kind: kindIn(body['kind'], ['AccessLock']),
@@ -276,14 +284,21 @@ function eligibilityOf(services: LocalServices, query: EligibilityQuery): Eligib
   };
 }
 
-async function create(services: LocalServices, { actor, object }: CreateRequest): Promise<CreateAnswer> {
+const create = (services: LocalServices, { actor, object }: CreateRequest): Promise<CreateAnswer> =>
+  createAs(services, { kind: 'Person', principal: actor }, object);
+
+async function createAs(
+  services: LocalServices,
+  actor: Actor & { kind: 'Person' },
+  object: NewObject,
+): Promise<CreateAnswer> {
   const kind = kindIn((object as Partial<CreateRequest['object']> | undefined)?.kind, CREATABLE);
   if (kind === 'AccessGrant') {
     // Told at once rather than by a request that waits in vain; the operator decides by itself all the same.
     const spec = object.spec as AccessGrantSpec;
     const durationMs = spec.duration === undefined ? undefined : parseDuration(spec.duration);
     const answer = eligibilityOf(services, {
-      actor,
+      actor: actor.principal,
       namespace: object.metadata.namespace ?? '',
       connection: String(spec.connectionRef?.name),
       ...(spec.account !== undefined ? { account: spec.account } : {}),
@@ -294,5 +309,14 @@ async function create(services: LocalServices, { actor, object }: CreateRequest)
     if (answer.kind === 'NotFound') return { kind: 'NotEligible', message: answer.message, hint: '' };
     if (answer.kind === 'NotEligible') return answer;
   }
-  return services.store.create({ kind: 'Person', principal: actor }, object);
+  return services.store.create(actor, object);
+}
+
+/** Made as whoever the object's proof names; the caller's word for it counts nothing. */
+async function prove(services: LocalServices, object: NewObject): Promise<CreateAnswer> {
+  const { identity, store } = services;
+  const proven = await provenBy(object, { ...identity, store, now: () => Date.now() });
+  if (proven.kind === 'Used') return { kind: 'AlreadyExists' };
+  if (proven.kind === 'Refused') return { kind: 'Forbidden', message: proven.message };
+  return createAs(services, proven.actor, proven.object);
 }

@@ -38,6 +38,8 @@ import { OPERATOR_PUBLIC_KEY, RECORDS } from './folders.ts';
 import { openPortBook } from './ports.ts';
 import { connectionTable, problemLines } from './view.ts';
 
+import { followProviders } from './providers.ts';
+import { storedIdentity } from './stored-identity.ts';
 /** Names clients may reach the listeners by. */
 const SERVER_NAMES = ['localhost', '127.0.0.1', '::1'];
 const PROBE_MS = 10_000;
@@ -139,6 +141,8 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
     const feed = createFeed();
     const ports = await openPortBook(files, path.join(state, 'ports.json'));
     const gateway = createGateway({
+    const providers = followProviders(feed, trusted);
+    undo.push(providers.stop);
       protocols: options.protocols,
       feed,
       trustedKeys: () => trusted,
@@ -257,6 +261,7 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
     return {
       gateway,
       operator,
+      identity: { cluster: key.keyId, providers: providers.current },
       records,
       view: () => (shown = view()),
       rootKey: rawPublicKey(publicKey),

@@ -1,0 +1,77 @@
+// Who stands behind an object that carries a proof instead of an actor: the approval page's and pipelines'. The daemon's
+// counterpart of the cluster's webhook, by the same checks. Guarantees: the person is the token's and nobody the sender
+// names; a proof makes one object; what it proved with is not stored.
+import type { AccessGrant } from '../../api/grant.ts';
+import { type ActObject, checkAct, provenName, stampIdentity, stemOf } from '../../identity/acts.ts';
+import { type ProvenToken, verifyToken } from '../../identity/oidc/verify-token.ts';
+import type { TokenUse, TrustedProvider } from '../../policy/bundle.ts';
+import type { Actor, NewObject, ResourceStore } from '../../store/resource-store.ts';
+
+export interface ProofSources {
+  /** Id of the operator's signing key. */
+  cluster: string;
+  providers(): readonly TrustedProvider[];
+  store: Pick<ResourceStore, 'list'>;
+  now(): number;
+}
+
+export type Proven =
+  | { kind: 'Proven'; actor: Actor & { kind: 'Person' }; object: NewObject }
+  | { kind: 'Used' }
+  | { kind: 'Refused'; message: string };
+
+const FIELDS = { AccessGrant: 'requester', AccessApproval: 'approver' } as const;
+
+export async function provenBy(given: NewObject, sources: ProofSources): Promise<Proven> {
+  const kind = given.kind;
+  if ((kind !== 'AccessGrant' && kind !== 'AccessApproval') || !isObject(given.spec) || !isObject(given.metadata)) {
+    return refused('Only requests and votes are made by proof.');
+  }
+  const { [FIELDS[kind]]: stamp, ...spec } = given.spec;
+  if (!isObject(stamp)) return refused('The object carries no proof.');
+  const { via, proof, ...rest } = stamp;
+  if (typeof proof !== 'string' || Object.keys(rest).length > 0) {
+    return refused('The object carries no proof, or says itself who made it.');
+  }
+  const object: NewObject = { ...given, spec };
+  // Checked by the store's schema before anything of it is stored; here only compared.
+  const act = { kind, metadata: object.metadata, spec } as unknown as ActObject;
+  const verify = async (use: TokenUse, text: string): Promise<ProvenToken | undefined> => {
+    const verdict = await verifyToken(text, { providers: sources.providers(), uses: [use], nowMs: sources.now() });
+    return verdict.kind === 'Good' ? verdict.token : undefined;
+  };
+  try {
+    if (via === 'Portal') {
+      const verdict = await checkAct(act, proof, {
+        clusters: [sources.cluster],
+        nowMs: sources.now(),
+        verify: (text) => verify('ID', text),
+      });
+      return verdict.kind === 'Refused' ? verdict : { kind: 'Proven', actor: actorOf(verdict.token, via), object };
+    }
+    if (via !== 'Pipeline' || kind !== 'AccessGrant') return refused('Nobody makes this by such a proof.');
+    const token = await verify('Workload', proof);
+    if (token === undefined) return refused('Nobody vouches for the token that is to prove this.');
+    const name = provenName(stemOf(via, act), token.fingerprint);
+    if (object.metadata.name !== name) return refused('The object is not named after its proof.');
+    // In every namespace: one token, one grant.
+    const { items } = await sources.store.list<AccessGrant>('AccessGrant');
+    if (items.some(({ metadata }) => metadata.name === name)) return { kind: 'Used' };
+    return { kind: 'Proven', actor: actorOf(token, via), object };
+  } catch (error) {
+    // A spec that is none can not be hashed.
+    if (error instanceof TypeError) return refused('The object is not one that can be made.');
+    throw error;
+  }
+}
+
+function actorOf(token: ProvenToken, via: 'Portal' | 'Pipeline'): Actor & { kind: 'Person' } {
+  const { auth } = stampIdentity(token);
+  return { kind: 'Person', principal: token.principal, via, ...(auth === undefined ? {} : { auth }) };
+}
+
+const refused = (message: string): Proven => ({ kind: 'Refused', message: `${message} Nothing was made.` });
+
+function isObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}

@@ -1,0 +1,249 @@
+// The JSON API for jobs (api-types.ts says what it promises). Guarantees: a workload token proves who asks, at every call;
+// it goes on as the proof of the one grant it makes and is kept nowhere; what is somebody else's is not there; nothing of
+// a token or of what went wrong inside is in an answer.
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { Connection } from '../api/connection.ts';
+import { type AccessGrant, type AccessGrantSpec, GRANT_PHASES, type GrantPhase } from '../api/grant.ts';
+import { API_GROUP_VERSION } from '../api/group.ts';
+import type { CommandHold } from '../api/hold.ts';
+import { fieldOf, validateSpec } from '../api/validate.ts';
+import { type ActObject, provenName, stemOf } from '../identity/acts.ts';
+import { type ProvenToken, verifyToken } from '../identity/oidc/verify-token.ts';
+import { API_BODY_BYTES, type HoldView, REQUESTS_PATH, type RequestView } from './api-types.ts';
+import { isOwn } from './concerns.ts';
+import { HttpError, readBody } from './http.ts';
+import { grantPath, holdPath } from './pages/decide.ts';
+import type { Portal } from './portal.ts';
+
+const ONE = /^\/v1\/requests\/([a-z0-9][-a-z0-9.]{0,252})\/([a-z0-9][-a-z0-9.]{0,252})$/;
+const MOST_HOLDS = 20;
+const LONGEST_TOKEN = 16 * 1024;
+/** Bad tokens a minute, all together, before the next are turned away unlooked at. */
+const MOST_BAD = 600;
+
+export function createRequestsApi(
+  portal: Portal,
+): (request: IncomingMessage, response: ServerResponse, path: string) => Promise<boolean> {
+  let bad = 0;
+  let windowMs = portal.clock.monotonic();
+  const person = async (request: IncomingMessage): Promise<{ text: string; token: ProvenToken }> => {
+    const now = portal.clock.monotonic();
+    if (now - windowMs > 60_000) {
+      windowMs = now;
+      bad = 0;
+    }
+    if (bad >= MOST_BAD) throw new HttpError(429, 'Too many tokens that are no good come in.', 'Wait a minute.');
+    const [, text = ''] = /^Bearer +([A-Za-z0-9_.-]+)$/i.exec(request.headers.authorization ?? '') ?? [];
+    const verdict =
+      text === '' || text.length > LONGEST_TOKEN
+        ? undefined
+        : await verifyToken(text, {
+            providers: await portal.world.providers(),
+            uses: ['Workload'],
+            nowMs: portal.clock.now(),
+          });
+    if (verdict?.kind === 'Good') return { text, token: verdict.token };
+    bad += 1;
+    if (verdict !== undefined) {
+      portal.log('info', 'a job’s token was refused', { fault: verdict.fault, detail: verdict.detail ?? '' });
+    }
+    throw new HttpError(
+      401,
+      'This is no token of a workload that Sallyport knows.',
+      'Ask for one with the audience that the IdentityProvider declares for Workload; the portal’s log has the cause.',
+    );
+  };
+
+  return async (request, response, path) => {
+    if (path !== REQUESTS_PATH && !path.startsWith(`${REQUESTS_PATH}/`)) return false;
+    try {
+      const { method } = request;
+      if (path === REQUESTS_PATH && method === 'POST') {
+        const { text, token } = await person(request);
+        send(response, 201, await ask(portal, text, token, await readJson(request)));
+        return true;
+      }
+      const [, namespace, name] = ONE.exec(path) ?? [];
+      if (name !== undefined && method === 'GET') {
+        const { token } = await person(request);
+        send(response, 200, await viewOf(portal, await ownGrant(portal, token, namespace!, name)));
+        return true;
+      }
+      throw new HttpError(404, 'There is no such call.');
+    } catch (error) {
+      tell(portal, response, error);
+      return true;
+    }
+  };
+}
+
+function send(response: ServerResponse, status: number, body: object): void {
+  const text = Buffer.from(JSON.stringify(body));
+  response.writeHead(status, {
+    'content-type': 'application/json',
+    'cache-control': 'no-store',
+    'content-length': text.length,
+    ...(status === 401 ? { 'www-authenticate': 'Bearer' } : {}),
+    ...(status === 429 || status === 503 ? { 'retry-after': '5' } : {}),
+  });
+  response.end(text);
+}
+
+function tell(portal: Portal, response: ServerResponse, error: unknown): void {
+  if (response.headersSent) {
+    response.destroy();
+    return;
+  }
+  if (error instanceof HttpError) {
+    const { message, hint, status } = error;
+    if (status === 413) response.setHeader('connection', 'close');
+    return send(response, status, { error: { message, ...(hint === undefined ? {} : { hint }) } });
+  }
+  const id = portal.random.bytes(4).toString('hex');
+  portal.log('error', 'a job’s request failed', { id, error: error instanceof Error ? error.message : String(error) });
+  send(response, 503, { error: { message: `Sallyport can not answer this now (${id} in the portal’s log).` } });
+}
+
+async function readJson(request: IncomingMessage): Promise<Record<string, unknown>> {
+  if (!/^application\/json(;|$)/i.test(request.headers['content-type'] ?? ''))
+    throw new HttpError(400, 'The body is no JSON.');
+  try {
+    const value = JSON.parse((await readBody(request, API_BODY_BYTES)).toString('utf8')) as unknown;
+    if (typeof value === 'object' && value !== null && !Array.isArray(value)) return value as Record<string, unknown>;
+  } catch (error) {
+    if (error instanceof HttpError) throw error;
+  }
+  throw new HttpError(400, 'The body holds no JSON object.');
+}
+
+const FIELDS: readonly string[] = [
+  'namespace',
+  'connection',
+  'account',
+  'policy',
+  'duration',
+  'notBefore',
+  'reason',
+  'ticket',
+  'clientKey',
+  'commands',
+];
+
+/** The spec that is asked for; the schema says what of it is wrong. */
+export function specOf(body: Record<string, unknown>): { namespace: string; spec: AccessGrantSpec } {
+  const strange = Object.keys(body).find((each) => !FIELDS.includes(each));
+  if (strange !== undefined) throw new HttpError(400, `There is no field ${strange.slice(0, 64)}.`);
+  const { namespace, connection, policy, commands } = body;
+  if (typeof namespace !== 'string' || typeof connection !== 'string') {
+    throw new HttpError(400, 'The request names no namespace and connection.');
+  }
+  const spec: Record<string, unknown> = { connectionRef: { name: connection } };
+  for (const field of ['account', 'duration', 'notBefore', 'reason', 'ticket', 'clientKey'])
+    if (body[field] !== undefined) spec[field] = body[field];
+  if (policy !== undefined) spec['policyRef'] = { name: policy };
+  if (commands !== undefined) {
+    const wanted = commands as { text?: unknown; hash?: unknown }[];
+    if (
+      !Array.isArray(commands) ||
+      wanted.some((each) => typeof each?.text !== 'string' || typeof each.hash !== 'string')
+    ) {
+      throw new HttpError(400, 'Each of commands needs a text and its hash.');
+    }
+    spec['commands'] = wanted.map((each) => each.text);
+    spec['commandHashes'] = wanted.map((each) => each.hash);
+  }
+  const problem = validateSpec('AccessGrant', spec)[0];
+  if (problem !== undefined) throw new HttpError(400, `${fieldOf(problem.path)}: ${problem.message}; ${problem.hint}`);
+  return { namespace, spec: spec as unknown as AccessGrantSpec };
+}
+
+async function ask(
+  portal: Portal,
+  text: string,
+  token: ProvenToken,
+  body: Record<string, unknown>,
+): Promise<RequestView> {
+  const { namespace, spec } = specOf(body);
+  const object = { kind: 'AccessGrant', spec } as Pick<ActObject, 'kind' | 'spec'>;
+  const name = provenName(stemOf('Pipeline', object), token.fingerprint);
+  const made = await portal.world.create({
+    apiVersion: API_GROUP_VERSION,
+    kind: 'AccessGrant',
+    metadata: { name, namespace },
+    spec: { ...spec, requester: { via: 'Pipeline', proof: text } },
+  });
+  switch (made.kind) {
+    case 'Exists':
+      throw new HttpError(409, 'This token has made its grant.', 'A token makes one; let the job fetch another.');
+    case 'Refused':
+      throw new HttpError(403, made.message, made.hint);
+    case 'Unavailable':
+      portal.log('warn', 'a job’s request could not be stored', { error: made.message });
+      throw new HttpError(503, 'Sallyport can not store the request now.');
+    case 'Made':
+      return viewOf(portal, made.object as AccessGrant);
+  }
+}
+
+async function ownGrant(portal: Portal, token: ProvenToken, namespace: string, name: string): Promise<AccessGrant> {
+  const grant = await portal.world.get<AccessGrant>('AccessGrant', namespace, name);
+  // By uid alone: names of workloads are written by whoever names repositories.
+  const own = grant?.spec.requester?.uid !== undefined && isOwn(token.principal, grant.spec.requester);
+  if (grant === undefined || !own) throw new HttpError(404, 'There is no such request, or it is not yours.');
+  return grant;
+}
+
+async function viewOf(portal: Portal, grant: AccessGrant): Promise<RequestView> {
+  const { metadata, spec, status } = grant;
+  const namespace = metadata.namespace ?? '';
+  const [connection, holds] = await Promise.all([
+    portal.world.get<Connection>('Connection', namespace, spec.connectionRef.name),
+    portal.world.list<CommandHold>('CommandHold'),
+  ]);
+  const { origin } = portal.site;
+  const known = connection?.status;
+  const phase = GRANT_PHASES.find((each): each is GrantPhase => each === status?.phase) ?? 'Pending';
+  const database = connection?.spec.postgresql?.databases?.[0];
+  return {
+    namespace,
+    name: metadata.name,
+    uid: metadata.uid,
+    phase,
+    ...defined({
+      message: status?.message,
+      waitingFor: status?.waitingFor,
+      deadline: status?.deadline,
+      notBefore: status?.notBefore,
+      expiresAt: status?.expiresAt,
+      account: status?.account,
+      policy: status?.policy?.name,
+    }),
+    link: `${origin}${grantPath(grant)}`,
+    connection: {
+      uid: connection?.metadata.uid ?? '',
+      name: spec.connectionRef.name,
+      namespace,
+      type: connection?.spec.type ?? '',
+      ...(known?.endpoint === undefined ? {} : { endpoint: { host: known.endpoint.host, port: known.endpoint.port } }),
+      ...defined({ caBundle: known?.caBundle, database }),
+    },
+    holds: holds
+      .filter(({ metadata: of, spec: { grantRef } }) => of.namespace === namespace && grantRef.uid === metadata.uid)
+      .sort((a, b) => (a.spec.requestedAt > b.spec.requestedAt ? -1 : 1))
+      .slice(0, MOST_HOLDS)
+      .map(
+        (hold): HoldView => ({
+          name: hold.metadata.name,
+          phase: hold.status?.phase ?? 'Waiting',
+          at: hold.spec.requestedAt,
+          link: `${origin}${holdPath(hold)}`,
+        }),
+      ),
+  };
+}
+
+function defined<T extends object>(values: T): { [K in keyof T]?: Exclude<T[K], undefined> } {
+  return Object.fromEntries(Object.entries(values).filter(([, value]) => value !== undefined)) as {
+    [K in keyof T]?: Exclude<T[K], undefined>;
+  };
+}
