@@ -378,18 +378,6 @@ export function processVerbs(program: Command, run: Run, outcome: { leave?: bool
       ),
     );
   program
-    .command('proxy', { hidden: true })
-    .description('one proxy, in its pod')
-    .option('--trust <keyId:key>', 'operator key to believe, raw Ed25519 in base64url (repeat it)', collected)
-    .option('--operator-namespace <namespace>', 'where the operator’s heartbeat is')
-    .option('--log-level <level>', 'debug, info, warn or error; default info')
-    .action(
-      run(
-        async (context, _args, options) => {
-          outcome.leave = true;
-          return (await import('./cluster/proxy.ts')).proxyCommand(context.io, options);
-        },
-  program
     .command('portal')
     .helpGroup('Running:')
     .description('serve the approval page')
@@ -412,6 +400,18 @@ export function processVerbs(program: Command, run: Run, outcome: { leave?: bool
         return (await import('./cluster/portal.ts')).portalCommand(context.io, options, { state, prefix });
       }),
     );
+  program
+    .command('proxy', { hidden: true })
+    .description('one proxy, in its pod')
+    .option('--trust <keyId:key>', 'operator key to believe, raw Ed25519 in base64url (repeat it)', collected)
+    .option('--operator-namespace <namespace>', 'where the operator’s heartbeat is')
+    .option('--log-level <level>', 'debug, info, warn or error; default info')
+    .action(
+      run(
+        async (context, _args, options) => {
+          outcome.leave = true;
+          return (await import('./cluster/proxy.ts')).proxyCommand(context.io, options);
+        },
         { offline: true },
       ),
     );

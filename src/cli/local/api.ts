@@ -170,12 +170,12 @@ async function answer(services: LocalServices, request: http.IncomingMessage): P
       const body = await readBody(request);
       return create(services, { ...(body as unknown as CreateRequest), actor: actorIn(body) });
     }
-    case 'POST /v1/delete': {
-      const body = await readBody(request);
     case 'GET /v1/identity':
       return { cluster: services.identity.cluster, providers: services.identity.providers() };
     case 'POST /v1/prove':
       return prove(services, ((await readBody(request))['object'] ?? {}) as NewObject);
+    case 'POST /v1/delete': {
+      const body = await readBody(request);
       const actor = actorIn(body);
       const key = {
         kind: kindIn(body['kind'], ['AccessLock']),

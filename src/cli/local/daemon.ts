@@ -36,10 +36,10 @@ import { createControlPlane } from './control-plane.ts';
 import { createFeed } from './feed.ts';
 import { OPERATOR_PUBLIC_KEY, RECORDS } from './folders.ts';
 import { openPortBook } from './ports.ts';
-import { connectionTable, problemLines } from './view.ts';
-
 import { followProviders } from './providers.ts';
 import { storedIdentity } from './stored-identity.ts';
+import { connectionTable, problemLines } from './view.ts';
+
 /** Names clients may reach the listeners by. */
 const SERVER_NAMES = ['localhost', '127.0.0.1', '::1'];
 const PROBE_MS = 10_000;
@@ -139,10 +139,10 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
     const control: ControlRecords = { write: (body) => records.control(body) };
 
     const feed = createFeed();
-    const ports = await openPortBook(files, path.join(state, 'ports.json'));
-    const gateway = createGateway({
     const providers = followProviders(feed, trusted);
     undo.push(providers.stop);
+    const ports = await openPortBook(files, path.join(state, 'ports.json'));
+    const gateway = createGateway({
       protocols: options.protocols,
       feed,
       trustedKeys: () => trusted,
@@ -246,6 +246,7 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
       gateway,
       records: control,
       problems: () => store.problems().map(problemView),
+      identity: { cluster: key.keyId, providers: providers.current },
       catalog: async (connection, account, signal) => {
         if (options.catalog === undefined) throw new Error('No protocol here can export a catalog.');
         return options.catalog(connection, account, signal, store.credentials);
@@ -261,7 +262,6 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
     return {
       gateway,
       operator,
-      identity: { cluster: key.keyId, providers: providers.current },
       records,
       view: () => (shown = view()),
       rootKey: rawPublicKey(publicKey),
