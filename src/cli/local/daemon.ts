@@ -37,7 +37,6 @@ import { createFeed } from './feed.ts';
 import { OPERATOR_PUBLIC_KEY, RECORDS } from './folders.ts';
 import { openPortBook } from './ports.ts';
 import { followProviders } from './providers.ts';
-import { storedIdentity } from './stored-identity.ts';
 import { connectionTable, problemLines } from './view.ts';
 
 /** Names clients may reach the listeners by. */
