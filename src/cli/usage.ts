@@ -29,6 +29,8 @@ export function engineerVerbs({ verb, run, cluster }: Shell): void {
     'request orders-db --for 1h --reason INC-1234 --wait',
     'request orders-db --for 2h --not-before 22:00 --reason "night deploy"',
     'request orders-db --extend orders-db-7fk2p --for 30m --reason "not done yet"',
+    'request orders-db --command-file migration.sql --reason "release 41" --wait',
+    'request orders-db --break-glass --reason "INC-1234: orders are stuck"',
   ])
     .option('--for <duration>', 'how long, for example 30m or 1h30m; default 1h or what the policy allows')
     .option('--reason <text>', 'why; approvers see it')
@@ -37,7 +39,14 @@ export function engineerVerbs({ verb, run, cluster }: Shell): void {
     .option('--not-before <time>', 'begin then: 22:00 or 2026-01-31T22:00:00Z')
     .option('--extend <grant>', 'carry on when this grant of yours ends; live sessions stay')
     .option('--ticket <id>', 'number in a ticket system')
-    .option('--break-glass', 'skip the approvals where the policy lets you; somebody will review it')
+    .option(
+      '--break-glass',
+      'skip the approvals where the policy lets you; needs --reason, and somebody will review it',
+    )
+    .option('--command-file <file>', 'SQL whose statements are approved with the request: those run without waiting')
+    .option('--for-user <name>', 'on behalf of this user, where the policy makes you a delegator')
+    .option('--provider <name>', 'with --for-user: IdentityProvider whose token logs in as them')
+    .option('--key <public>', 'with --for-user: their public key, as `key` prints it')
     .option('--wait', 'wait for the approval')
     .action(
       run(async (context, [name], options) => (await import('./verbs/request.ts')).request(context, name!, options)),
@@ -115,9 +124,9 @@ function decision(
 
 export function approverVerbs({ verb, run }: Shell): void {
   const group = 'Approving';
-  verb('pending', 'requests and held statements that wait for somebody', group).action(
-    run(async (context) => (await import('./verbs/views.ts')).pending(context)),
-  );
+  verb('pending', 'requests and held statements that wait for somebody', group, ['pending', 'pending --sign-off'])
+    .option('--sign-off', 'emergencies whose review is due')
+    .action(run(async (context, _args, options) => (await import('./verbs/views.ts')).pending(context, options)));
   decision(verb, run, 'approve', 'Approve', 'approve a request or a held statement, after showing it', group);
   decision(verb, run, 'deny', 'Deny', 'deny a request or a held statement', group);
   decision(verb, run, 'revoke', 'Revoke', 'end a grant that is in force', group);

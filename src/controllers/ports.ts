@@ -8,9 +8,9 @@ import type { Random } from '../system/random.ts';
 import type { Cache, Log } from './runtime.ts';
 import type { Sealer } from './seal.ts';
 
-/** Writes acts of the control plane as records; resolves once written. Rejects if they can not be. */
+/** Writes acts of the control plane as records; resolves once written (`Disk`: synced). Rejects if they can not be. */
 export interface ControlRecords {
-  write(body: ControlBody): Promise<void>;
+  write(body: ControlBody, options?: { durability?: 'Write' | 'Disk' }): Promise<void>;
 }
 
 /** A file or object that could not be read in full: whatever it selects is to be denied. */

@@ -135,7 +135,7 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
       log('warn', 'a session of an earlier process was recovered', {
         session: String((lost as { stream?: string }).stream),
       });
-    const control: ControlRecords = { write: (body) => records.control(body) };
+    const control: ControlRecords = { write: (body, options) => records.control(body, options) };
 
     const feed = createFeed();
     const providers = followProviders(feed, trusted);

@@ -5,9 +5,13 @@ import { formatDuration } from '../../api/duration.ts';
 import type { AccessApproval, AccessApprovalSpec, AccessGrant } from '../../api/grant.ts';
 import { API_GROUP_VERSION } from '../../api/group.ts';
 import type { CommandHold } from '../../api/hold.ts';
+import type { AccessPolicy, Rule } from '../../api/policy.ts';
+import { insightOf } from '../../policy/insight.ts';
+import { subjectText } from '../../policy/subjects.ts';
+import { unlessForbidden } from '../cluster/failures.ts';
 import { type Context, findTarget, nextCommand } from '../context.ts';
 import { CliError, EXIT, type ExitCode, paint } from '../io.ts';
-import { block, clockTime, facts, line } from '../render.ts';
+import { age, block, clockTime, facts, line } from '../render.ts';
 import { waitWhile } from './wait.ts';
 
 export interface DecideOptions {
@@ -32,7 +36,11 @@ export async function decide(
 ): Promise<ExitCode> {
   const { io, client, actor } = context;
   const target = await findTarget(context, name);
-  io.err(target.kind === 'CommandHold' ? describeHold(target, context.now()) : describeGrant(target, context.now()));
+  io.err(
+    target.kind === 'CommandHold'
+      ? describeHold(target, context.now())
+      : describeGrant(target, context.now()) + (await background(context, target)),
+  );
   if (options.yes !== true) {
     if (!io.inTty) {
       throw new CliError(
@@ -116,28 +124,66 @@ export function describeGrant(grant: AccessGrant, nowMs: number): string {
     status?.account && `as account ${status.account}`,
     status?.policy && `under policy ${status.policy.name}`,
   ];
+  return (
+    facts([
+      ['Grant', `${grant.metadata.namespace}/${grant.metadata.name} (${status?.phase ?? 'new'})`],
+      [
+        'Who',
+        line(`${spec.requester?.username ?? 'unknown'}${groups.length > 0 ? ` (groups ${groups.join(', ')})` : ''}`),
+      ],
+      ['For', spec.beneficiary && line(`${spec.beneficiary.name ?? '?'}, not who asked`)],
+      ['What', line(what.filter(Boolean).join(' ')) + (spec.breakGlass ? ', BREAK-GLASS' : '')],
+      ['Why', line(spec.reason ?? '(no reason given)') + (spec.ticket ? ` [${line(spec.ticket)}]` : '')],
+      [
+        'How long',
+        `${spec.duration ?? 'as the policy has it'}${spec.notBefore ? ` from ${clockTime(spec.notBefore, nowMs)}` : ''}${spec.extends ? `, extends ${spec.extends.name}` : ''}`,
+      ],
+      ['Waits for', status?.waitingFor && line(`${status.waitingFor}, until ${clockTime(status.deadline, nowMs)}`)],
+      ...(status?.approvals ?? []).map(
+        (each) =>
+          [
+            'Approved by',
+            line(`${each.approver} (step ${each.step})${each.reason ? `: ${each.reason}` : ''}`),
+          ] as const,
+      ),
+      ['Until', status?.expiresAt && clockTime(status.expiresAt, nowMs)],
+      ['Message', status?.message && line(status.message)],
+      [
+        'Statements',
+        spec.commands?.length ? `${spec.commands.length} to be approved with it, these and no others:` : undefined,
+      ],
+    ]) + (spec.commands ?? []).map((text, index) => `  ${index + 1}.\n${block(text)}\n`).join('')
+  );
+}
+
+/** What an approver should know beside the request; without what they may not read. */
+async function background(context: Context, grant: AccessGrant): Promise<string> {
+  const { client } = context;
+  const { namespace } = grant.metadata;
+  const ref = grant.status?.policy;
+  const [policy, grants] = await Promise.all([
+    ref === undefined ? undefined : unlessForbidden(client.get<AccessPolicy>('AccessPolicy', namespace, ref.name)),
+    unlessForbidden(client.list<AccessGrant>('AccessGrant', namespace)),
+  ]);
+  const nowMs = context.now();
+  const { history, risks } = insightOf({ grant, policy, grants, nowMs });
+  const steps = (policy?.spec.approval?.steps ?? []).map(
+    (step) => `${step.name}: ${step.count ?? 1} of ${step.approvers.map(subjectText).join(' or ') || 'nobody'}`,
+  );
+  const last = history.lastMs === undefined ? '' : `, last ${age(nowMs - history.lastMs)} ago`;
   return facts([
-    ['Grant', `${grant.metadata.namespace}/${grant.metadata.name} (${status?.phase ?? 'new'})`],
+    ['Policy', policy && line(`${policy.metadata.name}; ${steps.join(', then ') || 'no approval needed'}`)],
+    ['Rules', policy && line((policy.spec.rules ?? []).map(ruleText).join(', ') || 'none')],
     [
-      'Who',
-      line(`${spec.requester?.username ?? 'unknown'}${groups.length > 0 ? ` (groups ${groups.join(', ')})` : ''}`),
+      'Before',
+      grants &&
+        `${history.requested} other requests here in 90 days, ${history.approved} approved${last}${history.refused > 0 ? `, ${history.refused} refused` : ''}`,
     ],
-    ['What', line(what.filter(Boolean).join(' ')) + (spec.breakGlass ? ', BREAK-GLASS' : '')],
-    ['Why', line(spec.reason ?? '(no reason given)') + (spec.ticket ? ` [${line(spec.ticket)}]` : '')],
-    [
-      'How long',
-      `${spec.duration ?? 'as the policy has it'}${spec.notBefore ? ` from ${clockTime(spec.notBefore, nowMs)}` : ''}${spec.extends ? `, extends ${spec.extends.name}` : ''}`,
-    ],
-    ['Pre-approved', spec.commandHashes?.length ? `${spec.commandHashes.length} statements by hash` : undefined],
-    ['Waits for', status?.waitingFor && line(`${status.waitingFor}, until ${clockTime(status.deadline, nowMs)}`)],
-    ...(status?.approvals ?? []).map(
-      (each) =>
-        ['Approved by', line(`${each.approver} (step ${each.step})${each.reason ? `: ${each.reason}` : ''}`)] as const,
-    ),
-    ['Until', status?.expiresAt && clockTime(status.expiresAt, nowMs)],
-    ['Message', status?.message && line(status.message)],
+    ['Mind', risks.length > 0 ? line(risks.map(({ message }) => message).join('; ')) : undefined],
   ]);
 }
+
+const ruleText = (rule: Rule): string => `${rule.name} (${rule.preset ?? rule.action ?? '?'})`;
 
 export function describeHold(hold: CommandHold, nowMs: number): string {
   const { spec, status } = hold;

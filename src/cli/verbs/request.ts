@@ -20,6 +20,12 @@ export interface RequestOptions {
   extend?: string;
   ticket?: string;
   breakGlass?: boolean;
+  /** Whom it is for, and the IdentityProvider whose token logs in as them. */
+  forUser?: string;
+  provider?: string;
+  /** Public key of whom it is for. */
+  key?: string;
+  commandFile?: string;
   wait?: boolean;
 }
 
@@ -57,8 +63,20 @@ export async function createGrant(
   const parent = options.extend === undefined ? undefined : await findGrant(context, options.extend);
   const account = options.account ?? parent?.status?.account;
   const policy = options.policy ?? parent?.status?.policy?.name;
+  if (options.breakGlass && (options.reason ?? '').trim() === '') {
+    throw new CliError(
+      EXIT.misconfigured,
+      'Break-glass needs a reason',
+      'Say what the emergency is: --break-glass --reason "INC-1234: orders are stuck".',
+    );
+  }
+  const commands =
+    options.commandFile === undefined
+      ? undefined
+      : await (await import('./command-file.ts')).readStatements(options.commandFile);
   // The key is on disk before the grant that names it exists: a grant without its key would be of no use.
-  const key = makeKey(context);
+  // Who asks for another has no key of theirs: they log in by a token, or with the key that they gave.
+  const key = options.forUser === undefined ? makeKey(context) : options.key;
   const spec: AccessGrantSpec = {
     connectionRef: { name: connection.metadata.name },
     ...(account !== undefined ? { account } : {}),
@@ -69,7 +87,17 @@ export async function createGrant(
     ...(options.ticket !== undefined ? { ticket: options.ticket } : {}),
     ...(parent !== undefined ? { extends: { name: parent.metadata.name, uid: parent.metadata.uid } } : {}),
     ...(options.breakGlass ? { breakGlass: true } : {}),
-    clientKey: key,
+    ...(commands !== undefined ? { commands } : {}),
+    ...(options.forUser !== undefined
+      ? {
+          beneficiary: {
+            kind: 'User',
+            name: options.forUser,
+            ...(options.provider !== undefined ? { provider: options.provider } : {}),
+          },
+        }
+      : {}),
+    ...(key !== undefined ? { clientKey: key } : {}),
   };
   const result = await client.create(actor, {
     apiVersion: API_GROUP_VERSION,

@@ -3,7 +3,9 @@ import type { Connection } from '../../api/connection.ts';
 import type { AccessGrant } from '../../api/grant.ts';
 import type { CommandHold } from '../../api/hold.ts';
 import type { AccessLock } from '../../api/lock.ts';
+import type { AccessPolicy } from '../../api/policy.ts';
 import type { Resource } from '../../api/resource.ts';
+import { insightOf } from '../../policy/insight.ts';
 import { unlessForbidden } from '../cluster/failures.ts';
 import { type Context, findTarget, nextCommand } from '../context.ts';
 import { EXIT, type ExitCode, paint } from '../io.ts';
@@ -12,10 +14,12 @@ import { describeGrant, describeHold } from './decide.ts';
 
 const born = (object: Resource): number => Date.parse(object.metadata.creationTimestamp);
 const byAge = <R extends Resource>(items: R[]): R[] => items.sort((a, b) => born(a) - born(b));
-const who = (grant: AccessGrant): string => grant.spec.requester?.username ?? 'unknown';
+/** Whose access it is. */
+const who = ({ spec }: AccessGrant): string => spec.beneficiary?.name ?? spec.requester?.username ?? 'unknown';
 
-export async function pending(context: Context): Promise<ExitCode> {
+export async function pending(context: Context, options: { signOff?: boolean } = {}): Promise<ExitCode> {
   const { client, namespace, io } = context;
+  if (options.signOff === true) return signOffsDue(context);
   const [everyGrant, everyHold] = await Promise.all([
     client.list<AccessGrant>('AccessGrant', namespace),
     client.list<CommandHold>('CommandHold', namespace),
@@ -26,9 +30,7 @@ export async function pending(context: Context): Promise<ExitCode> {
     ),
   );
   const held = byAge(everyHold.filter((each) => (each.status?.phase ?? 'Waiting') === 'Waiting'));
-  const unsigned = everyGrant.filter((each) =>
-    each.status?.conditions?.some((condition) => condition.type === 'SignedOff' && condition.status === 'False'),
-  );
+  const unsigned = everyGrant.filter(isDue);
   const shown = machineForm(context.output, [...grants, ...held]);
   if (shown !== undefined) {
     io.out(shown);
@@ -40,15 +42,27 @@ export async function pending(context: Context): Promise<ExitCode> {
   }
   const now = context.now();
   if (grants.length > 0) {
+    const policies = (await unlessForbidden(client.list<AccessPolicy>('AccessPolicy', namespace))) ?? [];
+    const mind = (grant: AccessGrant): string => {
+      const { namespace: home } = grant.metadata;
+      const policy = policies.find(
+        ({ metadata }) => metadata.namespace === home && metadata.name === grant.status?.policy?.name,
+      );
+      return insightOf({ grant, policy, grants: everyGrant, nowMs: now })
+        .risks.map(({ kind }) => kind)
+        .join(', ');
+    };
     io.out(
       table(
-        ['REQUEST', 'WHO', 'WHAT', 'FOR', 'REASON', 'NEEDS', 'AGE'],
+        ['REQUEST', 'WHO', 'WHAT', 'FOR', 'REASON', 'POLICY', 'MIND', 'NEEDS', 'AGE'],
         grants.map((each) => [
           each.metadata.name,
           who(each),
           `${each.metadata.namespace}/${each.spec.connectionRef.name}${each.status?.account ? ` as ${each.status.account}` : ''}`,
           each.spec.duration ?? '',
           each.spec.reason ?? '',
+          each.status?.policy?.name ?? '-',
+          mind(each) || '-',
           each.status?.waitingFor ?? '',
           age(now - born(each)),
         ]),
@@ -60,7 +74,9 @@ export async function pending(context: Context): Promise<ExitCode> {
     io.out(holdTable(held, now));
   }
   if (unsigned.length > 0) {
-    io.out(`\nTaken by break-glass and not signed off: ${unsigned.map((each) => each.metadata.name).join(', ')}\n`);
+    io.out(
+      `\nTaken by break-glass and not signed off: ${unsigned.map((each) => each.metadata.name).join(', ')}. See: ${nextCommand(context, 'pending --sign-off')}\n`,
+    );
   }
   const first = grants[0] ?? held[0];
   if (first !== undefined)
@@ -69,6 +85,40 @@ export async function pending(context: Context): Promise<ExitCode> {
     );
   return EXIT.ok;
 }
+
+/** Emergencies whose review is due, the oldest first. */
+async function signOffsDue(context: Context): Promise<ExitCode> {
+  const { client, namespace, io } = context;
+  const due = byAge((await client.list<AccessGrant>('AccessGrant', namespace)).filter(isDue));
+  const shown = machineForm(context.output, due);
+  if (shown !== undefined || due.length === 0) {
+    io.out(shown ?? 'No emergency waits for its sign-off.\n');
+    return EXIT.ok;
+  }
+  const now = context.now();
+  io.out(
+    table(
+      ['GRANT', 'WHO', 'WHAT', 'PHASE', 'REASON', 'DUE FROM', 'AGE'],
+      due.map((each) => [
+        each.metadata.name,
+        who(each),
+        `${each.metadata.namespace}/${each.spec.connectionRef.name}${each.status?.account ? ` as ${each.status.account}` : ''}`,
+        each.status?.phase ?? '',
+        each.spec.reason ?? '',
+        each.status?.conditions?.find(({ type }) => type === 'SignedOff')?.message ?? '',
+        age(now - born(each)),
+      ]),
+    ),
+  );
+  const [first] = due;
+  io.out(
+    `\nNext: ${nextCommand(context, `sign-off ${first!.metadata.name} --reason "what you found"`, { namespace: first!.metadata.namespace })}\n`,
+  );
+  return EXIT.ok;
+}
+
+const isDue = ({ status }: AccessGrant): boolean =>
+  status?.conditions?.some((condition) => condition.type === 'SignedOff' && condition.status === 'False') ?? false;
 
 const holdTable = (items: readonly CommandHold[], now: number): string =>
   table(

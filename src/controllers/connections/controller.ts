@@ -148,7 +148,16 @@ export function createConnectionReconciler(options: ConnectionControllerOptions)
           ? set(conditions, 'Ready', 'False', programmed.reason, programmed.message)
           : result === undefined
             ? set(conditions, 'Ready', 'False', 'NotProbed', 'No proxy has logged in to the target yet.')
-            : set(conditions, 'Ready', 'True', 'Ready', `The target answers (${result.version}).`);
+            : refused.length > 0
+              ? // It can be reached and yet not be used: whoever looks at one column is to see that.
+                set(
+                  conditions,
+                  'Ready',
+                  'False',
+                  'PolicyNotAccepted',
+                  `The target answers, but every command is denied because of ${refused.map((policy) => `${policy.name}: ${policy.problem ?? 'not accepted'}`).join('; ')}`,
+                )
+              : set(conditions, 'Ready', 'True', 'Ready', `The target answers (${result.version}).`);
     const status: ConnectionStatus = {
       observedGeneration: generation,
       ...(endpoint !== undefined ? { endpoint, caBundle: options.caBundle } : {}),

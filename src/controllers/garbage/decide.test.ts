@@ -53,7 +53,11 @@ test('a finished grant is kept for a week, an emergency for longer, one that is 
     assert.equal(grantFate(grant(over), false, at + GRANT_KEPT_MS).kind, 'Keep');
     assert.equal(grantFate(grant(over), false, at + GRANT_KEPT_MS + 1).kind, 'Delete');
     assert.equal(grantFate(grant(over), true, at + GRANT_KEPT_MS + 1).kind, 'Keep');
-    assert.equal(grantFate(grant(over, { breakGlass: true }), false, at + GRANT_KEPT_MS + 1).kind, 'Keep');
+    const due = { ...over, expiresAt: moment };
+    const signed = { ...due, signOff: { by: 'sam', approval: { name: 'a', uid: 'u' }, at: moment } };
+    assert.equal(grantFate(grant(due, { breakGlass: true }), false, at + 1e12).kind, 'Keep', 'its review is due');
+    assert.equal(grantFate(grant(signed, { breakGlass: true }), false, at + GRANT_KEPT_MS + 1).kind, 'Keep');
+    assert.equal(grantFate(grant(signed, { breakGlass: true }), false, at + EMERGENCY_KEPT_MS + 1).kind, 'Delete');
     assert.equal(grantFate(grant(over, { breakGlass: true }), false, at + EMERGENCY_KEPT_MS + 1).kind, 'Delete');
   }
 });

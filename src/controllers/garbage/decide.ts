@@ -37,6 +37,8 @@ export function sessionFate(session: AccessSession, hasReplica: boolean, nowMs: 
 export function grantFate(grant: AccessGrant, continued: boolean, nowMs: number): Fate {
   const { status, spec } = grant;
   if (continued || status === undefined || status.phase === 'Pending' || status.phase === 'Active') return KEEP;
+  // An emergency waits for its review, however long that takes.
+  if (spec.breakGlass === true && status.expiresAt !== undefined && status.signOff === undefined) return KEEP;
   const ended = status.finishedAt ?? status.expiresAt ?? grant.metadata.creationTimestamp;
   return after(isOver(ended, spec.breakGlass === true ? EMERGENCY_KEPT_MS : GRANT_KEPT_MS, nowMs));
 }

@@ -192,7 +192,8 @@ export async function recordAct(
   tightens: boolean,
 ): Promise<void> {
   try {
-    await context.records.write(body);
+    // Nobody approved an emergency: its record must outlive even a power cut.
+    await context.records.write(body, body.act === 'grant.break-glass' ? { durability: 'Disk' } : {});
   } catch (error) {
     if (!tightens) throw error;
     context.log('error', 'an act takes effect without a record', {

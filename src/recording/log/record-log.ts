@@ -90,8 +90,11 @@ export interface ControlAct {
 export interface ProcessRecordLog extends RecordLog {
   /** Throws TypeError if the name is no stream name or is in use. A name is to be used once, ever. */
   session(stream: string, options?: { durability?: Durability }): SessionRecorder;
-  /** Records an act of the control plane. Rejects with RecordingError; then the act should not take effect. */
-  control(act: ControlAct): Promise<void>;
+  /**
+   * Records an act of the control plane; with `Disk` it resolves once that is synced. Rejects with RecordingError; then
+   * the act should not take effect.
+   */
+  control(act: ControlAct, options?: { durability?: Durability }): Promise<void>;
   /** Seals whatever is written now. Resolves when that has been tried once for every stream. */
   sealNow(): Promise<void>;
   stats(): RecordStats;
@@ -191,7 +194,7 @@ export async function openRecordLog(options: RecordLogOptions): Promise<ProcessR
     let end = OPEN_BYTES;
     let entryStreams: Stream[] = [];
     let entryEnds: number[] = [];
-    let waiting: { stream: Stream; callback: Written }[] = [];
+    let waiting: { stream: Stream; callback: Written; disk?: boolean }[] = [];
     let scheduled = false;
     let riding = false;
     let stopRide = (): void => {};
@@ -423,8 +426,8 @@ export async function openRecordLog(options: RecordLogOptions): Promise<ProcessR
       if (waiting.length === 0) return;
       const now = waiting;
       waiting = [];
-      for (const { stream, callback } of now) {
-        if (stream.durability === 'Disk') disk.wait({ stream, callback, error: stream.failure });
+      for (const { stream, callback, disk: synced } of now) {
+        if (stream.durability === 'Disk' || synced === true) disk.wait({ stream, callback, error: stream.failure });
         else call(callback, stream.failure);
       }
       for (const { stream } of now) stream.failure = undefined;
@@ -560,16 +563,24 @@ export async function openRecordLog(options: RecordLogOptions): Promise<ProcessR
     if (control.durability === 'Disk') disks += 1;
     streams.set(CONTROL_STREAM, control);
 
-    function written(stream: Stream): Promise<void> {
+    function written(stream: Stream, synced = false): Promise<void> {
       return new Promise((resolve, reject) => {
-        waiting.push({ stream, callback: (error) => (error === undefined ? resolve() : reject(error)) });
+        const callback: Written = (error) => (error === undefined ? resolve() : reject(error));
+        waiting.push({ stream, callback, disk: synced });
         schedule();
       });
     }
 
-    async function recordAct(act: ControlAct): Promise<void> {
-      append(control, 'control', act);
-      await written(control);
+    async function recordAct(act: ControlAct, { durability }: { durability?: Durability } = {}): Promise<void> {
+      const synced = durability === 'Disk';
+      // While it waits a live file that is left behind is synced too: the act may lie in it.
+      if (synced) disks += 1;
+      try {
+        append(control, 'control', act);
+        await written(control, synced);
+      } finally {
+        if (synced) disks -= 1;
+      }
     }
 
     async function shut(): Promise<void> {
