@@ -7,8 +7,8 @@ import type { CommandHold } from '../api/hold.ts';
 import type { AccessPolicy, ClusterAccessPolicy } from '../api/policy.ts';
 import { type ProxyReplica, REPLICA_LABEL } from '../api/replica.ts';
 import type { Resource } from '../api/resource.ts';
-import type { PolicyShard } from '../policy/bundle.ts';
-import type { SigningKey } from '../policy/bundle-signing.ts';
+import { EVERY_CONNECTION, type IdentityShard, type PolicyShard } from '../policy/bundle.ts';
+import { type SigningKey, type TrustedKey, trustedKeyOf } from '../policy/bundle-signing.ts';
 import { type BrokenResource, compilePolicies } from '../policy/compile.ts';
 import { type Eligibility, eligiblePolicy } from '../policy/eligibility.ts';
 import type { Principal } from '../policy/principal.ts';
@@ -22,6 +22,8 @@ import { createGrantReconciler, grantsTouchedBy } from './grants/controller.ts';
 import type { Choice } from './grants/decide.ts';
 import { ownerOf } from './grants/people.ts';
 import { createHoldReconciler, holdsTouchedBy } from './holds/controller.ts';
+import { createIdentityController, providersTouchedBy, type StoredIdentity } from './identity-providers/controller.ts';
+import { type HttpsGet, httpsGet } from './identity-providers/fetch.ts';
 import { createLockReconciler } from './locks/controller.ts';
 import { createPolicyReconciler, policiesTouchedBy } from './policies/controller.ts';
 import type { ControllerContext, ShardPublisher } from './ports.ts';
@@ -44,6 +46,7 @@ const KINDS: readonly KindName[] = [
   'AccessGrant',
   'AccessApproval',
   'CommandHold',
+  'IdentityProvider',
 ];
 const RESYNC_MS = 600_000;
 
@@ -76,6 +79,12 @@ export interface OperatorOptions extends Omit<ControllerContext, 'cache'> {
   key: SigningKey;
   epoch: number;
   publisher: ShardPublisher;
+  /** What tokens were verified by before this process began; absent: it is not known, keys are fetched anew. */
+  storedIdentity?: StoredIdentity;
+  /** Keys that what is stored may be signed by. Default: `key`. */
+  trusted?: readonly TrustedKey[];
+  /** How issuers are asked. Default: over HTTPS. */
+  get?: HttpsGet;
   /** One heartbeat for every Connection, as a cluster has it. */
   commonHeartbeat?: boolean;
   broken(): readonly BrokenResource[];
@@ -106,8 +115,12 @@ export interface Operator {
   awaitsGrants(connectionUid: string): boolean;
   /** The policy shard of a Connection as it is now. */
   compile(connection: Connection): PolicyShard | undefined;
-  /** Signs and publishes all shards of a Connection anew. */
+  /** Signs and publishes all shards of a Connection anew; of `*`, the keys of issuers. */
   republish(connectionUid: string): void;
+  /** What tokens are verified by now. */
+  readonly identity: IdentityShard;
+  /** Somebody showed a token by a key that this IdentityProvider is not known to have: it is asked, once a minute at most. */
+  unknownKey(provider: string): void;
   /** Under which policy somebody's request would run. */
   eligibility(
     connection: Connection,
@@ -251,6 +264,23 @@ export async function startOperator(options: OperatorOptions): Promise<Operator>
   queue('holds', ['CommandHold'], holdsTouchedBy, createHoldReconciler({ ...context, doubt }));
   const bundleQueue = queue('bundles', ['Connection'], (event) => bundlesTouchedBy(event, cache), bundles.reconcile);
   queue('locks', ['AccessLock'], only('AccessLock'), createLockReconciler(context));
+  const { storedIdentity } = options;
+  const identity = createIdentityController({
+    ...context,
+    get: options.get ?? httpsGet,
+    stored: storedIdentity ?? { read: () => Promise.resolve(undefined) },
+    trusted: options.trusted ?? [trustedKeyOf(options.key)],
+    publish(shard) {
+      const envelope = bundles.identity(shard);
+      if (envelope !== undefined) storedIdentity?.keep?.(envelope);
+    },
+  });
+  const identityQueue = queue(
+    'identity',
+    ['IdentityProvider'],
+    (event) => (event.kind === 'IdentityProvider' ? providersTouchedBy(cache, event.object.metadata.name) : []),
+    identity.reconcile,
+  );
   queue(
     'policies',
     ['AccessPolicy', 'ClusterAccessPolicy'],
@@ -303,6 +333,7 @@ export async function startOperator(options: OperatorOptions): Promise<Operator>
       }
     }
   };
+  await identity.recover();
   started = true;
   resync();
   let cancelBeat: () => void = () => undefined;
@@ -326,7 +357,14 @@ export async function startOperator(options: OperatorOptions): Promise<Operator>
   return {
     cache,
     resync,
+    get identity() {
+      return identity.shard;
+    },
+    unknownKey(provider) {
+      if (identity.hint(provider)) identityQueue.add(keyOf(undefined, provider));
+    },
     republish(connectionUid) {
+      if (connectionUid === EVERY_CONNECTION) return void bundles.identity(identity.shard, true);
       const key = bundles.forget(connectionUid);
       if (key !== undefined) bundleQueue.add(key);
     },

@@ -157,6 +157,8 @@ export interface TrustedProvider {
   keys: TrustedJwk[];
   /** Past it no token of the issuer is good: its keys could not be fetched for too long. */
   keysGoodUntilMs: number;
+  /** Hash of where they came from (issuer and CA), for whoever keeps them over a restart. */
+  keysFrom?: string;
   skewMs: number;
   audiences: {
     audience: string;

@@ -1,5 +1,6 @@
 // The gateway's bundle feed over the Kubernetes API: one watch for each EnforcementBundle by its name (more than names
-// RBAC does not give a proxy), one for the operator's heartbeat, one for the AccessGrants of the namespace.
+// RBAC does not give a proxy), one for the operator's heartbeat, one for the keys of issuers, one for the AccessGrants of
+// the namespace.
 //
 // Guarantees: without the API what was told stands, and whatever changed meanwhile is told once it is back, deletions
 // too (INV-10); a grant that was denied, revoked or deleted ends unsigned (INV-03); objects are not kept, only their names
@@ -19,6 +20,8 @@ import type { Clock } from '../system/clock.ts';
 import type { Random } from '../system/random.ts';
 
 export const HEARTBEAT = 'heartbeat';
+/** What tokens are verified by. */
+export const IDENTITY = 'identity';
 
 type Served = NonNullable<ProxyReplicaStatus['connections']>;
 
@@ -60,6 +63,8 @@ export function createKubeFeed(options: FeedOptions): KubeFeed {
   let tell: ((event: FeedEvent) => void) | undefined;
   let wanted: Served = [];
   let heartbeat: Watch | undefined;
+  /** Not waited for: without it nobody logs in by token, and that is all. */
+  let identity: Watch | undefined;
   let ends: Reflector<AccessGrant> | undefined;
   const waiting = new Set<() => void>();
 
@@ -82,7 +87,8 @@ export function createKubeFeed(options: FeedOptions): KubeFeed {
           const connection = connections.get(uid);
           if (type === 'Deleted') {
             connection?.shards.delete(shard);
-            // The heartbeat's absence tells by itself, five minutes later: a restored operator has time to come back.
+            // The heartbeat's absence tells by itself, five minutes later: a restored operator has time to come back. Keys
+            // end by themselves too.
             if (told && uid !== EVERY_CONNECTION) tell?.({ kind: 'ShardGone', connectionUid: uid, shard });
             told = false;
             return;
@@ -164,6 +170,7 @@ export function createKubeFeed(options: FeedOptions): KubeFeed {
       if (tell !== undefined) throw new Error('one subscriber only');
       tell = listener;
       heartbeat = follow(options.operatorNamespace, HEARTBEAT, EVERY_CONNECTION, HEARTBEAT);
+      identity = follow(options.operatorNamespace, IDENTITY, EVERY_CONNECTION, IDENTITY);
       ends = startReflector<AccessGrant>({
         ...common,
         path: resourcePath(grants, { namespace: options.namespace }),
@@ -214,6 +221,7 @@ export function createKubeFeed(options: FeedOptions): KubeFeed {
     async stop() {
       for (const { watches } of connections.values()) for (const watch of watches.values()) end(watch);
       end(heartbeat);
+      end(identity);
       await ends?.stop();
       await Promise.all(stopping);
     },

@@ -14,6 +14,7 @@ import type { Log } from '../../controllers/runtime.ts';
 import type { Sealer } from '../../controllers/seal.ts';
 import { startWorkloads, WORKLOAD_KINDS, type WorkloadSettings } from '../../controllers/workloads/controller.ts';
 import type { KubeClient } from '../../kube/client.ts';
+import { EVERY_CONNECTION } from '../../policy/bundle.ts';
 import { trustedKeyOf } from '../../policy/bundle-signing.ts';
 import type { ProtocolDefinition } from '../../protocols/protocol.ts';
 import { openKubeStore } from '../../store/kube/store.ts';
@@ -99,6 +100,8 @@ export async function startControl(options: ControlOptions): Promise<Control> {
     epoch: options.epoch,
     publisher,
     commonHeartbeat: true,
+    storedIdentity: { read: () => publisher.read(EVERY_CONNECTION, 'identity') },
+    trusted,
     broken: () => [],
     endpoint: (uid) => workloads.endpoint(uid),
     caBundle: options.authority.caPem,

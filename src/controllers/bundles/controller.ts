@@ -6,7 +6,13 @@ import type { Connection } from '../../api/connection.ts';
 import type { AccessGrant } from '../../api/grant.ts';
 import type { CommandHold } from '../../api/hold.ts';
 import type { AccessLock } from '../../api/lock.ts';
-import { EVERY_CONNECTION, type PolicyShard, type ShardName } from '../../policy/bundle.ts';
+import {
+  EVERY_CONNECTION,
+  type IdentityShard,
+  type PolicyShard,
+  type ShardEnvelope,
+  type ShardName,
+} from '../../policy/bundle.ts';
 import { type SigningKey, signShard } from '../../policy/bundle-signing.ts';
 import { type Files, writeFileAtomically } from '../../system/files.ts';
 import { saysSomethingElse } from '../changes.ts';
@@ -30,6 +36,8 @@ export interface BundleControllerOptions extends ControllerContext {
   commonHeartbeat?: boolean;
   /** Whether grants are being decided now. */
   deciding?(): boolean;
+  /** Why a grant in force is not published yet, beside what its policy says. */
+  withheld?(grant: AccessGrant): string | undefined;
 }
 
 /** Raises the stored epoch by one and returns it. A file that can not be read starts from the clock, which is higher. */
@@ -47,6 +55,8 @@ export interface BundleController {
   reconcile: Reconcile;
   /** Publishes a heartbeat for every Connection it has published. */
   heartbeat(): void;
+  /** Publishes what tokens are verified by, for all Connections; undefined: it says so already. `again`: even then. */
+  identity(shard: IdentityShard, again?: boolean): ShardEnvelope | undefined;
   /** Forgets what it has published of this Connection: its next reconcile publishes all of it. Returns its key. */
   forget(connectionUid: string): string | undefined;
   /** Whether the first bundle of this Connection waits for its grants. */
@@ -66,14 +76,17 @@ export function createBundleController(options: BundleControllerOptions): Bundle
     shards: Map<ShardName, string> | undefined,
     shard: ShardName,
     payload: unknown,
-  ): void => {
+  ): ShardEnvelope | undefined => {
     const hash = sha256Hex(JSON.stringify(payload));
-    if (shards?.get(shard) === hash) return;
+    if (shards?.get(shard) === hash) return undefined;
     sequence += 1;
-    publisher.publish(signShard(options.key, { connectionUid, shard, epoch: options.epoch, sequence, payload }));
+    const envelope = signShard(options.key, { connectionUid, shard, epoch: options.epoch, sequence, payload });
+    publisher.publish(envelope);
     shards?.set(shard, hash);
+    return envelope;
   };
-  const beat = (uid: string): void => publish(uid, undefined, 'heartbeat', { atMs: clock.now() });
+  const beat = (uid: string): void => void publish(uid, undefined, 'heartbeat', { atMs: clock.now() });
+  const common = new Map<ShardName, string>();
 
   /**
    * Milliseconds until it is published in any case, where it is better not done yet: nothing is stored, so no proxy has
@@ -108,7 +121,9 @@ export function createBundleController(options: BundleControllerOptions): Bundle
     }
     const { uid } = connection.metadata;
     if (known !== undefined && known.uid !== uid) withdraw(key);
-    const asked = cache.indexed<AccessGrant>('AccessGrant', 'connection', key);
+    const asked = cache
+      .indexed<AccessGrant>('AccessGrant', 'connection', key)
+      .filter((grant) => options.withheld?.(grant) === undefined);
     const first = !published.has(key);
     if (first && awaited(uid, asked) > 0) return { againInMs: LOOK_AGAIN_MS };
     waiting.delete(uid);
@@ -154,6 +169,10 @@ export function createBundleController(options: BundleControllerOptions): Bundle
       for (const { uid } of published.values()) beat(uid);
     },
     awaitsGrants: (uid) => waiting.has(uid),
+    identity(shard, again = false) {
+      if (again) common.delete('identity');
+      return publish(EVERY_CONNECTION, common, 'identity', shard);
+    },
     forget(uid) {
       for (const [key, known] of published) {
         if (known.uid !== uid) continue;

@@ -21,8 +21,8 @@ import type { Random } from '../../system/random.ts';
 import type { ShardPublisher } from '../ports.ts';
 import { createQueue, type Log } from '../runtime.ts';
 
-/** Name of the one object that holds the heartbeat, in the operator's namespace. */
-export const HEARTBEAT_OBJECT = 'heartbeat';
+/** Shards for every Connection, in the operator's namespace, each in an object of its own name. */
+const COMMON: readonly ShardName[] = ['heartbeat', 'identity'];
 const LABEL = 'sallyport.dev/connection-uid';
 
 export interface Mark {
@@ -33,6 +33,8 @@ export interface Mark {
 export interface ObjectPublisher extends ShardPublisher {
   /** Names of the objects that a Connection's shards are kept in. */
   objectsOf(connectionUid: string): string[];
+  /** A shard as it is stored now, believed or not. Throws KubeFailedError and KubeConnectionError. */
+  read(connectionUid: string, shard: ShardName): Promise<ShardEnvelope | undefined>;
   /** What is stored: (epoch, sequence) by shard. A shard still to be written is absent or older. */
   storedOf(connectionUid: string): ReadonlyMap<ShardName, Mark>;
   /**
@@ -47,7 +49,7 @@ export interface ObjectPublisher extends ShardPublisher {
 
 export interface ObjectPublisherOptions {
   client: KubeClient;
-  /** Where the heartbeat goes. */
+  /** Where the shards for every Connection go. */
   operatorNamespace: string;
   /** Where a Connection lives; undefined: it is gone, and its objects go with it. */
   placeOf(connectionUid: string): { namespace: string; name: string } | undefined;
@@ -79,11 +81,12 @@ interface Home {
 }
 
 export const bundleName = (connectionUid: string, shard: ShardName): string =>
-  connectionUid === EVERY_CONNECTION ? HEARTBEAT_OBJECT : `${connectionUid}.${shard}`;
+  connectionUid === EVERY_CONNECTION ? shard : `${connectionUid}.${shard}`;
 
 /** The other way round; undefined: no name of a bundle. What the object's spec says may be anybody's word. */
 function partsOf(name: string): { uid: string; shard: ShardName } | undefined {
-  if (name === HEARTBEAT_OBJECT) return { uid: EVERY_CONNECTION, shard: 'heartbeat' };
+  const common = COMMON.find((each) => each === name);
+  if (common !== undefined) return { uid: EVERY_CONNECTION, shard: common };
   const dot = name.indexOf('.');
   return dot < 1 ? undefined : { uid: name.slice(0, dot), shard: name.slice(dot + 1) as ShardName };
 }
@@ -196,7 +199,7 @@ export async function openObjectPublisher(options: ObjectPublisherOptions): Prom
     log: options.log,
     restMs: RESTORE_MS,
     reconcile: async (uid) => {
-      if (!fenced && options.placeOf(uid) !== undefined) options.onLost(uid);
+      if (!fenced && (uid === EVERY_CONNECTION || options.placeOf(uid) !== undefined)) options.onLost(uid);
       return undefined;
     },
   });
@@ -204,7 +207,7 @@ export async function openObjectPublisher(options: ObjectPublisherOptions): Prom
     const stored = home.stored.get(shard);
     if (stored !== undefined) home.stored.set(shard, { ...stored, payloadHash: '' });
     // It is written every half minute anyway.
-    if (uid === EVERY_CONNECTION) return;
+    if (shard === 'heartbeat') return;
     options.log('warn', `a bundle ${why}: it is published again`, { bundle: bundleName(uid, shard) });
     restore.add(uid);
   };
@@ -359,6 +362,15 @@ export async function openObjectPublisher(options: ObjectPublisherOptions): Prom
         .filter((shard) => home.wanted.get(shard) !== null)
         .map((shard) => bundleName(uid, shard))
         .sort();
+    },
+    async read(uid, shard) {
+      const home = homeOf(uid);
+      if (home === undefined) return undefined;
+      const name = bundleName(uid, shard);
+      const answer = await client.get<EnforcementBundle>(`${collection(home.namespace)}/${name}`);
+      if (answer.kind === 'Ok') return answer.value.spec as ShardEnvelope;
+      if (answer.status === 404) return undefined;
+      throw new KubeFailedError(`read bundle ${name}`, answer);
     },
     storedOf: (uid) => homes.get(uid)?.stored ?? new Map<ShardName, Mark>(),
     acknowledged(uid, applied) {
