@@ -67,6 +67,7 @@ export function engineerVerbs({ verb, run, cluster }: Shell): void {
     .option('--reason <text>', 'why, where a grant is made on the spot (Standing access)')
     .option('--for <duration>', 'how long, where a grant is made on the spot (Standing access)')
     .option('--wait', 'wait for a pending approval')
+    .option('--token', 'by the token of your login, even where the grant’s key is here')
     .option('--listen [port]', 'keep a loopback listener instead of starting a client');
   if (cluster) {
     connect
@@ -81,10 +82,12 @@ export function engineerVerbs({ verb, run, cluster }: Shell): void {
   verb('dsn <connection>', 'print a DSN whose password is a ticket (5 minutes)', group, [
     'dsn orders-db',
     'dsn orders-db --until-expiry',
+    'dsn orders-db --oauth                # psql 18 logs in by itself; holds no secret',
   ])
     .option('--account <name>', 'account of the Connection')
     .option('--policy <name>', 'policy to run under, where several fit')
     .option('--grant <name>', 'this grant, not the one that lasts longest')
+    .option('--oauth', 'for psql 18, which logs in at the identity provider: no ticket in it')
     .option('--until-expiry', 'a ticket that lasts to the grant’s end, where the policy allows it')
     .action(run(async (context, [name], options) => (await import('./verbs/connect.ts')).dsn(context, name!, options)));
   verb('status [name]', 'your grants, or one grant or hold in full', group, [

@@ -4,6 +4,7 @@
 import * as oidc from 'openid-client';
 import { CliError, EXIT } from '../io.ts';
 import { line } from '../render.ts';
+import { deepest, pinnedFetch, transportFailure } from './https.ts';
 
 export interface IssuerSettings {
   issuer: string;
@@ -12,7 +13,6 @@ export interface IssuerSettings {
 }
 
 const DEADLINE_S = 20;
-const LARGEST_ANSWER = 1024 * 1024;
 
 /** Reads the issuer's metadata. Rejects with CliError. */
 export async function openIssuer(settings: IssuerSettings, clientId: string): Promise<oidc.Configuration> {
@@ -31,7 +31,7 @@ export async function openIssuer(settings: IssuerSettings, clientId: string): Pr
   }
   const config = await oidc
     .discovery(server, clientId, { token_endpoint_auth_method: 'none' }, oidc.None(), {
-      [oidc.customFetch]: await pinnedFetch(settings.caPem),
+      [oidc.customFetch]: (await pinnedFetch(settings.caPem)) as unknown as oidc.CustomFetch,
       execute: [oidc.enableNonRepudiationChecks],
       timeout: DEADLINE_S,
     })
@@ -46,24 +46,6 @@ export async function openIssuer(settings: IssuerSettings, clientId: string): Pr
     );
   }
   return config;
-}
-
-async function pinnedFetch(caPem: string | undefined): Promise<oidc.CustomFetch> {
-  const { EnvHttpProxyAgent, fetch } = await import('undici');
-  const trust = caPem === undefined ? {} : { ca: caPem };
-  const dispatcher = new EnvHttpProxyAgent({
-    connect: trust,
-    requestTls: trust,
-    maxResponseSize: LARGEST_ANSWER,
-    connections: 2,
-    // The process ends when the verb has; nothing is to keep it.
-    keepAliveTimeout: 1_000,
-  });
-  return async (url, options) => {
-    if (!url.startsWith('https:')) throw new TypeError('only https is spoken with an identity provider');
-    const answer = await fetch(url, { ...(options as Parameters<typeof fetch>[1]), dispatcher });
-    return answer as unknown as Response;
-  };
 }
 
 /** What a failed exchange means. Names the OAuth error, never a token, a code or an answer's body. */
@@ -92,25 +74,11 @@ export function issuerFailure(error: unknown, issuer: string): CliError {
         return new CliError(EXIT.failed, `The login at ${name} failed (${code}${told})`);
     }
   }
-  const cause = deepest(error);
-  const code = (cause as NodeJS.ErrnoException).code ?? '';
-  if (/CERT|SELF_SIGNED|UNABLE_TO|ERR_TLS/.test(code)) {
-    return new CliError(
-      EXIT.misconfigured,
-      `The certificate of ${name} can not be verified: ${line(cause.message)}`,
+  return (
+    transportFailure(
+      error,
+      name,
       'Where its CA is not one of the system’s, the IdentityProvider names it (caBundle), or --ca-file does.',
-    );
-  }
-  const silent =
-    /^E[A-Z]+$|^UND_ERR|TIMEOUT/.test(code) || cause.name === 'TimeoutError' || cause.name === 'AbortError';
-  if (silent) {
-    return new CliError(EXIT.unavailable, `${name} did not answer: ${line(cause.message || code)}`, 'Try again.');
-  }
-  return new CliError(EXIT.failed, `The answer of ${name} is not to be trusted: ${line(cause.message)}`);
-}
-
-function deepest(error: unknown): Error {
-  let found = error instanceof Error ? error : new Error('unknown');
-  for (let depth = 0; depth < 8 && found.cause instanceof Error; depth += 1) found = found.cause;
-  return found;
+    ) ?? new CliError(EXIT.failed, `The answer of ${name} is not to be trusted: ${line(deepest(error).message)}`)
+  );
 }

@@ -4,10 +4,16 @@ import type { Context } from '../context.ts';
 import { placeOf } from './settings.ts';
 import { type LoginFacts, loginStore } from './store.ts';
 
+export interface FreshToken {
+  token: string;
+  obtainedAtMs: number;
+  expiresAtMs: number;
+}
+
 export interface Person extends LoginFacts {
   id: string;
   /** Good for a while; `obtainedAfterMs`: handed out after then, if the provider can be asked again already. */
-  fresh(options: { obtainedAfterMs?: number; signal: AbortSignal }): Promise<{ token: string; obtainedAtMs: number }>;
+  fresh(options: { obtainedAfterMs?: number; signal: AbortSignal }): Promise<FreshToken>;
 }
 
 /** The latest login at this place; undefined: there is none. */
@@ -28,7 +34,7 @@ export async function personHere(context: Context): Promise<Person | undefined> 
         nowMs: () => context.now(),
         ...(obtainedAfterMs === undefined ? {} : { obtainedAfterMs }),
       });
-      return { token: tokens.access, obtainedAtMs: tokens.obtainedAtMs };
+      return { token: tokens.access, obtainedAtMs: tokens.obtainedAtMs, expiresAtMs: tokens.expiresAtMs };
     },
   };
 }

@@ -8,11 +8,10 @@ import { systemRandom } from '../../system/random.ts';
 import { CliError, EXIT, pause } from '../io.ts';
 import { line } from '../render.ts';
 import { issuerFailure, openIssuer } from './issuer.ts';
+import { REFRESH_APART_MS } from './keep-proven.ts';
 import type { NameRules } from './settings.ts';
 import type { Login, LoginFacts, LoginStore, Tokens } from './store.ts';
 
-/** Least time between two refreshes of one login. */
-export const REFRESH_APART_MS = 60_000;
 /** A token that ends sooner is refreshed before it is used. */
 const ENOUGH_MS = 45_000;
 const LOCK_MS = 45_000;
