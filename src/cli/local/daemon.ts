@@ -37,6 +37,7 @@ import { createFeed } from './feed.ts';
 import { OPERATOR_PUBLIC_KEY, RECORDS } from './folders.ts';
 import { openPortBook } from './ports.ts';
 import { followProviders } from './providers.ts';
+import { storedIdentity } from './stored-identity.ts';
 import { connectionTable, problemLines } from './view.ts';
 
 /** Names clients may reach the listeners by. */
@@ -175,6 +176,7 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
       key,
       epoch: nextEpoch(files, path.join(state, 'epoch'), clock.now()),
       publisher: feed,
+      storedIdentity: storedIdentity(files, path.join(state, 'identity.json')),
       broken: () => store.broken(),
       endpoint,
       caBundle: authority.caPem,
