@@ -305,6 +305,7 @@ export async function startProxy(options: ProxyOptions): Promise<Proxy> {
       find: (connection) =>
         served.find((each) => each.name === connection && gateway.connections().get(each.uid)?.connection)?.uid,
       accept: gateway.accept,
+      renew: gateway.renew,
       clock,
       random,
       log,

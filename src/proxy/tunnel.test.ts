@@ -9,8 +9,8 @@ import { testCertificates } from '../../test/support/certificates.ts';
 import { systemClock } from '../system/clock.ts';
 import { systemRandom } from '../system/random.ts';
 import { bridge } from './bridge.ts';
-import { startTunnels, type TunnelLimits, type TunnelServer } from './tunnel.ts';
-import { REPLICA_HEADER, TUNNEL_PROTOCOL } from './tunnel-protocol.ts';
+import { startTunnels, type TunnelLimits, type TunnelOptions, type TunnelServer } from './tunnel.ts';
+import { RENEW_BYTES, REPLICA_HEADER, SESSION_HEADER, TUNNEL_PROTOCOL } from './tunnel-protocol.ts';
 
 const certificates = await testCertificates();
 const UID = 'uid-orders';
@@ -26,6 +26,7 @@ async function bed(
   serve: (socket: Socket) => void,
   limits: Partial<TunnelLimits> = {},
   current = () => certificates.server,
+  renew: TunnelOptions['renew'] = () => Promise.reject(new Error('nobody renews here')),
 ): Promise<Bed> {
   const clients: Bed['clients'] = [];
   const tunnels = await startTunnels({
@@ -39,7 +40,9 @@ async function bed(
       clients.push(client);
       socket.on('error', () => {});
       serve(socket);
+      return `s-${clients.length}`;
     },
+    renew,
     clock: systemClock,
     random: systemRandom,
     log: () => {},
@@ -203,6 +206,83 @@ test('INV-11: connections that never become tunnels are closed and counted', asy
   await once(third, 'close');
   for (const socket of idle) if (!socket.destroyed) await once(socket.resume(), 'close');
   await once(open(), 'open');
+});
+
+test('a session of the tunnel takes a newer token here; the gateway’s word is passed on, nothing else is', async (t) => {
+  const asked: unknown[] = [];
+  const answers: Awaited<ReturnType<TunnelOptions['renew']>>[] = [
+    { kind: 'Renewed', endsAtMs: 1_000 },
+    { kind: 'Refused', code: 'InvalidProof', message: 'no' },
+    { kind: 'Refused', code: 'NoSession', message: 'no' },
+    { kind: 'Refused', code: 'NotNewer', message: 'no' },
+    { kind: 'Refused', code: 'LimitReached', message: 'no' },
+    { kind: 'Cut', message: 'cut' },
+  ];
+  const { open, tunnels } = await bed(
+    t,
+    (socket) => void socket.resume(),
+    {},
+    () => certificates.server,
+    async (...given) => {
+      asked.push(given);
+      return answers.shift()!;
+    },
+  );
+  const web = open();
+  const [upgrade] = (await once(web, 'upgrade')) as [{ headers: Record<string, string> }];
+  const session = upgrade.headers[SESSION_HEADER];
+  assert.equal(session, 's-1');
+  const post = async (
+    given: { path?: string; method?: string; headers?: Record<string, string>; body?: string } = {},
+  ): Promise<{ status: number; body: unknown }> => {
+    const { path = `/renew/${session}`, method = 'POST', headers = {}, body = '{"token":"t","ticket":"x"}' } = given;
+    const asking = request({ host: 'localhost', port: tunnels.port, ca: certificates.ca, path, method, headers });
+    asking.on('error', () => {});
+    asking.end(body);
+    const [response] = (await once(asking, 'response')) as [import('node:http').IncomingMessage];
+    let text = '';
+    for await (const part of response) text += String(part);
+    return { status: response.statusCode ?? 0, body: JSON.parse(text) };
+  };
+  const from = { 'x-forwarded-for': '203.0.113.7', [REPLICA_HEADER]: 'sallyport-orders-db-1' };
+  assert.deepEqual(await post({ headers: from }), { status: 200, body: { kind: 'Renewed', endsAtMs: 1_000 } });
+  assert.deepEqual(asked, [['s-1', { token: 't', ticket: 'x' }, 'tunnel/203.0.113.7@127.0.0.1']]);
+  for (const status of [403, 404, 409, 429, 200]) assert.equal((await post()).status, status);
+  assert.equal(asked.length, 6);
+
+  assert.equal((await post({ headers: { origin: 'https://evil.example' } })).status, 403);
+  assert.equal((await post({ headers: { [REPLICA_HEADER]: 'sallyport-orders-db-0' } })).status, 421);
+  assert.equal((await post({ method: 'PUT' })).status, 405);
+  for (const path of ['/renew/', '/renew/x', '/renew/../s-1', '/renew/s-1/more', '/renew/s-%31']) {
+    assert.equal((await post({ path })).status, 400, path);
+  }
+  for (const body of ['', '[]', 'null', '{}', '{"token":1}', '{"token":"t","ticket":null}', '{"token":"t"']) {
+    assert.equal((await post({ body })).status, 400, body);
+  }
+  assert.equal((await post({ body: JSON.stringify({ token: 'x'.repeat(RENEW_BYTES) }) })).status, 413);
+  assert.equal(asked.length, 6, 'none of these came to the gateway');
+});
+
+test('a gateway that takes no more sessions says so before the tunnel opens', async (t) => {
+  const full = await startTunnels({
+    host: '127.0.0.1',
+    port: 0,
+    tls: { current: () => certificates.server },
+    replica: 'r',
+    find: () => UID,
+    accept: (_uid, socket) => void socket.destroy(),
+    renew: () => Promise.reject(new Error('nobody renews here')),
+    clock: systemClock,
+    random: systemRandom,
+    log: () => {},
+  });
+  t.after(() => full.close());
+  const web = new WebSocket(`wss://localhost:${full.port}/connect/orders-db`, [TUNNEL_PROTOCOL], {
+    ca: certificates.ca,
+  });
+  assert.equal(await refusal(web), 503);
+  for (let i = 0; i < 100 && full.count() > 0; i += 1) await new Promise((resolve) => setTimeout(resolve, 20));
+  assert.equal(full.count(), 0, 'its place is given back');
 });
 
 test('a message that is text, or larger than agreed, ends its tunnel', async (t) => {

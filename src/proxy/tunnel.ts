@@ -1,10 +1,12 @@
 // The way in from a laptop: the API server proxies a WebSocket to this pod's own HTTPS port, and what it carries goes to
 // a Connection as if it had come to its listener (docs/adr/0010-tunnel.md).
 //
+// The same port takes newer tokens for live sessions; there the token decides, not who can reach the port.
+//
 // Guarantees: a tunnel gives nobody an identity or a right; inside runs the protocol's own TLS and login. Tunnels are
 // counted in all, per peer and per client that the peer names; handshakes have deadlines (INV-11). Browsers are refused.
 // Does not guarantee: that the client address is true. The peer says it, and the peer is named with it.
-import type { IncomingMessage } from 'node:http';
+import type { IncomingMessage, ServerResponse } from 'node:http';
 import { createServer, type Server } from 'node:https';
 import { isIP, type Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
@@ -12,12 +14,21 @@ import { WebSocketServer } from 'ws';
 import { clientAddressKey } from '../gateway/addresses.ts';
 import { keyedCount } from '../gateway/limits.ts';
 import type { LogLine } from '../gateway/observer.ts';
+import type { Renewal, RenewalProof } from '../gateway/renewal.ts';
 import type { ServerTls } from '../protocols/protocol.ts';
 import type { Clock } from '../system/clock.ts';
 import type { Random } from '../system/random.ts';
 import { bridge } from './bridge.ts';
 import { openSocketPairs } from './pair.ts';
-import { REPLICA_HEADER, TUNNEL_MESSAGE_BYTES, TUNNEL_PATH, TUNNEL_PROTOCOL } from './tunnel-protocol.ts';
+import { answerRenewal } from './renewal.ts';
+import {
+  RENEW_PATH,
+  REPLICA_HEADER,
+  SESSION_HEADER,
+  TUNNEL_MESSAGE_BYTES,
+  TUNNEL_PATH,
+  TUNNEL_PROTOCOL,
+} from './tunnel-protocol.ts';
 
 export interface TunnelLimits {
   tunnels: number;
@@ -44,8 +55,10 @@ export interface TunnelOptions {
   replica: string;
   /** Uid of the Connection of this name, if it is served now. */
   find(connection: string): string | undefined;
-  /** Takes a socket for the Connection, as `Gateway.accept` does. */
-  accept(connectionUid: string, socket: Socket, client: { address: string; port: number }): void;
+  /** Takes a socket for the Connection, as `Gateway.accept` does: with the id of its session, or undefined if it closed it. */
+  accept(connectionUid: string, socket: Socket, client: { address: string; port: number }): string | undefined;
+  /** As `Gateway.renew` does. */
+  renew(sessionId: string, proof: RenewalProof, address: string): Promise<Renewal>;
   clock: Clock;
   random: Random;
   log: LogLine;
@@ -83,7 +96,12 @@ export async function startTunnels(options: TunnelOptions): Promise<TunnelServer
     maxPayload: TUNNEL_MESSAGE_BYTES,
     handleProtocols: (offered) => (offered.has(TUNNEL_PROTOCOL) ? TUNNEL_PROTOCOL : false),
   });
-  web.on('headers', (headers) => headers.push(`${REPLICA_HEADER}: ${options.replica}`));
+  const sessionOf = new WeakMap<IncomingMessage, string>();
+  web.on('headers', (headers, request) => {
+    headers.push(`${REPLICA_HEADER}: ${options.replica}`);
+    const session = sessionOf.get(request);
+    if (session !== undefined) headers.push(`${SESSION_HEADER}: ${session}`);
+  });
   const server: Server = createServer(
     {
       ...options.tls.current(),
@@ -96,7 +114,8 @@ export async function startTunnels(options: TunnelOptions): Promise<TunnelServer
       maxHeaderSize: 16 * 1024,
       connectionsCheckingInterval: 1_000,
     },
-    (_request, response) => {
+    (request, response) => {
+      if (request.url?.startsWith(RENEW_PATH) === true) return renew(request, response);
       response.writeHead(426, {
         'content-type': 'text/plain; charset=utf-8',
         connection: 'close',
@@ -152,10 +171,16 @@ export async function startTunnels(options: TunnelOptions): Promise<TunnelServer
           outer.destroy();
           return void socket.destroy();
         }
+        // Before the answer, which tells its id; the client says nothing until it has that.
+        const session = options.accept(uid, inner, client);
+        if (session === undefined) {
+          outer.destroy();
+          return refuseUpgrade(socket, { status: 503, message: 'This proxy takes no more sessions now; try again.' });
+        }
+        sessionOf.set(request, session);
         web.handleUpgrade(request, socket, head, (upgraded) => {
           opened.get(socket)?.();
           void bridge(upgraded, outer, clock, ending.signal);
-          options.accept(uid, inner, client);
         });
         // What the handshake itself refuses is closed by it.
         socket.once('close', () => {
@@ -171,6 +196,14 @@ export async function startTunnels(options: TunnelOptions): Promise<TunnelServer
       },
     );
   });
+
+  function renew(request: IncomingMessage, response: ServerResponse): void {
+    void answerRenewal(request, response, {
+      refusing,
+      replica: options.replica,
+      renew: (session, proof) => options.renew(session, proof, clientOf(request).address),
+    });
+  }
 
   type Verdict =
     | { kind: 'Tunnel'; uid: string; client: { address: string; port: number }; key: string }

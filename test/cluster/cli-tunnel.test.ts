@@ -2,7 +2,9 @@
 // without pods. In place of the gateway stands TLS in front of a real PostgreSQL that trusts everybody.
 import assert from 'node:assert/strict';
 import { createHash, randomBytes } from 'node:crypto';
+import { once } from 'node:events';
 import fs from 'node:fs';
+import https from 'node:https';
 import net from 'node:net';
 import os from 'node:os';
 import path from 'node:path';
@@ -10,6 +12,7 @@ import { after, before, test } from 'node:test';
 import tls from 'node:tls';
 import { openTunnel } from '../../src/cli/cluster/tunnel.ts';
 import { startTunnels, type TunnelServer } from '../../src/proxy/tunnel.ts';
+import { REPLICA_HEADER } from '../../src/proxy/tunnel-protocol.ts';
 import { systemClock } from '../../src/system/clock.ts';
 import { systemRandom } from '../../src/system/random.ts';
 import { skipWithoutCluster } from '../support/cluster/control-plane.ts';
@@ -30,6 +33,7 @@ let target: PostgresServer;
 let tunnels: TunnelServer;
 /** What an accepted tunnel is given to. */
 let serve: (socket: net.Socket) => void = () => undefined;
+const renewals: { session: string; proof: object; address: string }[] = [];
 
 before(async () => {
   if (skip !== false) return;
@@ -40,7 +44,14 @@ before(async () => {
     tls: { current: () => bed.certificate },
     replica: 'sallyport-orders-db-0',
     find: (name) => (name === 'orders-db' ? 'uid' : undefined),
-    accept: (_uid, socket) => serve(socket),
+    accept: (_uid, socket) => {
+      serve(socket);
+      return 's-1';
+    },
+    renew: async (session, proof, address) => {
+      renewals.push({ session, proof, address });
+      return { kind: 'Renewed', endsAtMs: 1_000 };
+    },
     clock: systemClock,
     random: systemRandom,
     log: () => undefined,
@@ -237,6 +248,31 @@ it('40 MB go there and back whole with bounded memory, and half-close is carried
     ended.abort();
     serve = toPostgres;
   }
+});
+
+it('a newer token for a session goes the same way, for whoever may open tunnels', async () => {
+  const { server, ca } = bed.plane;
+  const renew = async (who: string): Promise<{ status: number; body: string }> => {
+    const path = '/api/v1/namespaces/payments/services/https:sallyport-orders-db:tunnel/proxy/renew/s-1';
+    const asking = https.request(new URL(path, server), {
+      method: 'POST',
+      ca,
+      headers: { authorization: `Bearer ${bed.plane.token(who)}`, [REPLICA_HEADER]: 'sallyport-orders-db-0' },
+    });
+    asking.end(JSON.stringify({ token: 'newer' }));
+    const [response] = (await once(asking, 'response')) as [import('node:http').IncomingMessage];
+    let body = '';
+    for await (const part of response) body += String(part);
+    return { status: response.statusCode ?? 0, body };
+  };
+  const answer = await renew('alice');
+  assert.equal(answer.status, 200, answer.body);
+  assert.deepEqual(JSON.parse(answer.body), { kind: 'Renewed', endsAtMs: 1_000 });
+  assert.equal(renewals.length, 1);
+  assert.deepEqual(renewals[0]!.proof, { token: 'newer' });
+  assert.match(renewals[0]!.address, /^tunnel\/127\.0\.0\.1@/, 'as the API server tells it');
+  assert.equal((await renew('carol')).status, 403);
+  assert.equal(renewals.length, 1);
 });
 
 it('without a proxy that is ready, connect says so before any client starts', async () => {

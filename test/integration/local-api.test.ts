@@ -166,3 +166,16 @@ test('problems of files are told by line while it runs, and gone when mended', a
     await new Promise((resolve) => setTimeout(resolve, 50));
   }
 });
+
+test('a renewal names a session and brings a token, or is none', async () => {
+  for (const body of [
+    {},
+    { session: 's-1' },
+    { session: 's-1', token: 1 },
+    { session: 's-1', token: 't', ticket: {} },
+  ]) {
+    assert.equal((await call('POST', '/v1/renew', body)).status, 400, JSON.stringify(body));
+  }
+  const none = await call('POST', '/v1/renew', { session: 's-1', token: 't' });
+  assert.deepEqual(none.body, { kind: 'Refused', code: 'NoSession', message: 'There is no such session here.' });
+});

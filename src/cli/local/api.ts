@@ -23,6 +23,7 @@ import type {
   ReadNote,
 } from './api-types.ts';
 import { provenBy } from './prove.ts';
+import { renewLocally } from './renew.ts';
 
 const BODY_LIMIT = 1024 * 1024;
 const REQUEST_MS = 30_000;
@@ -135,6 +136,8 @@ const KINDS: readonly string[] = [
   'CommandHold',
   'AccessLock',
   'IdentityProvider',
+  'Notifier',
+  'ClusterNotifier',
 ];
 /** What people make; the rest is files or the gateway's own. */
 const CREATABLE: readonly string[] = ['AccessGrant', 'AccessApproval', 'AccessLock'];
@@ -217,6 +220,11 @@ async function answer(services: LocalServices, request: http.IncomingMessage): P
         })
         .catch(() => undefined); // a full disk must not keep a session alive
       return { killed: services.gateway.kill(id, actor.username) };
+    }
+    case 'POST /v1/renew': {
+      const renewal = await renewLocally(services.gateway, await readBody(request));
+      if (renewal === undefined) throw new ApiError(400, 'The request holds no session and token.');
+      return renewal;
     }
     case 'POST /v1/note': {
       const body = await readBody(request);
