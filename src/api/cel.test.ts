@@ -34,6 +34,16 @@ const examples: [rule: string, good: unknown[], bad: unknown[]][] = [
   ],
   ["self.type != 'PostgreSQL'", [{ type: 'PostgreSQL', postgresql: {} }, { type: 'SSH' }], [{ type: 'PostgreSQL' }]],
   ["self.type != 'Volume'", [{ type: 'Volume', volume: {} }, { type: 'Bucket' }], [{ type: 'Volume' }]],
+  ["self.type != 'Slack'", [{ type: 'Slack', slack: {} }, { type: 'Jira' }], [{ type: 'Slack' }]],
+  ["self.type != 'Webhook'", [{ type: 'Webhook', webhook: {} }, { type: 'Jira' }], [{ type: 'Webhook' }]],
+  ["self.type != 'Jira'", [{ type: 'Jira', jira: {} }, { type: 'Slack' }], [{ type: 'Jira' }]],
+  ["self.type != 'ServiceNow'", [{ type: 'ServiceNow', serviceNow: {} }, { type: 'Slack' }], [{ type: 'ServiceNow' }]],
+  [
+    'has(self.tokenSecretRef)',
+    [{ tokenSecretRef: {} }, { webhookSecretRef: {} }],
+    [{}, { tokenSecretRef: {}, webhookSecretRef: {} }],
+  ],
+  ['!has(self.tokenSecretRef)', [{}, { tokenSecretRef: {}, channel: 'C1' }], [{ tokenSecretRef: {} }]],
   [
     'self.audiences.all(',
     [{ audiences: [] }, { audiences: [{ use: 'ID' }, { use: 'Access', clients: ['a'] }] }],

@@ -22,6 +22,18 @@ export const CEL_CHECKS: ReadonlyMap<string, (self: unknown) => boolean> = new M
     "self.type != 'PostgreSQL' || has(self.postgresql)",
     (self) => fields(self).type !== 'PostgreSQL' || has(self, 'postgresql'),
   ],
+  ["self.type != 'Slack' || has(self.slack)", (self) => fields(self).type !== 'Slack' || has(self, 'slack')],
+  ["self.type != 'Webhook' || has(self.webhook)", (self) => fields(self).type !== 'Webhook' || has(self, 'webhook')],
+  ["self.type != 'Jira' || has(self.jira)", (self) => fields(self).type !== 'Jira' || has(self, 'jira')],
+  [
+    "self.type != 'ServiceNow' || has(self.serviceNow)",
+    (self) => fields(self).type !== 'ServiceNow' || has(self, 'serviceNow'),
+  ],
+  [
+    'has(self.tokenSecretRef) != has(self.webhookSecretRef)',
+    (self) => has(self, 'tokenSecretRef') !== has(self, 'webhookSecretRef'),
+  ],
+  ['!has(self.tokenSecretRef) || has(self.channel)', (self) => !has(self, 'tokenSecretRef') || has(self, 'channel')],
   ["self.type != 'Volume' || has(self.volume)", (self) => fields(self).type !== 'Volume' || has(self, 'volume')],
   [
     "self.audiences.all(a, a.use != 'Access' || has(a.clients))",

@@ -7,6 +7,7 @@ import { AccessApprovalSpec, AccessApprovalStatus, AccessGrantSpec, AccessGrantS
 import { CommandHoldSpec, CommandHoldStatus } from './hold.ts';
 import { IdentityProviderSpec, IdentityProviderStatus } from './identity-provider.ts';
 import { AccessLockSpec, AccessLockStatus } from './lock.ts';
+import { ClusterNotifierSpec, NotifierSpec, NotifierStatus } from './notifier.ts';
 import { AccessPolicySpec, ClusterAccessPolicySpec, PolicyStatus } from './policy.ts';
 import { ProxyReplicaSpec, ProxyReplicaStatus } from './replica.ts';
 import { AccessSessionSpec, AccessSessionStatus } from './session.ts';
@@ -79,6 +80,14 @@ const POLICY_COLUMNS: readonly PrinterColumn[] = [
   },
   condition('Accepted', 'Whether it is in force. If not, what it selects is denied.'),
   message('Accepted'),
+  AGE,
+];
+
+const NOTIFIER_COLUMNS: readonly PrinterColumn[] = [
+  { name: 'Type', type: 'string', jsonPath: '.spec.type', description: 'Its medium.' },
+  condition('Ready', 'Whether messages get through.'),
+  { name: 'Delivered', type: 'integer', jsonPath: '.status.delivered', description: 'Messages that were taken.' },
+  message('Ready'),
   AGE,
 ];
 
@@ -264,6 +273,34 @@ export const KINDS = {
     categories: CATEGORIES,
     selectableFields: [],
     clusterOnly: true,
+  },
+  Notifier: {
+    kind: 'Notifier',
+    plural: 'notifiers',
+    singular: 'notifier',
+    shortNames: [],
+    scope: 'Namespaced',
+    description:
+      'Who hears of what happens in its namespace. In a cluster its medium is a webhook without a Secret: the operator reads no Secret of a namespace, and signs with a key whose public half is in its status.',
+    spec: NotifierSpec,
+    status: NotifierStatus,
+    columns: NOTIFIER_COLUMNS,
+    categories: CATEGORIES,
+    selectableFields: [],
+  },
+  ClusterNotifier: {
+    kind: 'ClusterNotifier',
+    plural: 'clusternotifiers',
+    singular: 'clusternotifier',
+    shortNames: ['cnotifier'],
+    scope: 'Cluster',
+    description:
+      'Who hears of what happens in all namespaces or some. A ticket system among them is where policies read tickets.',
+    spec: ClusterNotifierSpec,
+    status: NotifierStatus,
+    columns: NOTIFIER_COLUMNS,
+    categories: CATEGORIES,
+    selectableFields: [],
   },
   IdentityProvider: {
     kind: 'IdentityProvider',

@@ -1,5 +1,6 @@
 // AccessPolicy and ClusterAccessPolicy: who may do what on which Connections, what is held, what is masked.
 import Type, { type Static } from 'typebox';
+import { TicketPolicy } from './notifier.ts';
 import type { Resource } from './resource.ts';
 import {
   ApprovalStepUp,
@@ -245,6 +246,7 @@ export const AccessPolicySpec = closed({
       { description: 'Who must approve a grant. Absent: it is active at once.' },
     ),
   ),
+  ticket: Type.Optional(TicketPolicy),
   breakGlass: Type.Optional(
     closed(
       {

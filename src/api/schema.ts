@@ -109,7 +109,10 @@ export type Subject = Static<typeof Subject>;
 
 /** Proof of who made an object, written at admission. Authors can not write it themselves. */
 export const Stamp = closed({
-  via: enumOf(['Kubernetes', 'Portal', 'Pipeline', 'Local'], 'Which door the request came through.'),
+  via: enumOf(
+    ['Kubernetes', 'Portal', 'Pipeline', 'Local', 'Ticket'],
+    'Which door the request came through; Ticket: the operator’s own vote, for a ticket it has read.',
+  ),
   username: Type.String({ minLength: 1, maxLength: 512, description: 'User name as authenticated.' }),
   uid: Type.Optional(Type.String({ maxLength: 256, description: 'Immutable id, where the identity has one.' })),
   groups: Type.Optional(

@@ -25,6 +25,9 @@ import { createHoldReconciler, holdsTouchedBy } from './holds/controller.ts';
 import { createIdentityController, providersTouchedBy, type StoredIdentity } from './identity-providers/controller.ts';
 import { type HttpsGet, httpsGet } from './identity-providers/fetch.ts';
 import { createLockReconciler } from './locks/controller.ts';
+import type { NotifierServices } from './notifiers/channel.ts';
+import { NOTIFIER_KINDS, type NotifierDesk } from './notifiers/controller.ts';
+import { connectionTouchedByTicket, startNotifiers, withheldByTicket } from './notifiers/start.ts';
 import { createPolicyReconciler, policiesTouchedBy } from './policies/controller.ts';
 import type { ControllerContext, ShardPublisher } from './ports.ts';
 import {
@@ -99,6 +102,8 @@ export interface OperatorOptions extends Omit<ControllerContext, 'cache'> {
   also?: { kinds: readonly KindName[]; onChange(event: CacheEvent): void };
   /** How many keys of a kind are worked on at once (default 4), and how long each rests in between (ms, default 0). */
   pace?: { concurrency: number; restMs: number };
+  /** What notifiers and tickets need of the process; absent: nobody is told, and no ticket can be read. */
+  notifiers?: NotifierServices;
   /** How commands begin in hints: `sallyport`. */
   prefix: string;
   /** Address of the approval page, for hints. */
@@ -127,6 +132,8 @@ export interface Operator {
     principal: Principal,
     request: { account?: string; policyRef?: string; durationMs?: number; breakGlass?: boolean },
   ): Eligibility | undefined;
+  /** Who tells notifiers, where the process has what they need. */
+  notifiers: NotifierDesk | undefined;
   /** Whether every queue has run dry. */
   readonly idle: boolean;
   stop(): Promise<void>;
@@ -148,7 +155,7 @@ export async function startOperator(options: OperatorOptions): Promise<Operator>
     options.also?.onChange(event);
     for (const { touched, queue } of queues) for (const key of touched(event)) queue.add(key);
   };
-  const kinds = [...KINDS, ...(options.also?.kinds ?? [])];
+  const kinds = [...KINDS, ...(options.notifiers === undefined ? [] : NOTIFIER_KINDS), ...(options.also?.kinds ?? [])];
   const cache = await openCache(store, kinds, (event) => started && dispatch(event), log, clock, INDEXERS);
   const context: ControllerContext = { ...options, cache };
 
@@ -222,7 +229,10 @@ export async function startOperator(options: OperatorOptions): Promise<Operator>
       aliases,
       ...(workload === undefined ? {} : { workload }),
     };
-    return misfit(shard, name, status.policy.uid, status.account, ownerOf(grant.spec, asked));
+    return (
+      misfit(shard, name, status.policy.uid, status.account, ownerOf(grant.spec, asked)) ??
+      withheldByTicket(context, grant)
+    );
   };
 
   // A proxy that fell into somebody's hands must not have consent given for the sessions of another.
@@ -236,7 +246,14 @@ export async function startOperator(options: OperatorOptions): Promise<Operator>
       : `Proxy ${name || '(not named)'}, which told of this command, does not serve Connection ${spec.connectionRef.name}.`;
   };
 
-  const bundles = createBundleController({ ...context, ...options, cache, compile, deciding: () => !grantQueue.idle });
+  const bundles = createBundleController({
+    ...context,
+    ...options,
+    cache,
+    compile,
+    deciding: () => !grantQueue.idle,
+    withheld: (grant) => withheldByTicket(context, grant),
+  });
   const queue = (
     name: string,
     kinds: readonly KindName[],
@@ -262,7 +279,12 @@ export async function startOperator(options: OperatorOptions): Promise<Operator>
     }),
   );
   queue('holds', ['CommandHold'], holdsTouchedBy, createHoldReconciler({ ...context, doubt }));
-  const bundleQueue = queue('bundles', ['Connection'], (event) => bundlesTouchedBy(event, cache), bundles.reconcile);
+  const bundleQueue = queue(
+    'bundles',
+    ['Connection'],
+    (event) => [...bundlesTouchedBy(event, cache), ...connectionTouchedByTicket(event, cache)],
+    bundles.reconcile,
+  );
   queue('locks', ['AccessLock'], only('AccessLock'), createLockReconciler(context));
   const { storedIdentity } = options;
   const identity = createIdentityController({
@@ -318,6 +340,11 @@ export async function startOperator(options: OperatorOptions): Promise<Operator>
     }),
   );
 
+  const notifiers =
+    options.notifiers === undefined
+      ? undefined
+      : startNotifiers({ ...context, services: options.notifiers, prefix: options.prefix, queue });
+
   // Those that came while the cache was filled, of which nobody has heard yet.
   for (const object of cache.list<Connection>('Connection'))
     options.also?.onChange({ kind: 'Connection', type: 'Added', object, previous: undefined });
@@ -372,6 +399,7 @@ export async function startOperator(options: OperatorOptions): Promise<Operator>
     lookAgain: ({ metadata }) => connectionQueue.add(keyOf(metadata.namespace, metadata.name)),
     compile,
     eligibility,
+    notifiers,
     get idle() {
       return queues.every((each) => each.queue.idle);
     },
@@ -380,6 +408,7 @@ export async function startOperator(options: OperatorOptions): Promise<Operator>
       cancelResync();
       cache.stop();
       await Promise.all(queues.map((each) => each.queue.stop()));
+      await notifiers?.stop();
     },
   };
 }

@@ -9,6 +9,8 @@ export interface Metrics extends GatewayMetrics {
   recordLag(milliseconds: number): void;
   /** Whether records can be written now. */
   recordsWritable(writable: boolean): void;
+  /** What became of a notifier’s message; `type` is the notifier’s. */
+  notice(type: string, outcome: 'Delivered' | 'Retried' | 'Dropped'): void;
   /** The text exposition and its content type. */
   render(): Promise<{ contentType: string; body: string }>;
 }
@@ -73,6 +75,12 @@ export function createMetrics(clock: Clock, version: string): Metrics {
   const writable = new Gauge({
     name: 'sallyport_records_writable',
     help: '1 while records can be written.',
+    registers,
+  });
+  const notices = new Counter({
+    name: 'sallyport_notices_total',
+    help: 'Messages of notifiers, by what became of them.',
+    labelNames: ['type', 'outcome'],
     registers,
   });
   const authFailures = new Counter({
@@ -140,6 +148,7 @@ export function createMetrics(clock: Clock, version: string): Metrics {
       holds.dec();
       holdsEnded.inc({ outcome });
     },
+    notice: (type, outcome) => notices.inc({ type, outcome }),
     authFailure: (code) => authFailures.inc({ code }),
     socketRefused: (reason) => refused.inc({ reason }),
     badShard: (reason) => badShards.inc({ reason }),

@@ -13,11 +13,18 @@ export const PLURALS: Readonly<Record<KindName, string>> = {
   AccessLock: 'accesslocks',
   AccessSession: 'accesssessions',
   RecordingStore: 'recordingstores',
+  Notifier: 'notifiers',
+  ClusterNotifier: 'clusternotifiers',
   IdentityProvider: 'identityproviders',
   EnforcementBundle: 'enforcementbundles',
   ProxyReplica: 'proxyreplicas',
 };
-const CLUSTER_SCOPED: readonly KindName[] = ['ClusterAccessPolicy', 'IdentityProvider', 'RecordingStore'];
+const CLUSTER_SCOPED: readonly KindName[] = [
+  'ClusterAccessPolicy',
+  'IdentityProvider',
+  'RecordingStore',
+  'ClusterNotifier',
+];
 
 export const isClusterScoped = (kind: KindName): boolean => CLUSTER_SCOPED.includes(kind);
 

@@ -29,12 +29,14 @@ import { type DirectoryStore, openDirectoryStore } from '../../store/directory/s
 import { systemClock } from '../../system/clock.ts';
 import { systemFiles, writeFileAtomically } from '../../system/files.ts';
 import { systemRandom } from '../../system/random.ts';
+import type { Metrics } from '../../telemetry/metrics.ts';
 import { CliError, EXIT } from '../io.ts';
 import { type LocalApi, type LocalServices, serveLocalApi } from './api.ts';
 import { type FileProblemView, LONGEST_SOCKET_PATH, SOCKET_NAME } from './api-types.ts';
 import { createControlPlane } from './control-plane.ts';
 import { createFeed } from './feed.ts';
 import { OPERATOR_PUBLIC_KEY, RECORDS } from './folders.ts';
+import { LOCAL_NOTIFIERS_NAMESPACE, watchSessions } from './notices.ts';
 import { openPortBook } from './ports.ts';
 import { followProviders } from './providers.ts';
 import { storedIdentity } from './stored-identity.ts';
@@ -51,7 +53,7 @@ export interface DaemonOptions {
   version: string;
   protocols: readonly Protocol[];
   log: Log;
-  metrics: (GatewayMetrics & { recordsWritable(writable: boolean): void }) | undefined;
+  metrics: (GatewayMetrics & Pick<Metrics, 'recordsWritable' | 'notice'>) | undefined;
   catalog: ((...given: [...Parameters<LocalServices['catalog']>, CredentialSource]) => Promise<unknown>) | undefined;
   /** Told when what there is to show changed. */
   onView(view: string): void;
@@ -181,6 +183,16 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
       endpoint,
       caBundle: authority.caPem,
       probe,
+      notifiers: {
+        clusterNamespace: LOCAL_NOTIFIERS_NAMESPACE,
+        readSecret: () => (namespace, name) => store.credentials.readData(namespace, name),
+        dial: () => {
+          const guard = createDialGuard({ allowLoopback: true });
+          return (target, hosts, signal) => guard.dial(target, hosts, signal);
+        },
+        key: key.privateKey,
+        ...(options.metrics === undefined ? {} : { count: (type, outcome) => options.metrics?.notice(type, outcome) }),
+      },
       probeStamp: (connection) => String(rotations.get(firstSecretOf(connection)) ?? 0),
       prefix,
     });
@@ -189,6 +201,7 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
     await settle(operator);
     await gateway.start();
     undo.push(() => gateway.stop(0));
+    undo.push(watchSessions({ gateway, clock, tell: (session) => operator.notifiers?.session(session) }));
 
     let timer: NodeJS.Timeout | undefined;
     const view = (): string =>
@@ -230,6 +243,7 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
     undo.push(
       store.onSecretsChanged((secrets) => {
         for (const secret of secrets) rotations.set(secret, (rotations.get(secret) ?? 0) + 1);
+        operator.notifiers?.secretsChanged();
         operator.resync();
       }),
     );

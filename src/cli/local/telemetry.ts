@@ -4,12 +4,12 @@ import type { GatewayMetrics } from '../../gateway/observer.ts';
 import { systemClock } from '../../system/clock.ts';
 import { startTelemetry } from '../../telemetry/http.ts';
 import { createLog, LOG_LEVELS, type Log, type LogLevel } from '../../telemetry/log.ts';
-import { createMetrics } from '../../telemetry/metrics.ts';
+import { createMetrics, type Metrics } from '../../telemetry/metrics.ts';
 import { CliError, EXIT } from '../io.ts';
 
 export interface Telemetry {
   log: Log;
-  metrics: GatewayMetrics & { recordsWritable(writable: boolean): void };
+  metrics: GatewayMetrics & Pick<Metrics, 'recordsWritable' | 'notice'>;
   /** `127.0.0.1:9464`; undefined: nothing is served. */
   address: string | undefined;
   /** Readiness is asked for here from now on; before, the process is not ready. */

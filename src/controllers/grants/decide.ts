@@ -4,6 +4,7 @@
 import { specHash } from '../../api/canonical.ts';
 import { parseDuration } from '../../api/duration.ts';
 import type { AccessApproval, AccessGrant, AccessGrantStatus } from '../../api/grant.ts';
+import { isTicketName } from '../../api/notifier.ts';
 import type { AccessPolicy } from '../../api/policy.ts';
 import { DEFAULT_GRANT_MS } from '../../policy/eligibility.ts';
 import { samePerson } from '../../policy/persons.ts';
@@ -11,6 +12,7 @@ import type { Principal } from '../../policy/principal.ts';
 import { loginOf, stepUpLack } from '../../policy/step-up.ts';
 import { matchesAny } from '../../policy/subjects.ts';
 import { rfc3339 } from '../conditions.ts';
+import { ticketFault, ticketSteps } from '../notifiers/tickets/decide.ts';
 import type { Sealer } from '../seal.ts';
 import { checkParent } from './extension.ts';
 import { foldGrant, isTerminal, type Vote } from './fold.ts';
@@ -145,21 +147,27 @@ export function decideGrant(facts: GrantFacts, sealer: Sealer): GrantDecision {
     parent = found.parent;
   }
   const breakGlass = policy !== undefined && isBreakGlass(grant, policy, requester);
+  const needed = policy === undefined || breakGlass ? [] : ticketSteps(policy);
+  const noTicket = needed.length > 0 && !approvedBefore ? ticketFault(policy!, grant) : undefined;
+  if (noTicket !== undefined) return refuse(noTicket);
   const steps =
     policy === undefined
       ? // Nobody can approve what no policy allows; the request waits for one until its deadline.
         [{ name: 'policy', count: 1, approvers: [] }]
-      : breakGlass || policy.spec.access === 'Standing'
-        ? []
-        : (policy.spec.approval?.steps ?? []).map((step) => ({
-            name: step.name,
-            count: step.count ?? 1,
-            approvers: step.approvers,
-          }));
+      : [
+          ...(breakGlass || policy.spec.access === 'Standing' ? [] : (policy.spec.approval?.steps ?? [])).map(
+            (step) => ({
+              name: step.name,
+              count: step.count ?? 1,
+              approvers: step.approvers,
+            }),
+          ),
+          ...needed,
+        ];
   const notBeforeMs = ms(grant.spec.notBefore);
   const voteNeeds = stepUpOn(policy, 'Approve');
   const lacking = (vote: ProvenVote): string | undefined =>
-    vote.decision === 'Approve' || vote.decision === 'SignOff'
+    (vote.decision === 'Approve' || vote.decision === 'SignOff') && !isTicketName(vote.voter.username)
       ? stepUpLack(voteNeeds, vote.login, vote.atMs)
       : undefined;
   const lacks = new Map(
@@ -185,7 +193,7 @@ export function decideGrant(facts: GrantFacts, sealer: Sealer): GrantDecision {
       requester,
       ...(grant.spec.beneficiary === undefined ? {} : { beneficiary: owner }),
       steps,
-      objectors: objectorsOf(policy, breakGlass),
+      objectors: [...objectorsOf(policy, breakGlass), ...needed.flatMap((step) => step.approvers)],
       namespace: grant.metadata.namespace ?? '',
       ...(parent !== undefined ? { parent } : {}),
     },

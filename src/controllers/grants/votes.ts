@@ -1,6 +1,7 @@
 // Which AccessApprovals are votes at all: stamped and sealed by the operator, bound to this very object and to the spec
 // its author saw, and not a copy of another's stamp. What a vote is worth is decided by the folds.
 import type { AccessApproval } from '../../api/grant.ts';
+import { isTicketName } from '../../api/notifier.ts';
 import type { Principal } from '../../policy/principal.ts';
 import { type LoginFacts, loginOf } from '../../policy/step-up.ts';
 import type { Sealer } from '../seal.ts';
@@ -50,6 +51,10 @@ export function provenVotes(
       continue;
     }
     const login = loginOf(check.auth);
+    if (isTicketName(check.principal.username) !== (spec.approver?.via === 'Ticket')) {
+      rejected.set(metadata.uid, 'Only a ticket system votes under a name that begins with “ticket:”.');
+      continue;
+    }
     proven.push({
       uid: metadata.uid,
       name: metadata.name,

@@ -3,6 +3,7 @@
 import { canonicalJson, specHash } from '../../api/canonical.ts';
 import { KINDS } from '../../api/kinds.ts';
 import type { AccessLockSpec } from '../../api/lock.ts';
+import { isTicketName } from '../../api/notifier.ts';
 import type { Resource } from '../../api/resource.ts';
 import type { Stamp } from '../../api/schema.ts';
 import { fieldOf, type Problem, validate } from '../../api/validate.ts';
@@ -35,7 +36,7 @@ export function admit(
   name: string,
   context: AdmissionContext,
 ): { kind: 'Ok'; value: Resource } | Refusal {
-  const refusal = mayCreate(actor, object.kind);
+  const refusal = mayCreate(actor, object.kind, isTicketVote(actor, object));
   if (refusal !== undefined) return { kind: 'Forbidden', message: refusal };
   let size: number;
   try {
@@ -52,6 +53,7 @@ export function admit(
     for (const stampField of ['requester', 'approver', 'author']) {
       // CommandHold.spec.requester is a fact of its session, told by the proxy.
       if (spec[stampField] === undefined || object.kind === 'CommandHold') continue;
+      if (stampField === 'approver' && isTicketVote(actor, object)) continue;
       const problem = `spec.${stampField}: is written at admission, never by the author; leave it out`;
       return { kind: 'Invalid', problems: [problem] };
     }
@@ -77,16 +79,26 @@ export function admit(
   return { kind: 'Ok', value: made };
 }
 
-function mayCreate(actor: Actor, kind: KindName): string | undefined {
+/** The operator's own vote for a ticket that it has read: it comes stamped and sealed. */
+function isTicketVote(actor: Actor, { kind, spec }: NewObject): boolean {
+  if (actor.kind !== 'Operator' || kind !== 'AccessApproval' || !isObject(spec)) return false;
+  const { approver } = spec;
+  return isObject(approver) && approver['via'] === 'Ticket' && isTicketName(String(approver['username']));
+}
+
+function mayCreate(actor: Actor, kind: KindName, ticketVote: boolean): string | undefined {
   switch (kind) {
     case 'Connection':
     case 'AccessPolicy':
     case 'ClusterAccessPolicy':
     case 'IdentityProvider':
+    case 'Notifier':
+    case 'ClusterNotifier':
       return `A ${kind} is made by writing YAML into the directory.`;
     case 'AccessGrant':
-    case 'AccessApproval':
       return actor.kind === 'Person' ? undefined : `Only people make an ${kind}.`;
+    case 'AccessApproval':
+      return actor.kind === 'Person' || ticketVote ? undefined : `Only people make an ${kind}.`;
     case 'AccessLock':
       return actor.kind === 'Proxy' ? 'A proxy may not lock.' : undefined;
     case 'CommandHold':

@@ -23,6 +23,8 @@ export class CredentialUnavailable extends Error {
 }
 
 export interface DirectoryCredentials {
+  /** Every key of a Secret that is no account's, such as a notifier's. Rejects as `read` does. */
+  readData(namespace: string, secretName: string): Promise<Readonly<Record<string, string>>>;
   read(connection: { namespace: string; name: string }, secretName: string): Promise<SecretCredential>;
 }
 
@@ -49,18 +51,33 @@ type Index = ReadonlyMap<string, { stamp: string; index: FileIndex }>;
 export function directoryCredentials(directory: string): WatchedCredentials {
   let index: Index = new Map();
   let current = false;
-  const readNow = (connection: { namespace: string; name: string }, secretName: string): SecretCredential => {
-    const full = `${connection.namespace}/${secretName}`;
+  const readNow = <T>(full: string, read: (places: readonly Place[], now: Index) => T): T => {
     const places = placesOf(index, full);
     // Of a file that changed, or a Secret that is not where it was, nothing that is remembered counts.
     if (!current || places.length === 0 || !places.every(isUnchanged)) {
       index = indexDirectory(directory, index);
       current = true;
     }
-    return readCredential(connection, secretName, placesOf(index, full), index);
+    return read(placesOf(index, full), index);
   };
   return {
-    read: (connection, secretName) => new Promise((resolve) => resolve(readNow(connection, secretName))),
+    read: (connection, secretName) =>
+      new Promise((resolve) =>
+        resolve(
+          readNow(`${connection.namespace}/${secretName}`, (places, now) =>
+            readCredential(connection, secretName, places, now),
+          ),
+        ),
+      ),
+    readData: (namespace, secretName) =>
+      new Promise((resolve) =>
+        resolve(
+          readNow(`${namespace}/${secretName}`, (places, now) => {
+            const { value, keys } = openSecret(`${namespace}/${secretName}`, '', secretName, places, now);
+            return Object.fromEntries(keys.map((key) => [key, value(key)]));
+          }),
+        ),
+      ),
     look() {
       current = false;
     },
@@ -131,8 +148,24 @@ function readCredential(
   index: Index,
 ): SecretCredential {
   const full = `${connection.namespace}/${secretName}`;
+  const owner = ` of Connection ${connection.namespace}/${connection.name}`;
+  const { value } = openSecret(full, owner, secretName, places, index);
+  const username = value('username');
+  const password = value('password');
+  const hosts = value('sallyport-hosts').split(/\s+/).filter(Boolean);
+  return { username, password, hosts };
+}
+
+/** `owner`: whose it is, for messages. */
+function openSecret(
+  full: string,
+  owner: string,
+  secretName: string,
+  places: readonly Place[],
+  index: Index,
+): { keys: readonly string[]; value(key: string): string } {
   const fail = (why: string): never => {
-    throw new CredentialUnavailable(`Secret ${full} of Connection ${connection.namespace}/${connection.name} ${why}.`);
+    throw new CredentialUnavailable(`Secret ${full}${owner} ${why}.`);
   };
   for (const broken of [...index.values()].flatMap((file) => file.index.broken)) {
     const text = textAt(broken);
@@ -146,11 +179,10 @@ function readCredential(
   if (second !== undefined) return fail(`is written twice, in ${first.file.file} and ${second.file.file}; remove one`);
   const found = secretIn(parseDocuments(textAt(first))[0]);
   if (found?.name !== full) return fail(`(${first.file.file}) is being changed just now; try again`);
-  const value = (key: string): string => decode(found.secret, key, (why) => fail(`(${first.file.file}) ${why}`));
-  const username = value('username');
-  const password = value('password');
-  const hosts = value('sallyport-hosts').split(/\s+/).filter(Boolean);
-  return { username, password, hosts };
+  return {
+    keys: Object.keys({ ...asObject(found.secret['data']), ...asObject(found.secret['stringData']) }),
+    value: (key) => decode(found.secret, key, (why) => fail(`(${first.file.file}) ${why}`)),
+  };
 }
 
 /** `stringData` wins over `data`, as an API server would have it. */
