@@ -339,3 +339,30 @@ test('a key that rests is called for the first change at once, and for all that 
   assert.equal(calls, 3);
   await queue.stop();
 });
+
+test('sockets and timers have their turn while keys are worked off that wait for nothing', async () => {
+  let calls = 0;
+  const queues = ['a', 'b'].map((name) =>
+    createQueue({
+      name,
+      clock: manualClock(),
+      log: quiet,
+      reconcile: () => {
+        calls += 1;
+        return Promise.resolve(undefined);
+      },
+    }),
+  );
+  for (let key = 0; key < 200; key += 1) for (const queue of queues) queue.add(String(key));
+  let turns = 0;
+  let most = 0;
+  for (let before = calls; calls < 400; before = calls) {
+    await turn();
+    turns += 1;
+    most = Math.max(most, calls - before);
+    assert.ok(turns < 1000);
+  }
+  assert.ok(most <= 32, `${most} calls in one turn`);
+  await turn();
+  assert.ok(queues.every((queue) => queue.idle));
+});

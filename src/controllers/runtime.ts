@@ -5,7 +5,8 @@
 // call at a time, a key added meanwhile runs once more afterwards, a failing key is retried with growing pauses, whatever
 // is told of it meanwhile, and never blocks others. A call that ignores its signal is given up after its deadline: from
 // then on it may run beside the next, so what it writes must name the version it replaces. It does not order keys, and it
-// may call a reconciler more often than needed.
+// may call a reconciler more often than needed. However many keys there are to look at, sockets and timers get their turn
+// in between: a lease is renewed all the while.
 import type { Resource } from '../api/resource.ts';
 import { isBefore } from '../kube/object.ts';
 import type { KindName, ObjectKey, ResourceStore, WatchEvent } from '../store/resource-store.ts';
@@ -191,6 +192,20 @@ export interface Queue {
   readonly idle: boolean;
 }
 
+/** Calls that all queues of the process together begin before sockets and timers have their turn. */
+const CALLS_A_TURN = 16;
+let begun = 0;
+
+/** Whether it is the others' turn: calls without a single wait would keep them out until the last one was done. */
+function turnIsOver(): boolean {
+  if (begun === 0)
+    setImmediate(() => {
+      begun = 0;
+    });
+  begun += 1;
+  return begun > CALLS_A_TURN;
+}
+
 const FIRST_RETRY_MS = 50;
 const LONGEST_RETRY_MS = 60_000;
 /** A failing key is tried at once because something about it changed: a few times, then so often at most. */
@@ -293,9 +308,18 @@ export function createQueue(options: {
     }
   };
 
+  let pumping = false;
   const pump = (): void => {
     for (const key of waiting) {
-      if (running.size >= concurrency || stopping.signal.aborted) return;
+      if (running.size >= concurrency || stopping.signal.aborted || pumping) return;
+      if (turnIsOver()) {
+        pumping = true;
+        setImmediate(() => {
+          pumping = false;
+          pump();
+        });
+        return;
+      }
       waiting.delete(key);
       timers.get(key)?.cancel();
       timers.delete(key);

@@ -224,3 +224,31 @@ test('a new certificate serves without a restart, a wrong one changes nothing', 
   assert.equal((await post('/stamp', review(), { ca: next.ca })).status, 200);
   ca = next.ca;
 });
+
+test('whoever retires answers on, and keeps no connection', async () => {
+  const certificates = await testCertificates();
+  const own = await startAdmissionServer({
+    host: '127.0.0.1',
+    port: 0,
+    tls: certificates.server,
+    log: () => undefined,
+    handlers: { '/stamp': () => ({ kind: 'Allow' }) },
+  });
+  const agent = new https.Agent({ keepAlive: true, ca: certificates.ca, servername: 'localhost' });
+  const asked = (): Promise<(string | number | undefined)[]> =>
+    new Promise((resolve, reject) => {
+      const headers = { 'content-type': 'application/json' };
+      https
+        .request({ host: '127.0.0.1', port: own.port, path: '/stamp', method: 'POST', headers, agent }, (response) => {
+          response.resume().on('end', () => resolve([response.statusCode, response.headers.connection]));
+        })
+        .on('error', reject)
+        .end(review());
+    });
+  assert.deepEqual(await asked(), [200, 'keep-alive']);
+  own.retire();
+  assert.deepEqual(await asked(), [200, 'close']);
+  assert.deepEqual(await asked(), [200, 'close']);
+  agent.destroy();
+  await own.close(100);
+});

@@ -57,6 +57,8 @@ export interface AdmissionServer {
   readonly port: number;
   /** For connections from now on. Throws where the pair does not fit; the old one then stays. */
   swapTls(tls: { cert: string; key: string }): void;
+  /** From now on an answer is the last of its connection: whoever asks again is served, and better elsewhere. */
+  retire(): void;
   /** Ends what is under way within `deadlineMs` (default 5 s). */
   close(deadlineMs?: number): Promise<void>;
 }
@@ -69,6 +71,7 @@ const OPERATIONS = ['CREATE', 'UPDATE', 'DELETE', 'CONNECT'];
 /** Resolves once it listens. */
 export async function startAdmissionServer(options: AdmissionServerOptions): Promise<AdmissionServer> {
   const { log } = options;
+  let retired = false;
   const server = https.createServer(
     {
       ...options.tls,
@@ -81,6 +84,7 @@ export async function startAdmissionServer(options: AdmissionServerOptions): Pro
       connectionsCheckingInterval: 2000,
     },
     (request, response) => {
+      response.shouldKeepAlive &&= !retired;
       serve(options, request, response).catch((error: unknown) => {
         log('error', 'an admission request failed', { error: String(error) });
         response.destroy();
@@ -105,6 +109,9 @@ export async function startAdmissionServer(options: AdmissionServerOptions): Pro
   return {
     port: (server.address() as AddressInfo).port,
     swapTls: (tls) => server.setSecureContext({ ...tls, minVersion: 'TLSv1.2' }),
+    retire() {
+      retired = true;
+    },
     async close(deadlineMs = 5000) {
       const closed = new Promise<void>((resolve) => server.close(() => resolve()));
       server.closeIdleConnections();

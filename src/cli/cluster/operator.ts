@@ -121,6 +121,7 @@ export async function operatorCommand(
     // Undone after the lead is given up: for a while API servers still call a pod that is going.
     const lingerMs = io.env['SALLYPORT_LINGER'] === undefined ? 0 : (parseDuration(io.env['SALLYPORT_LINGER']) ?? 0);
     undo.push(async () => {
+      admission?.retire();
       if (io.signal.aborted && lingerMs > 0) await new Promise((resolve) => setTimeout(resolve, lingerMs));
       await admission?.stop();
     });

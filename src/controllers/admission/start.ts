@@ -40,6 +40,8 @@ export interface AdmissionOptions {
 export interface Admission {
   readonly port: number;
   ready(): { ok: boolean; reasons: readonly string[] };
+  /** Goes on to answer, and has API servers turn to another replica the next time. */
+  retire(): void;
   stop(): Promise<void>;
 }
 
@@ -89,6 +91,7 @@ export async function startAdmission(options: AdmissionOptions): Promise<Admissi
       const problem = trust.problem();
       return { ok: problem === undefined, reasons: problem === undefined ? [] : [problem] };
     },
+    retire: () => server.retire(),
     async stop() {
       stopped = true;
       cancelRenewal();

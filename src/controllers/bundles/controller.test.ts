@@ -53,7 +53,7 @@ test('the first bundle is published once the grants that are being decided are',
 test('INV-10: a grant that can not be decided holds the first bundle up neither for ever nor while nothing is decided', async () => {
   const late = world(false);
   await late.look();
-  late.clock.advance(300_000);
+  late.clock.advance(600_000);
   await late.look();
   assert.equal(late.published.length, 4);
   const idle = world(false);

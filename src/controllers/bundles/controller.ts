@@ -23,7 +23,7 @@ import { bundleGrants, bundleLocks, bundleReleases, grantShards } from './build.
 /** Gateways take a controller for dead after 5 minutes without one. */
 export const HEARTBEAT_MS = 30_000;
 /** How long a first bundle waits for grants at most, and how often it looks whether it still has to. */
-const LONGEST_WAIT_MS = 300_000;
+const LONGEST_WAIT_MS = 600_000;
 const LOOK_AGAIN_MS = 1_000;
 
 export interface BundleControllerOptions extends ControllerContext {
