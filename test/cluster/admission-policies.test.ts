@@ -240,7 +240,7 @@ describe('admission policies', { skip }, () => {
       [{ ...own, groups: ['payments', 'dba', 'system:authenticated'] }, /names somebody else/],
       [{ ...own, groups: undefined }, /names somebody else/],
       [{ ...own, aliases: ['root'] }, /names somebody else/],
-      [{ ...own, proof: 'token' }, /names somebody else/],
+      [{ ...own, proof: 'token' }, /is a token, which is never stored/],
       [{ ...own, via: 'Portal' }, /via must be Kubernetes/],
       [{ ...own, via: 'Local' }, /via must be Kubernetes/],
       [{ ...own, seal: undefined }, /has no seal/],
@@ -375,8 +375,7 @@ describe('admission policies', { skip }, () => {
     const kubernetes = ['generic-garbage-collector', 'namespace-controller'].map((name) =>
       as('admin', `system:serviceaccount:kube-system:${name}`, ['system:masters']),
     );
-    for (const client of kubernetes)
-      allowed(await client.delete(inShop('enforcementbundles', 'b1'), { dryRun: true }));
+    for (const client of kubernetes) allowed(await client.delete(inShop('enforcementbundles', 'b1'), { dryRun: true }));
     allowed(await operator.delete(inShop('enforcementbundles', 'b1')));
   });
 

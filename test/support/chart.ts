@@ -27,8 +27,9 @@ export async function chartObjects(values: readonly string[] = []): Promise<Kube
 export async function applyChart(
   plane: ControlPlane,
   wanted: (object: KubernetesObject) => boolean = () => true,
+  values: readonly string[] = [],
 ): Promise<void> {
-  const objects = (await chartObjects()).filter(wanted);
+  const objects = (await chartObjects(values)).filter(wanted);
   const isCrd = (object: KubernetesObject): boolean => object.kind === 'CustomResourceDefinition';
   await plane.applyCrds();
   await plane.apply(

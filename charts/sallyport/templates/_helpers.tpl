@@ -34,6 +34,11 @@ request.userInfo.?extra[?'authentication.kubernetes.io/pod-name'].orValue([])
 request.userInfo.username == 'system:serviceaccount:{{ .Release.Namespace }}:sallyport' && variables.pod.size() == 1 && variables.pod[0].startsWith('sallyport-')
 {{- end }}
 
+{{/* The approval page, in its own pod. */}}
+{{- define "sallyport.cel.portal" -}}
+request.userInfo.username == 'system:serviceaccount:{{ .Release.Namespace }}:sallyport-portal' && variables.pod.size() == 1 && variables.pod[0].startsWith('sallyport-portal-')
+{{- end }}
+
 {{/* A proxy of the object's own namespace, in one of its own pods: ServiceAccount sallyport-x, pod sallyport-x-N. */}}
 {{- define "sallyport.cel.proxy" -}}
 request.userInfo.username.startsWith('system:serviceaccount:' + request.namespace + ':sallyport-') && variables.pod.size() == 1 && variables.pod[0].startsWith(request.userInfo.username.substring(request.userInfo.username.lastIndexOf(':') + 1) + '-')

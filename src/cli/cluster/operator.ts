@@ -11,6 +11,7 @@ import { loadSecretKeys, type OperatorKeys } from '../../controllers/pki/secret-
 import { publishTrust } from '../../controllers/pki/trust.ts';
 import type { ControlRecords } from '../../controllers/ports.ts';
 import { createSealer } from '../../controllers/seal.ts';
+import { proofKeyOf, publishedProofKey } from '../../identity/proof-encryption.ts';
 import { inClusterAccess, type KubeAccess } from '../../kube/access.ts';
 import { createKubeClient, type KubeClient } from '../../kube/client.ts';
 import { startLeaderElection } from '../../kube/lease.ts';
@@ -107,12 +108,14 @@ export async function operatorCommand(
     undo.push(() => records.close());
     const control: ControlRecords = { write: (body, options) => records.control(body, options) };
 
+    const portal = io.env['SALLYPORT_PORTAL'] || undefined;
     admission = await startAdmission({
       client,
       namespace,
       authority,
       sealer,
       protocols: [postgresDefinition.rules],
+      ...(portal === undefined ? {} : { proofs: { portal, key: keys.key, alsoTrusted: keys.alsoTrusted } }),
       clock,
       random,
       log,
@@ -131,9 +134,13 @@ export async function operatorCommand(
     const lead = async (epoch: number, signal: AbortSignal): Promise<Control> => {
       log('info', 'this replica leads', { epoch });
       // Nothing stands or falls with it: whoever verifies has the keys from elsewhere as well.
-      await publishTrust({ client, namespace, trusted: [trustedKeyOf(keys.key), ...keys.alsoTrusted] }).catch(
-        (error: unknown) =>
-          log('warn', 'the public keys for auditors are not published', { error: (error as Error).message }),
+      await publishTrust({
+        client,
+        namespace,
+        trusted: [trustedKeyOf(keys.key), ...keys.alsoTrusted],
+        proofKey: publishedProofKey(proofKeyOf(keys.key)),
+      }).catch((error: unknown) =>
+        log('warn', 'the public keys for auditors are not published', { error: (error as Error).message }),
       );
       const started = await startControl({
         client,

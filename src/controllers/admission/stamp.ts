@@ -1,7 +1,8 @@
 // Judges what somebody wants to create in the cluster and stamps who it was: requests, votes and locks. Pure but for
 // nonce, time and seal, which are handed in; a dry run gets the same answer as the real thing and leaves nothing behind.
-// Guarantees: the stamp names whom the API server authenticated (or whom it lets somebody impersonate) and nobody else,
-// is sealed over exactly the spec that is stored, and never replaces one that an author wrote: that is refused.
+// Guarantees: the stamp names whom the API server authenticated (or whom it lets somebody impersonate) or, where a proof
+// came with the object, whom that proved, and nobody else; it is sealed over exactly the spec that is stored, and never
+// replaces one that an author wrote: that is refused.
 // Does not look at other objects: whether the request is eligible and the vote counts is decided by the controllers.
 import { canonicalJson, specHash } from '../../api/canonical.ts';
 import type { AccessGrantSpec } from '../../api/grant.ts';
@@ -10,11 +11,13 @@ import type { Stamp } from '../../api/schema.ts';
 import { shown, validateSpec } from '../../api/validate.ts';
 import { readClientKey } from '../../identity/ed25519.ts';
 import { LARGEST_OBJECT, STAMP_FIELD, sentence } from '../../store/directory/admission.ts';
+import { checkProof, isProof, type ProofSources, type ProofVerdict } from './proof.ts';
 
 /** What of an AdmissionReview v1 request is looked at. */
 export interface StampRequest {
   kind: { group: string; kind: string };
   operation: string;
+  namespace?: string | undefined;
   subResource?: string | undefined;
   userInfo: { username?: string | undefined; uid?: string | undefined; groups?: readonly string[] | undefined };
   object?: unknown;
@@ -37,7 +40,8 @@ export interface JsonPatchOperation {
 
 export type StampAnswer =
   | { kind: 'Stamped'; patch: readonly JsonPatchOperation[] }
-  | { kind: 'Refused'; status: 403 | 422; message: string };
+  /** `cause`: for the log alone. */
+  | { kind: 'Refused'; status: 403 | 409 | 422 | 503; message: string; cause?: string };
 
 const NOTHING = 'Nothing was made.';
 /** How late a planned start may already be when its request arrives. */
@@ -47,7 +51,47 @@ const MOST_GROUPS = 512;
 const LONGEST_NAME = 512;
 const LONGEST_UID = 256;
 
-export function stamp(request: StampRequest, context: StampContext): StampAnswer {
+/** As `stamp`, of what carries a proof too. */
+export async function stampOrProve(
+  request: StampRequest,
+  context: StampContext,
+  /** undefined: no proof is taken. */
+  sources: ProofSources | undefined,
+): Promise<StampAnswer> {
+  const kind = request.kind.kind;
+  const spec = isObject(request.object) ? request.object['spec'] : undefined;
+  if ((kind !== 'AccessGrant' && kind !== 'AccessApproval') || !isObject(spec) || !isObject(request.object)) {
+    return stamp(request, context);
+  }
+  const { [STAMP_FIELD[kind]!]: given, ...own } = spec;
+  if (sources === undefined || !isProof(given)) return stamp(request, context);
+  // First all that does not hang on the proof: what is hashed is what the schema lets through.
+  const object = { ...request.object, spec: own };
+  const rest = stamp({ ...request, object }, context);
+  if (rest.kind === 'Refused') return rest;
+  const metadata = request.object['metadata'];
+  const verdict = await checkProof(
+    {
+      kind,
+      sender: request.userInfo.username ?? '',
+      namespace: request.namespace ?? '',
+      metadata: isObject(metadata) ? metadata : {},
+      spec: own,
+      given,
+    },
+    sources,
+  );
+  return verdict.kind === 'Proven'
+    ? stamp({ ...request, object }, context, verdict)
+    : { ...refused(verdict.status, verdict.message), ...(verdict.cause === undefined ? {} : { cause: verdict.cause }) };
+}
+
+/** `proven`: who it was, where that follows from a proof and not from who sent it. */
+export function stamp(
+  request: StampRequest,
+  context: StampContext,
+  proven?: Extract<ProofVerdict, { kind: 'Proven' }>,
+): StampAnswer {
   const { kind, userInfo } = request;
   const field = Object.hasOwn(STAMP_FIELD, kind.kind) ? STAMP_FIELD[kind.kind as keyof typeof STAMP_FIELD] : undefined;
   if (kind.group !== API_GROUP || field === undefined || request.operation !== 'CREATE' || request.subResource) {
@@ -69,10 +113,10 @@ export function stamp(request: StampRequest, context: StampContext): StampAnswer
   const problems = [...validateSpec(known, spec).map(sentence), ...problemsOf(known, spec, context.nowMs)];
   if (problems.length > 0) return refused(422, `${problems.join('. ')}.`);
 
-  const who = identityOf(userInfo);
+  const who = proven?.identity ?? identityOf(userInfo);
   if (typeof who === 'string') return refused(403, who);
   const unsealed: Stamp = {
-    via: 'Kubernetes',
+    via: proven?.via ?? 'Kubernetes',
     ...who,
     specHash: specHash(spec),
     nonce: context.nonce,
@@ -82,7 +126,7 @@ export function stamp(request: StampRequest, context: StampContext): StampAnswer
   return { kind: 'Stamped', patch: [{ op: 'add', path: `/spec/${field}`, value }] };
 }
 
-const refused = (status: 403 | 422, message: string): StampAnswer => ({
+const refused = (status: 403 | 409 | 422 | 503, message: string): Extract<StampAnswer, { kind: 'Refused' }> => ({
   kind: 'Refused',
   status,
   message: `${message} ${NOTHING}`,

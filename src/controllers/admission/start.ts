@@ -2,9 +2,13 @@
 // renewed in time, and the configuration through which the API server finds and trusts it. Guarantees: `ready` is true
 // only once the API server can have been told whom to trust; a renewal that fails is tried again and the old certificate
 // serves on; nothing of what is asked here is remembered.
+
+import type { AccessGrant } from '../../api/grant.ts';
+import { proofKeyOf } from '../../identity/proof-encryption.ts';
 import { type AdmissionHandler, startAdmissionServer } from '../../kube/admission-server.ts';
 import type { KubeClient } from '../../kube/client.ts';
 import { startReflector } from '../../kube/reflector.ts';
+import { type SigningKey, type TrustedKey, trustedKeyOf } from '../../policy/bundle-signing.ts';
 import type { ProtocolRules } from '../../policy/session-policy.ts';
 import type { Clock } from '../../system/clock.ts';
 import type { Random } from '../../system/random.ts';
@@ -19,7 +23,9 @@ import {
   type WebhookConfiguration,
 } from './ca-bundle.ts';
 import { guardrailHandler } from './guardrail.ts';
-import { stamp } from './stamp.ts';
+import type { ProofSources } from './proof.ts';
+import { stampOrProve } from './stamp.ts';
+import { followTrustedProviders } from './trusted-providers.ts';
 
 export interface AdmissionOptions {
   client: KubeClient;
@@ -32,6 +38,13 @@ export interface AdmissionOptions {
   log: Log;
   /** What ClusterAccessPolicies are judged by. */
   protocols: readonly ProtocolRules[];
+  /** What proofs of the approval page and of pipelines are taken by; undefined: none is taken. */
+  proofs?: {
+    /** Username of the portal's ServiceAccount. */
+    portal: string;
+    key: SigningKey;
+    alsoTrusted: readonly TrustedKey[];
+  };
   /** 0: any free one. */
   port: number;
   host?: string;
@@ -58,12 +71,19 @@ export async function startAdmission(options: AdmissionOptions): Promise<Admissi
   // The API server asks for `.svc`; the rest is for people who look.
   const names = [`${service}.svc`, `${service}.svc.cluster.local`, service];
   const issue = (): ReturnType<Authority['issue']> => authority.issue(names, CERTIFICATE_LIFE_MS);
+  const proofs = proofSources(options);
   const server = await startAdmissionServer({
-    handlers: { '/stamp': stampHandler(options), '/guardrail': guardrailHandler(options.protocols, log) },
+    handlers: {
+      '/stamp': stampHandler(options, proofs?.sources),
+      '/guardrail': guardrailHandler(options.protocols, log),
+    },
     tls: await issue(),
     port: options.port,
     ...(options.host === undefined ? {} : { host: options.host }),
     log,
+  }).catch(async (error: unknown) => {
+    await proofs?.stop();
+    throw error;
   });
 
   let stopped = false;
@@ -96,23 +116,27 @@ export async function startAdmission(options: AdmissionOptions): Promise<Admissi
       stopped = true;
       cancelRenewal();
       await trust.stop();
+      await proofs?.stop();
       await server.close();
     },
   };
 }
 
-export function stampHandler({
-  sealer,
-  clock,
-  random,
-  log,
-}: Pick<AdmissionOptions, 'sealer' | 'clock' | 'random' | 'log'>): AdmissionHandler {
-  return (request) => {
-    const answer = stamp(request, {
-      nonce: random.bytes(18).toString('base64url'),
-      nowMs: clock.now(),
-      seal: (unsealed) => sealer.sealStamp(unsealed),
-    });
+const REASONS = { 403: 'Forbidden', 409: 'Conflict', 422: 'Invalid', 503: 'ServiceUnavailable' } as const;
+export function stampHandler(
+  { sealer, clock, random, log }: Pick<AdmissionOptions, 'sealer' | 'clock' | 'random' | 'log'>,
+  proofs?: () => ProofSources,
+): AdmissionHandler {
+  return async (request) => {
+    const answer = await stampOrProve(
+      request,
+      {
+        nonce: random.bytes(18).toString('base64url'),
+        nowMs: clock.now(),
+        seal: (unsealed) => sealer.sealStamp(unsealed),
+      },
+      proofs?.(),
+    );
     if (answer.kind === 'Stamped') return { kind: 'Allow', patch: answer.patch };
     const { kind, namespace, userInfo } = request;
     log('info', 'a request was refused at admission', {
@@ -120,14 +144,44 @@ export function stampHandler({
       namespace,
       user: userInfo.username,
       why: answer.message,
+      ...(answer.cause === undefined ? {} : { cause: answer.cause }),
     });
-    return {
-      kind: 'Deny',
-      code: answer.status,
-      reason: answer.status === 403 ? 'Forbidden' : 'Invalid',
-      message: answer.message,
-    };
+    return { kind: 'Deny', code: answer.status, reason: REASONS[answer.status], message: answer.message };
   };
+}
+
+const GRANTS = '/apis/sallyport.dev/v1alpha1/accessgrants';
+/** How long a request may be under way after it was let through here. */
+const UNDER_WAY_MS = 60_000;
+
+function proofSources(options: AdmissionOptions): { sources: () => ProofSources; stop(): Promise<void> } | undefined {
+  const { client, clock, proofs } = options;
+  if (proofs === undefined) return undefined;
+  const trusted = [trustedKeyOf(proofs.key), ...proofs.alsoTrusted];
+  const providers = followTrustedProviders({ ...options, trusted });
+  /** Where grants of pipelines were let through a moment ago, by name: what is not stored yet can not be listed. */
+  const underWay = new Map<string, { namespace: string; untilMs: number }>();
+  const common: Omit<ProofSources, 'nowMs'> = {
+    portal: proofs.portal,
+    providers: () => providers.current(),
+    clusters: trusted.map(({ keyId }) => keyId),
+    key: proofKeyOf(proofs.key),
+    async usedElsewhere(name, namespace) {
+      const now = clock.monotonic();
+      for (const [each, { untilMs }] of underWay) {
+        if (untilMs > now) break;
+        underWay.delete(each);
+      }
+      const other = underWay.get(name);
+      if (other !== undefined && other.namespace !== namespace) return true;
+      underWay.delete(name);
+      underWay.set(name, { namespace, untilMs: now + UNDER_WAY_MS });
+      const found = await client.list<AccessGrant>(GRANTS, { fieldSelector: `metadata.name=${name}` });
+      if (found.kind === 'Failed') throw new Error(`grants can not be listed: ${found.message}`);
+      return found.value.items.some(({ metadata }) => metadata.namespace !== namespace);
+    },
+  };
+  return { sources: () => ({ ...common, nowMs: clock.now() }), stop: () => providers.stop() };
 }
 
 /** Keeps the own authority in the webhook's configuration, and tells why it is not there. */

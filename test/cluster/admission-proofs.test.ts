@@ -1,0 +1,463 @@
+// What the approval page and pipelines make, on a real API server: the webhook with the operator's own rights, the chart's
+// policies beside it, the portal's ServiceAccount in its pod, and everybody who would like to be it. INV-08, INV-12.
+import assert from 'node:assert/strict';
+import { generateKeyPairSync, randomBytes } from 'node:crypto';
+import { after, before, describe, test } from 'node:test';
+import type { AccessApproval, AccessGrant } from '../../src/api/grant.ts';
+import type { Resource } from '../../src/api/resource.ts';
+import { type Admission, startAdmission } from '../../src/controllers/admission/start.ts';
+import { authorityOf, makeAuthorityKeys } from '../../src/controllers/pki/authority.ts';
+import { createSealer } from '../../src/controllers/seal.ts';
+import { type ActObject, actNonce, actOf, provenName, stemOf } from '../../src/identity/acts.ts';
+import { verifyToken } from '../../src/identity/oidc/verify-token.ts';
+import { encryptProof, proofKeyOf, publishedProofKey } from '../../src/identity/proof-encryption.ts';
+import { impersonating } from '../../src/kube/access.ts';
+import type { KubeAnswer } from '../../src/kube/answer.ts';
+import { createKubeClient, type KubeClient } from '../../src/kube/client.ts';
+import type { TrustedProvider } from '../../src/policy/bundle.ts';
+import { signingKeyFromPem, signShard } from '../../src/policy/bundle-signing.ts';
+import { systemClock } from '../../src/system/clock.ts';
+import { systemRandom } from '../../src/system/random.ts';
+import { CI, CORP, ci, corp, GITHUB_JOB, job, token } from '../hostile/identity/scene.ts';
+import { applyChart, KUBERNETES_USERS, podClient, RELEASE_NAMESPACE, until } from '../support/chart.ts';
+import { type ControlPlane, skipWithoutCluster, startControlPlane } from '../support/cluster/control-plane.ts';
+
+const skip = await skipWithoutCluster();
+const PORTAL = `system:serviceaccount:${RELEASE_NAMESPACE}:sallyport-portal`;
+const CONFIGURATION = '/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/sallyport';
+const api = (plural: string, namespace = 'shop', name = ''): string =>
+  `/apis/sallyport.dev/v1alpha1/namespaces/${namespace}/${plural}${name && `/${name}`}`;
+const PLURALS = { AccessGrant: 'accessgrants', AccessApproval: 'accessapprovals' } as const;
+const sources = { clock: systemClock, random: systemRandom };
+const key = signingKeyFromPem(
+  generateKeyPairSync('ed25519').privateKey.export({ type: 'pkcs8', format: 'pem' }).toString(),
+);
+const sealer = createSealer(key);
+const seconds = (): number => Math.floor(Date.now() / 1000);
+const trusted = (): TrustedProvider[] =>
+  [corp(), ci()].map((each) => ({ ...each, void: [], keysGoodUntilMs: Date.now() + 3_600_000 }));
+
+type Bare = { kind: 'AccessGrant' | 'AccessApproval'; namespace: string; spec: object };
+type Stamped = Resource<string, AccessGrant['spec'] & AccessApproval['spec']>;
+
+const request = (more: object = {}, namespace = 'shop'): Bare => ({
+  kind: 'AccessGrant',
+  namespace,
+  spec: { connectionRef: { name: 'orders' }, duration: '1h', reason: 'INC-1', ...more },
+});
+const vote = (more: object = {}): Bare => ({
+  kind: 'AccessApproval',
+  namespace: 'shop',
+  spec: {
+    targetRef: { kind: 'AccessGrant', name: 'orders-7fk2p', uid: 'uid-of-it' },
+    specHash: 'a'.repeat(64),
+    decision: 'Approve',
+    reason: 'looks right',
+    ...more,
+  },
+});
+
+interface Carried {
+  body: { metadata: object; spec: object; kind: string; apiVersion: string };
+  bare: Bare;
+}
+const carry = ({ kind, namespace, spec }: Bare, name: string, stamp: unknown): Carried => ({
+  bare: { kind, namespace, spec },
+  body: {
+    apiVersion: 'sallyport.dev/v1alpha1',
+    kind,
+    metadata: { name },
+    spec: { ...spec, [kind === 'AccessGrant' ? 'requester' : 'approver']: stamp },
+  },
+});
+
+/** An act on the page, by whoever the claims name. */
+async function act(bare: Bare, claims: object = {}, changes: { cluster?: string; clear?: boolean; age?: number } = {}) {
+  const salt = randomBytes(16).toString('base64url');
+  const object = { ...bare, metadata: { name: '', namespace: bare.namespace } } as unknown as ActObject;
+  const nonce = actNonce(actOf(changes.cluster ?? key.keyId, object, salt));
+  const iat = seconds() - (changes.age ?? 1);
+  const idToken = token({
+    header: { typ: 'JWT' },
+    claims: {
+      aud: 'portal',
+      client_id: undefined,
+      iat,
+      exp: iat + 300,
+      nonce,
+      auth_time: iat - 10,
+      acr: 'mfa',
+      ...claims,
+    },
+  });
+  const proof = `${salt}.${idToken}`;
+  const sent = changes.clear === true ? proof : await encryptProof(proof, publishedProofKey(proofKeyOf(key)));
+  return {
+    ...carry(bare, provenName(stemOf('Portal', object), nonce), { via: 'Portal', proof: sent }),
+    proof: sent,
+    idToken,
+  };
+}
+
+async function pipeline(bare: Bare, claims: object = {}, text?: string) {
+  const workload =
+    text ??
+    job({
+      iat: seconds() - 5,
+      nbf: seconds() - 5,
+      exp: seconds() + 300,
+      jti: randomBytes(8).toString('hex'),
+      ...claims,
+    });
+  const verdict = await verifyToken(workload, { providers: trusted(), uses: ['Workload'], nowMs: Date.now() });
+  const id = verdict.kind === 'Good' ? verdict.token.fingerprint : 'x';
+  const object = { ...bare, metadata: { name: '', namespace: bare.namespace } } as unknown as ActObject;
+  return {
+    ...carry(bare, provenName(stemOf('Pipeline', object), id), {
+      via: 'Pipeline',
+      proof: await encryptProof(workload, publishedProofKey(proofKeyOf(key))),
+    }),
+    workload,
+  };
+}
+
+describe('proofs at admission', { skip }, () => {
+  let plane: ControlPlane;
+  let admission: Admission;
+  let portal: KubeClient;
+  let operator: KubeClient;
+  const opened: KubeClient[] = [];
+  const logged: string[] = [];
+  const create = (client: KubeClient, { bare, body }: Carried, options = {}): Promise<KubeAnswer<Stamped>> =>
+    client.create<Stamped>(api(PLURALS[bare.kind], bare.namespace), body, options);
+  const made = (answer: KubeAnswer<Stamped>): Stamped => {
+    if (answer.kind === 'Failed') assert.fail(`${answer.status} ${answer.message}\n${logged.at(-1)}`);
+    return answer.value;
+  };
+  const refused = (answer: KubeAnswer<unknown>, message: RegExp, status = 403): void => {
+    if (answer.kind === 'Ok') assert.fail(`was let through; expected ${message}`);
+    assert.match(answer.message, message);
+    assert.equal(answer.status, status, answer.message);
+  };
+  const publish = async (sequence: number, providers: readonly TrustedProvider[]): Promise<void> => {
+    const spec = signShard(key, { connectionUid: '*', shard: 'identity', epoch: 1, sequence, payload: { providers } });
+    const path = api('enforcementbundles', RELEASE_NAMESPACE);
+    const body = {
+      apiVersion: 'sallyport.dev/v1alpha1',
+      kind: 'EnforcementBundle',
+      metadata: { name: 'identity' },
+      spec,
+    };
+    const before = await operator.get<{ metadata: { resourceVersion: string } }>(`${path}/identity`);
+    const answer =
+      before.kind === 'Ok'
+        ? await operator.replace(`${path}/identity`, {
+            ...body,
+            metadata: { name: 'identity', resourceVersion: before.value.metadata.resourceVersion },
+          })
+        : await operator.create(path, body);
+    assert.equal(answer.kind, 'Ok', JSON.stringify(answer));
+  };
+
+  before(async () => {
+    plane = await startControlPlane({ users: [{ name: 'alice', groups: ['payments'] }, ...KUBERNETES_USERS] });
+    const values = ['portal.enabled=true'];
+    await applyChart(
+      plane,
+      ({ kind, metadata }) =>
+        kind !== 'Deployment' && metadata.name !== 'sallyport-webhook' && !metadata.name.startsWith('sallyport-portal'),
+      values,
+    );
+    const bind = (namespace: string, subject: object): Parameters<ControlPlane['apply']>[0][] =>
+      ['requester', 'approver'].map((role) => ({
+        apiVersion: 'rbac.authorization.k8s.io/v1',
+        kind: 'RoleBinding',
+        metadata: { name: `${role}-${'name' in subject ? String(subject.name) : ''}`, namespace },
+        roleRef: { apiGroup: 'rbac.authorization.k8s.io', kind: 'ClusterRole', name: `sallyport-${role}` },
+        subjects: [subject],
+      }));
+    const account = { kind: 'ServiceAccount', name: 'sallyport-portal', namespace: RELEASE_NAMESPACE };
+    await plane.apply(
+      { apiVersion: 'v1', kind: 'Namespace', metadata: { name: 'shop' } },
+      { apiVersion: 'v1', kind: 'Namespace', metadata: { name: 'other' } },
+      ...bind('shop', { kind: 'Group', name: 'payments', apiGroup: 'rbac.authorization.k8s.io' }),
+      ...bind('shop', account),
+      ...bind('other', account),
+    );
+    operator = await podClient(plane, {
+      namespace: RELEASE_NAMESPACE,
+      name: 'sallyport-a',
+      serviceAccount: 'sallyport',
+    });
+    portal = await podClient(plane, {
+      namespace: RELEASE_NAMESPACE,
+      name: 'sallyport-portal-a',
+      serviceAccount: 'sallyport-portal',
+    });
+    opened.push(operator, portal);
+    admission = await startAdmission({
+      client: operator,
+      namespace: RELEASE_NAMESPACE,
+      authority: await authorityOf(await makeAuthorityKeys('Sallyport CA', sources), sources),
+      sealer,
+      protocols: [],
+      proofs: { portal: PORTAL, key, alsoTrusted: [] },
+      ...sources,
+      log: (_level, message, details) => void logged.push(`${message} ${JSON.stringify(details)}`),
+      port: 0,
+      host: '127.0.0.1',
+    });
+    await plane.apply({
+      apiVersion: 'v1',
+      kind: 'Service',
+      metadata: { name: 'sallyport-webhook', namespace: RELEASE_NAMESPACE },
+      spec: { type: 'ExternalName', externalName: 'localhost' },
+    });
+    const led = await plane
+      .clientFor()
+      .patch(
+        CONFIGURATION,
+        [{ op: 'add', path: '/webhooks/0/clientConfig/service/port', value: admission.port }],
+        'json',
+      );
+    assert.equal(led.kind, 'Ok');
+    await until(
+      'readiness',
+      async () => admission.ready(),
+      ({ ok }) => ok,
+    );
+    const alice = plane.clientFor('alice');
+    const probe = carry(request(), 'probe', undefined);
+    await until(
+      'the webhook',
+      () => create(alice, probe, { dryRun: true }),
+      ({ kind }) => kind === 'Ok',
+    );
+  });
+  after(async () => {
+    await admission?.stop();
+    for (const client of opened) await client.close();
+    await plane?.stop();
+  });
+
+  test('INV-04: without the issuers’ keys no proof is taken, and with them the same one is', async () => {
+    const one = await act(request());
+    refused(await create(portal, one), /keys are not known yet/, 503);
+    await publish(1, trusted());
+    const stored = await until(
+      'the keys',
+      () => create(portal, one),
+      ({ kind }) => kind === 'Ok',
+    );
+    const { requester } = made(stored).spec;
+    assert.deepEqual(
+      { ...requester, nonce: '', at: '', seal: '', specHash: '', auth: { ...requester!.auth, at: '' } },
+      {
+        via: 'Portal',
+        username: 'corp:alice',
+        uid: `${CORP} u-alice`,
+        groups: ['corp:payments', 'corp:dba'],
+        aliases: ['alice', 'alice@corp.example'],
+        auth: { acr: 'mfa', at: '' },
+        nonce: '',
+        at: '',
+        seal: '',
+        specHash: '',
+      },
+    );
+    const { spec, metadata } = made(stored);
+    assert.equal(sealer.checkStamp(spec.requester, spec, metadata.creationTimestamp).kind, 'Good');
+    assert.ok(!JSON.stringify(made(stored)).includes('eyJ'));
+  });
+
+  test('INV-08: an act on the page is stamped as whoever logged in for it, once', async () => {
+    const one = await act(vote(), { sub: 'u-boss', preferred_username: 'boss' });
+    assert.equal(made(await create(portal, one)).spec.approver?.username, 'corp:boss');
+    refused(await create(portal, one), /already exists/, 409);
+    const inClear = await act(vote(), {}, { clear: true });
+    assert.equal(made(await create(portal, inClear)).spec.approver?.via, 'Portal');
+  });
+
+  test('INV-08: the page can neither alter what was decided nor say who decided', async () => {
+    const one = await act(vote());
+    const altered = async (change: object, message: RegExp, status = 403): Promise<void> => {
+      const body = { ...one.body, spec: { ...one.body.spec, ...change } };
+      refused(await create(portal, { ...one, body }), message, status);
+    };
+    for (const change of [
+      { decision: 'Deny' },
+      { reason: 'other' },
+      { specHash: 'b'.repeat(64) },
+      { targetRef: { kind: 'AccessGrant', name: 'orders-7fk2p', uid: 'another' } },
+      { targetRef: { kind: 'CommandHold', name: 'orders-7fk2p', uid: 'uid-of-it' } },
+    ]) {
+      await altered(change, /proves another act/);
+    }
+    const { proof } = one;
+    for (const approver of [
+      { via: 'Portal', proof, username: 'corp:boss' },
+      { via: 'Portal', proof, groups: ['dba'] },
+      { via: 'Portal', proof: [proof] },
+    ]) {
+      await altered({ approver }, /nothing is said of who made this/, 422);
+    }
+    await altered({ approver: { via: 'Pipeline', proof } }, /decides nothing/);
+    await altered({ approver: { via: 'Portal' } }, /never by the author/, 422);
+    await altered({ approver: { via: 'Kubernetes', proof } }, /never by the author/, 422);
+    await altered({ approver: { via: 'Ticket', proof } }, /never by the author/, 422);
+    await altered({ approver: { via: 'Local', username: 'boss', proof } }, /never by the author/, 422);
+    refused(await create(portal, { ...one, bare: { ...one.bare, namespace: 'other' } }), /proves another act/);
+    const renamed = { ...one, body: { ...one.body, metadata: { name: 'orders-7fk2p-0000000000000000' } } };
+    refused(await create(portal, renamed), /not named after its proof/);
+    const generated = {
+      ...one,
+      body: { ...one.body, metadata: { generateName: 'x-' } },
+    };
+    refused(await create(portal, generated), /named after/, 422);
+    const owned = {
+      ...one,
+      body: {
+        ...one.body,
+        metadata: {
+          ...one.body.metadata,
+          ownerReferences: [{ apiVersion: 'v1', kind: 'ConfigMap', name: 'gone', uid: 'gone' }],
+        },
+      },
+    };
+    refused(await create(portal, owned), /has no owner/, 422);
+    made(await create(portal, one));
+  });
+
+  test('INV-08: a login that is old, of another installation, kind or issuer proves nothing', async () => {
+    refused(await create(portal, await act(vote(), {}, { age: 150 })), /older than two minutes/);
+    refused(await create(portal, await act(vote(), {}, { cluster: 'ffffffffffffffff' })), /proves another act/);
+    refused(await create(portal, await act(vote(), { aud: 'wiki' })), /Nobody vouches/);
+    refused(await create(portal, await act(vote(), { aud: 'sallyport', azp: 'cli' })), /Nobody vouches/);
+    refused(await create(portal, await act(vote(), { iss: CI })), /Nobody vouches/);
+    refused(await create(portal, await act(vote(), { exp: seconds() - 60, iat: seconds() - 100 })), /Nobody vouches/);
+    refused(await create(portal, await act(vote(), { preferred_username: '\u202eecila' })), /Nobody vouches/);
+    const forged = await act(vote());
+    const stranger = await encryptProof(
+      'AAAAAAAAAAAAAAAAAAAAAA.a.b.c',
+      publishedProofKey(
+        proofKeyOf(
+          signingKeyFromPem(
+            generateKeyPairSync('ed25519').privateKey.export({ type: 'pkcs8', format: 'pem' }).toString(),
+          ),
+        ),
+      ),
+    );
+    const spec = { ...forged.body.spec, approver: { via: 'Portal', proof: stranger } };
+    refused(await create(portal, { ...forged, body: { ...forged.body, spec } }), /not encrypted for this operator/);
+    // The cause is in the operator's log; the token nowhere.
+    assert.ok(
+      logged.some((line) => /\(Audience\)/.test(line)),
+      logged.join('\n'),
+    );
+    assert.ok(logged.some((line) => /\(ForbiddenName\)/.test(line)));
+    assert.ok(!logged.some((line) => line.includes(forged.idToken.slice(0, 40))));
+  });
+
+  test('INV-08: nobody but the page’s own pod brings a proof', async () => {
+    const alice = plane.clientFor('alice');
+    const admin = plane.clientFor();
+    const worn = createKubeClient(impersonating(plane.access(), { username: PORTAL, groups: ['system:masters'] }));
+    opened.push(worn);
+    for (const client of [alice, admin]) {
+      refused(await create(client, await act(vote())), /Only the approval page/);
+      refused(await create(client, await pipeline(request())), /Only the approval page/);
+    }
+    // Whoever may impersonate the page passes the webhook and not the policy: there is no pod behind it.
+    refused(await create(worn, await act(vote())), /via must be Kubernetes/);
+    refused(await create(worn, await pipeline(request())), /via must be Kubernetes/);
+    refused(await create(operator, await act(vote())), /Only the approval page|is forbidden/);
+    const lock = {
+      apiVersion: 'sallyport.dev/v1alpha1',
+      kind: 'AccessLock',
+      metadata: { name: 'l' },
+      spec: { target: { user: 'bob' }, reason: 'r', author: { via: 'Portal', proof: (await act(vote())).proof } },
+    };
+    refused(await admin.create(api('accesslocks'), lock), /never by the author/, 422);
+  });
+
+  test('a pipeline’s token makes one grant, with what it proved, in whichever namespace', async () => {
+    const one = await pipeline(request());
+    const { requester } = made(await create(portal, one)).spec;
+    assert.equal(requester?.via, 'Pipeline');
+    assert.equal(requester?.uid, `${CI} 74`);
+    assert.equal(requester?.workload?.provider, 'ci');
+    assert.equal(requester?.workload?.claims['ref'], GITHUB_JOB.ref);
+    assert.deepEqual(requester?.aliases, ['repo:corp/app:ref:refs/heads/main', 'bob']);
+    refused(await create(portal, one), /already exists/, 409);
+    refused(await create(portal, await pipeline(request({ duration: '2h' }), {}, one.workload)), /already exists/, 409);
+    refused(
+      await create(portal, await pipeline(request({}, 'other'), {}, one.workload)),
+      /made its grant already/,
+      409,
+    );
+    const two = await pipeline(request());
+    made(await create(portal, two));
+    const fork = await pipeline(request(), { event_name: 'pull_request_target' });
+    assert.equal(made(await create(portal, fork)).spec.requester?.workload?.claims['ref'], undefined);
+  });
+
+  test('one token in two namespaces at once makes one grant', async () => {
+    const first = await pipeline(request());
+    const second = await pipeline(request({}, 'other'), {}, first.workload);
+    const answers = await Promise.all([create(portal, first), create(portal, second)]);
+    assert.equal(answers.filter(({ kind }) => kind === 'Ok').length, 1, JSON.stringify(answers));
+  });
+
+  test('INV-08: a pipeline decides nothing, and gives up only by its own token', async () => {
+    refused(await create(portal, await pipeline(vote())), /decides nothing/);
+    const gaveUp = made(await create(portal, await pipeline(vote({ decision: 'Withdraw' }))));
+    assert.equal(gaveUp.spec.approver?.uid, `${CI} 74`);
+    refused(await create(portal, await pipeline(request(), { aud: 'sallyport' })), /Nobody vouches/);
+    const person = token({ claims: { iat: seconds() - 1, exp: seconds() + 300 } });
+    refused(await create(portal, await pipeline(request(), {}, person)), /Nobody vouches/);
+  });
+
+  test('INV-08: with a webhook that lies, or none, the policies still let nobody name others', async () => {
+    const admin = plane.clientFor();
+    const stamp = {
+      via: 'Portal',
+      username: 'corp:boss',
+      uid: `${CORP} u-boss`,
+      specHash: 'a'.repeat(64),
+      nonce: 'n',
+      at: new Date().toISOString(),
+      seal: 's',
+    };
+    const configuration = await admin.get<{ webhooks: { name: string }[] }>(CONFIGURATION);
+    assert.ok(configuration.kind === 'Ok');
+    await admin.delete(CONFIGURATION);
+    const body = (more: object, name = 'forged'): Carried => carry(vote(), name, { ...stamp, ...more });
+    const alice = plane.clientFor('alice');
+    await until(
+      'the webhook to be gone',
+      () => create(portal, body({ seal: undefined }), { dryRun: true }),
+      (answer) => answer.kind === 'Failed' && /has no seal/.test(answer.message),
+    );
+    for (const client of [alice, admin]) {
+      for (const via of ['Portal', 'Pipeline', 'Local', 'Ticket']) {
+        refused(await create(client, body({ via })), /via must be Kubernetes/);
+      }
+      refused(await create(client, body({ via: 'Kubernetes' })), /names somebody else/);
+    }
+    const me = { via: 'Kubernetes', username: 'alice', uid: 'uid-alice', groups: ['payments', 'system:authenticated'] };
+    for (const more of [
+      { kubernetes: 'boss' },
+      { workload: { provider: 'ci', claims: {} } },
+      { auth: { acr: 'mfa' } },
+    ]) {
+      refused(await create(alice, body({ ...me, ...more })), /names somebody else/);
+    }
+    for (const more of [{ username: 'system:admin' }, { username: PORTAL }, { uid: undefined }, { uid: '' }]) {
+      refused(await create(portal, body(more)), /nobody whom a token could have proven/);
+    }
+    refused(await create(portal, body({ proof: 'x' })), /is a token, which is never stored/);
+    const lock = carry(vote(), 'l', undefined).body;
+    const locked = { ...lock, kind: 'AccessLock', spec: { target: { user: 'bob' }, reason: 'r', author: stamp } };
+    refused(await admin.create(api('accesslocks'), locked), /via must be Kubernetes/);
+  });
+});
