@@ -249,6 +249,13 @@ test('conditions tell whether a policy is in force, and on what', () => {
   assert.deepEqual(conditionsFor(compile({ rules: [open] })), [
     { type: 'Accepted', status: 'True', reason: 'Accepted', message: 'In force on orders-db.' },
   ]);
+  const again = compile({ rules: [open], session: { reauthenticate: '15m' } });
+  assert.match(
+    conditionsFor(again)[0]!.message,
+    /only tokens of an IdentityProvider renew a session; who has none is ended after 15m and connects again\./,
+  );
+  const strong = compile({ rules: [open], session: { reauthenticate: '15m', stepUp: { acr: ['gold'] } } });
+  assert.match(conditionsFor(strong)[0]!.message, /session\.stepUp: .* tickets open no session\./);
   const [bad] = conditionsFor(compile({ rules: [{ name: 'x' }] }));
   assert.equal(bad?.status, 'False');
   assert.match(bad?.message ?? '', /^Every command is denied on orders-db: rule "x": give one of action/);

@@ -1,4 +1,5 @@
 // What a policy's status says of it: the Accepted condition, with a sentence that says what to do.
+import { formatDuration } from '../api/duration.ts';
 import type { CompiledPolicy } from './bundle.ts';
 import { type ReservedField, reservedNote } from './reserved.ts';
 
@@ -46,9 +47,19 @@ export function conditionsFor(
       type: 'Accepted',
       status: 'True',
       reason: 'Accepted',
-      message: `In force on ${list(compiled.map(({ on }) => on))}.${reservedNote(reserved)}`,
+      message: `In force on ${list(compiled.map(({ on }) => on))}.${loginNote(compiled[0]!.policy)}${reservedNote(reserved)}`,
     },
   ];
+}
+
+/** What becomes of people who log in by the cluster's identity alone: a ticket proves a key, not a login. */
+function loginNote({ session: { reauthenticateMs, stepUp } }: CompiledPolicy): string {
+  if (stepUp !== undefined && stepUp.length > 0) {
+    return ' session.stepUp: only tokens of an IdentityProvider tell how somebody logged in, so tickets open no session.';
+  }
+  if (reauthenticateMs === undefined) return '';
+  const length = formatDuration(reauthenticateMs);
+  return ` session.reauthenticate: only tokens of an IdentityProvider renew a session; who has none is ended after ${length} and connects again.`;
 }
 
 function list(names: readonly string[]): string {
