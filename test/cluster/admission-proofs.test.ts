@@ -3,6 +3,7 @@
 import assert from 'node:assert/strict';
 import { generateKeyPairSync, randomBytes } from 'node:crypto';
 import { after, before, describe, test } from 'node:test';
+import { specHash } from '../../src/api/canonical.ts';
 import type { AccessApproval, AccessGrant } from '../../src/api/grant.ts';
 import type { Resource } from '../../src/api/resource.ts';
 import { type Admission, startAdmission } from '../../src/controllers/admission/start.ts';
@@ -415,6 +416,54 @@ describe('proofs at admission', { skip }, () => {
     refused(await create(portal, await pipeline(request(), { aud: 'sallyport' })), /Nobody vouches/);
     const person = token({ claims: { iat: seconds() - 1, exp: seconds() + 300 } });
     refused(await create(portal, await pipeline(request(), {}, person)), /Nobody vouches/);
+  });
+
+  test('the operator’s own vote for a ticket comes sealed, from its own pod, and nobody else’s does', async () => {
+    const bare = vote({ reason: 'CHG-1 is approved' });
+    const unsealed = {
+      via: 'Ticket' as const,
+      username: 'ticket:jira',
+      specHash: specHash(bare.spec),
+      nonce: 'n-1',
+      at: new Date().toISOString(),
+    };
+    const own = { ...unsealed, seal: sealer.sealStamp(unsealed) };
+    await plane.apply({
+      apiVersion: 'rbac.authorization.k8s.io/v1',
+      kind: 'RoleBinding',
+      metadata: { name: 'operator-votes', namespace: 'shop' },
+      roleRef: { apiGroup: 'rbac.authorization.k8s.io', kind: 'ClusterRole', name: 'sallyport-approver' },
+      subjects: [{ kind: 'ServiceAccount', name: 'sallyport', namespace: RELEASE_NAMESPACE }],
+    });
+    const admin = plane.clientFor();
+    const worn = createKubeClient(
+      impersonating(plane.access(), {
+        username: `system:serviceaccount:${RELEASE_NAMESPACE}:sallyport`,
+        groups: ['system:masters'],
+      }),
+    );
+    opened.push(worn);
+    for (const client of [admin, plane.clientFor('alice'), portal]) {
+      refused(await create(client, carry(bare, 't-1', own)), /never by the author/, 422);
+    }
+    refused(await create(worn, carry(bare, 't-1', own)), /via must be Kubernetes/);
+    for (const wrong of [
+      { ...own, username: 'ticket:other' },
+      { ...own, seal: 's' },
+      { ...own, via: 'Portal' },
+    ]) {
+      refused(await create(operator, carry(bare, 't-1', wrong)), /never by the author/, 422);
+    }
+    refused(await create(operator, carry(vote({ reason: 'other' }), 't-1', own)), /never by the author/, 422);
+    const named = { ...unsealed, username: 'boss' };
+    const asBoss = { ...named, seal: sealer.sealStamp(named) };
+    refused(await create(operator, carry(bare, 't-1', asBoss)), /via must be Kubernetes/);
+    const stored = await until(
+      'the right to vote',
+      () => create(operator, carry(bare, 't-1', own)),
+      (answer) => answer.kind === 'Ok' || answer.status !== 403,
+    );
+    assert.deepEqual(made(stored).spec.approver, own);
   });
 
   test('INV-08: with a webhook that lies, or none, the policies still let nobody name others', async () => {

@@ -124,7 +124,13 @@ export async function startAdmission(options: AdmissionOptions): Promise<Admissi
 
 const REASONS = { 403: 'Forbidden', 409: 'Conflict', 422: 'Invalid', 503: 'ServiceUnavailable' } as const;
 export function stampHandler(
-  { sealer, clock, random, log }: Pick<AdmissionOptions, 'sealer' | 'clock' | 'random' | 'log'>,
+  {
+    sealer,
+    clock,
+    random,
+    log,
+    namespace: home,
+  }: Pick<AdmissionOptions, 'sealer' | 'clock' | 'random' | 'log' | 'namespace'>,
   proofs?: () => ProofSources,
 ): AdmissionHandler {
   return async (request) => {
@@ -134,6 +140,11 @@ export function stampHandler(
         nonce: random.bytes(18).toString('base64url'),
         nowMs: clock.now(),
         seal: (unsealed) => sealer.sealStamp(unsealed),
+        own: {
+          operator: `system:serviceaccount:${home}:sallyport`,
+          isSealed: (given, spec) =>
+            sealer.checkStamp(given, spec, new Date(clock.now()).toISOString()).kind === 'Good',
+        },
       },
       proofs?.(),
     );
