@@ -97,6 +97,19 @@ const examples: [rule: string, good: unknown[], bad: unknown[]][] = [
     [{ breakGlass: true }, { breakGlass: true, reason: '' }],
   ],
   [
+    '!has(self.sealed)',
+    [{}, { breakGlass: true }, { sealed: {}, clientKey: 'k', reason: 'r' }],
+    [
+      { sealed: {}, clientKey: 'k' },
+      { sealed: {}, clientKey: 'k', reason: '' },
+      { sealed: {}, reason: 'r' },
+      { sealed: {}, clientKey: 'k', reason: 'r', extends: {} },
+      { sealed: {}, clientKey: 'k', reason: 'r', notBefore: 'x' },
+      { sealed: {}, clientKey: 'k', reason: 'r', commands: [] },
+      { sealed: {}, clientKey: 'k', reason: 'r', breakGlass: true },
+    ],
+  ],
+  [
     '!has(self.beneficiary)',
     [{}, { breakGlass: true }, { beneficiary: { kind: 'User' } }, { beneficiary: { kind: 'User' }, breakGlass: false }],
     [{ beneficiary: { kind: 'Group' } }, { beneficiary: { kind: 'User' }, breakGlass: true }],

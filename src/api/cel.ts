@@ -79,6 +79,18 @@ export const CEL_CHECKS: ReadonlyMap<string, (self: unknown) => boolean> = new M
     (self) => fields(self).breakGlass !== true || (has(self, 'reason') && fields(self).reason !== ''),
   ],
   [
+    '!has(self.sealed) || (has(self.clientKey) && has(self.reason) && size(self.reason) > 0 && !has(self.extends) && !has(self.notBefore) && !has(self.commands) && !(has(self.breakGlass) && self.breakGlass))',
+    (self) =>
+      !has(self, 'sealed') ||
+      (has(self, 'clientKey') &&
+        has(self, 'reason') &&
+        fields(self).reason !== '' &&
+        !has(self, 'extends') &&
+        !has(self, 'notBefore') &&
+        !has(self, 'commands') &&
+        fields(self).breakGlass !== true),
+  ],
+  [
     "!has(self.beneficiary) || (self.beneficiary.kind == 'User' && !(has(self.breakGlass) && self.breakGlass))",
     (self) =>
       !has(self, 'beneficiary') ||

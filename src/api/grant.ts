@@ -55,6 +55,20 @@ export const AccessGrantSpec = closed(
           'Statements to approve with the grant, byte for byte as they will be sent. Where a rule holds one of them it runs without waiting; what is denied stays denied.',
       }),
     ),
+    sealed: Type.Optional(
+      closed(
+        {
+          validFor: described(Duration, 'How long it can be opened, from its approval on; at most 30 days.'),
+          uses: Type.Optional(
+            Type.Integer({ minimum: 1, maximum: 10, description: 'How often, on each proxy. Default 1.' }),
+          ),
+        },
+        {
+          description:
+            'Approved now for an outage to come: it opens only while proxies can not hear the operator, by `clientKey`, each use for `duration`. The policy’s breakGlass names who may have one; every use is signed off afterwards.',
+        },
+      ),
+    ),
     breakGlass: Type.Optional(
       Type.Boolean({
         description: 'Asks to skip the approvals in an emergency; needs a reason and is signed off afterwards.',
@@ -75,6 +89,12 @@ export const AccessGrantSpec = closed(
         rule: '!has(self.breakGlass) || !self.breakGlass || (has(self.reason) && size(self.reason) > 0)',
         message: 'break-glass needs a reason: say what the emergency is',
         fieldPath: '.reason',
+      },
+      {
+        rule: '!has(self.sealed) || (has(self.clientKey) && has(self.reason) && size(self.reason) > 0 && !has(self.extends) && !has(self.notBefore) && !has(self.commands) && !(has(self.breakGlass) && self.breakGlass))',
+        message:
+          'a sealed grant needs clientKey and reason; it extends nothing, waits for no time, approves no statements and is no breakGlass',
+        fieldPath: '.sealed',
       },
       {
         rule: "!has(self.beneficiary) || (self.beneficiary.kind == 'User' && !(has(self.breakGlass) && self.breakGlass))",
@@ -126,6 +146,15 @@ export const AccessGrantStatus = closed({
   expiresAt: Type.Optional(described(Timestamp, 'When it ends; sessions are cut then.')),
   finishedAt: Type.Optional(described(Timestamp, 'When it ended.')),
   finishedBy: Type.Optional(Type.String({ maxLength: 512, description: 'Who or what ended it.' })),
+  sealedUses: Type.Optional(
+    Type.Array(
+      closed({
+        replica: described(Name, 'ProxyReplica that told of it.'),
+        startedAt: described(Timestamp, 'When the use began.'),
+      }),
+      { maxItems: 200, description: 'Uses of a sealed grant, as proxies told once they were heard again.' },
+    ),
+  ),
   signOff: Type.Optional(
     closed(
       {

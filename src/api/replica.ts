@@ -27,6 +27,16 @@ export const ProxyReplicaSpec = closed({
   observedAt: Type.Optional(described(Timestamp, 'When it was written.')),
   sessions: Type.Optional(Type.Integer({ minimum: 0, description: 'Live sessions, roughly.' })),
   recordsWritable: Type.Optional(Type.Boolean({ description: 'Whether records can be written.' })),
+  sealedUses: Type.Optional(
+    Type.Array(
+      closed({
+        grant: described(Name, 'Name of the AccessGrant.'),
+        uid: described(ShortText, 'Its uid.'),
+        startedAt: Type.Array(Timestamp, { maxItems: 10, description: 'When each use began.' }),
+      }),
+      { maxItems: 1024, description: 'Sealed grants it opened while the operator could not be heard.' },
+    ),
+  ),
   connections: Type.Optional(
     Type.Array(
       closed({

@@ -183,7 +183,9 @@ export async function startOperator(options: OperatorOptions): Promise<Operator>
     return eligiblePolicy({ shard, policies, request: { principal, ...request } });
   };
   const choose = (grant: AccessGrant, principal: Principal, pinned: string | undefined): Choice => {
-    const { connectionRef, account, duration, breakGlass } = grant.spec;
+    const { connectionRef, account, duration, sealed } = grant.spec;
+    // Who may have a sealed grant is whom the policy trusts in an emergency, and for as long at a time.
+    const breakGlass = grant.spec.breakGlass ?? (sealed === undefined ? undefined : true);
     const connection = cache.get<Connection>({
       kind: 'Connection',
       ...(grant.metadata.namespace ? { namespace: grant.metadata.namespace } : {}),

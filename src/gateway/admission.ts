@@ -10,6 +10,7 @@ import type { GatewayConnection } from './gateway.ts';
 import { personIn, personToLock } from './grant-of.ts';
 import { lockHolding } from './locks.ts';
 import { type Login, type Proven, proofNamesSomebody, proofTimes, prove } from './proof.ts';
+import { openSealed, type SealedWindow } from './sealed-grants.ts';
 import type { SessionWorld } from './session-world.ts';
 import { clockTime, cutFor, endText } from './standing.ts';
 
@@ -22,6 +23,8 @@ export type Admission =
       /** Who the policy is about; for a token in the groups it told. */
       principal: Principal;
       login: Login;
+      /** Of a sealed grant: what it is open for. `grant` ends with it. */
+      window?: SealedWindow;
       /** Gives the session's places back; call once it is over. */
       release(): void;
     }
@@ -100,7 +103,7 @@ function judge(
   const { bundle, connection } = request;
   const { clock } = world.options;
   const silent = bundle.silent();
-  if (silent !== undefined) {
+  if (silent !== undefined && grant.sealed === undefined) {
     const message = `Sallyport lets nobody in while it can not hear its controller: ${silent}.`;
     return refuse({ code: 'Unavailable', message, hint: 'Wait and try again.' }, silent, grant);
   }
@@ -147,13 +150,34 @@ function judge(
     const message = `Connection ${connection.name} has no account ${grant.account} any more.`;
     return refuse({ code: 'Unavailable', message, hint: again }, 'no such account', grant);
   }
-  return takePlaces(world, request, { grant, principal, login }, refuse);
+  const { sealed } = grant;
+  if (sealed === undefined) return takePlaces(world, request, { grant, principal, login }, refuse);
+  const opened = openSealed({
+    grant: { ...grant, sealed },
+    connection: { name: connection.name, namespace: connection.namespace },
+    orphaned: bundle.orphaned(),
+    uses: world.options.sealedUses,
+    clock,
+    log: world.options.log,
+    prefix: world.prefix,
+  });
+  if (opened.kind === 'Refused') {
+    const { message, hint, cause } = opened;
+    return refuse({ code: 'NotActive', message, hint }, cause, grant);
+  }
+  const { window } = opened;
+  return takePlaces(
+    world,
+    request,
+    { grant: { ...grant, expiresAtMs: window.endMs }, principal, login, window },
+    refuse,
+  );
 }
 
 function takePlaces(
   world: SessionWorld,
   { connection }: AdmissionRequest,
-  admitted: { grant: BundleGrant; principal: Principal; login: Login },
+  admitted: { grant: BundleGrant; principal: Principal; login: Login; window?: SealedWindow },
   refuse: Refuse,
 ): Admission {
   const { grant } = admitted;

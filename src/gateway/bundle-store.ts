@@ -42,6 +42,8 @@ export interface ConnectionBundle {
   readonly revision: number;
   /** Why nothing may run now, or undefined: shards that are missing, or no fresh heartbeat. */
   silent(): string | undefined;
+  /** Policy and locks are there and the controller is not: its heartbeat is missing or old. */
+  orphaned(): boolean;
   /** A grant that is listed and has not ended; its own clock may still say that it is too early or too late. */
   grant(uid: string): BundleGrant | undefined;
   /** Kept for a while after the end, so that its owner can be told why. */
@@ -141,6 +143,8 @@ export function openBundleStore(options: BundleStoreOptions): BundleStore {
       revision: 0,
       view: undefined,
       silent: () => silence(state),
+      orphaned: () =>
+        state.policy !== undefined && state.overlay !== undefined && silentMs(state) > options.heartbeatMs,
       grant: (grantUid) => (endedUnsigned.has(grantUid) ? undefined : state.grants.get(grantUid)),
       endedGrant: (grantUid) => state.ended.get(grantUid),
       endOf: (grantUid) => endedUnsigned.get(grantUid) ?? state.ended.get(grantUid)?.end,
@@ -157,16 +161,19 @@ export function openBundleStore(options: BundleStoreOptions): BundleStore {
     return state;
   }
 
+  /** Monotonic time stands still while a machine sleeps and wall time can be set: either may call a heartbeat stale. */
+  function silentMs({ heartbeat }: State): number {
+    if (heartbeat === undefined) return Number.POSITIVE_INFINITY;
+    return Math.max(clock.monotonic() - heartbeat.atMonotonic, clock.now() - heartbeat.shard.atMs);
+  }
+
   function silence(state: State): string | undefined {
     if (state.policy === undefined) return 'its policy has not arrived';
     if (state.overlay === undefined) return 'its locks have not arrived';
     if (state.heartbeat === undefined) return 'no heartbeat of the controller has arrived';
-    const { shard, atMonotonic } = state.heartbeat;
-    // Monotonic time stands still while a machine sleeps and wall time can be set: either may call it stale.
-    const silentMs = Math.max(clock.monotonic() - atMonotonic, clock.now() - shard.atMs);
-    if (silentMs > options.heartbeatMs) {
-      return `no heartbeat of the controller for ${Math.floor(silentMs / 1000)} s`;
-    }
+    const { shard } = state.heartbeat;
+    const silent = silentMs(state);
+    if (silent > options.heartbeatMs) return `no heartbeat of the controller for ${Math.floor(silent / 1000)} s`;
     if (shard.atMs - clock.now() > options.heartbeatMs)
       return 'the clock of this machine is behind that of the controller';
     return undefined;

@@ -23,6 +23,7 @@ import { createListeners } from './listeners.ts';
 import { type GatewayMetrics, type LogLine, NO_METRICS } from './observer.ts';
 import type { BundleFeed, ControlPlane } from './ports.ts';
 import type { Renewal, RenewalProof } from './renewal.ts';
+import type { SealedUses } from './sealed-grants.ts';
 import { createSession, type Session } from './session.ts';
 import type { SessionWorld } from './session-world.ts';
 
@@ -59,6 +60,8 @@ export interface GatewayOptions {
   limits?: Partial<ProcessLimits>;
   /** Connections this process serves; a shard of any other is refused. Default: all that are signed. */
   serves?: (connectionUid: string) => boolean;
+  /** Where uses of sealed grants are counted; absent: none is opened. */
+  sealedUses?: SealedUses;
   /** How hints begin: `sallyport` (default) or `kubectl access`. */
   commandPrefix?: string;
 }

@@ -152,7 +152,7 @@ export function openLiveSession(world: SessionWorld, seed: LiveSeed): LiveSessio
       policies: view?.policy.policies,
       end: bundle.endOf(grant.uid),
       listed: bundle.grant(grant.uid) !== undefined,
-      remainingMs: bundle.remaining(grant),
+      remainingMs: remaining(),
       lock: lockNow(),
       proofVoid: proofVoid(),
       ageMs: clock.monotonic() - authenticatedAt,
@@ -162,6 +162,13 @@ export function openLiveSession(world: SessionWorld, seed: LiveSeed): LiveSessio
       limits: limitsNow(),
       prefix: world.prefix,
     };
+  }
+
+  /** A sealed grant ends with its window, by a clock that can not be set as well. */
+  function remaining(): number {
+    const { window } = admission;
+    const left = window === undefined ? Number.POSITIVE_INFINITY : window.endMonotonic - clock.monotonic();
+    return Math.min(bundle.remaining(grant), left);
   }
 
   function proofVoid(): StandingFacts['proofVoid'] {
@@ -223,14 +230,15 @@ export function openLiveSession(world: SessionWorld, seed: LiveSeed): LiveSessio
     const at = clock.monotonic();
     if (cutting === undefined && !isOver && record.writable && at - clear.at < GATE_MS && bundle.view === clear.view)
       return undefined;
-    if (cutting === undefined && bundle.remaining(grant) <= 0) {
+    if (cutting === undefined && remaining() <= 0) {
       review();
       cutting = seed.cutting();
     }
     if (cutting !== undefined) return gateOfCut(cutting);
     if (isOver) return { code: 'GrantEnded', message: 'the session is over' };
     const silent = bundle.silent();
-    if (silent !== undefined) {
+    // A sealed grant is for just that, as long as the last policy and locks are known.
+    if (silent !== undefined && (admission.window === undefined || !bundle.orphaned())) {
       return {
         code: 'ControllerSilent',
         message: `Sallyport runs no command while it can not hear its controller: ${silent}`,

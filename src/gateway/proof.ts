@@ -87,7 +87,11 @@ async function proveByToken(world: SessionWorld, request: ProofRequest): Promise
   const { token } = verdict;
   const login = readLoginName(proof.user);
   const inForce = (grant: BundleGrant): boolean =>
-    bundle.grant(grant.uid) !== undefined && grant.notBeforeMs <= clock.now() && bundle.remaining(grant) > 0;
+    // What is sealed opens by its own key: no token is needed where no issuer may be within reach.
+    grant.sealed === undefined &&
+    bundle.grant(grant.uid) !== undefined &&
+    grant.notBeforeMs <= clock.now() &&
+    bundle.remaining(grant) > 0;
   const choose = (): GrantChoice => grantOf(bundle.view?.grants.values() ?? [], token.principal, login, inForce);
   let choice = choose();
   if (choice.kind === 'None') {

@@ -69,8 +69,9 @@ export function readPayload(envelope: ShardEnvelope, payload: unknown): Payload 
       return /^grants-[0-9]{1,4}$/.test(envelope.shard) &&
         Number(envelope.shard.slice(7)) < MOST_GRANT_SHARDS &&
         Array.isArray(payload['grants']) &&
-        payload['grants'].every(isGrant)
-        ? { kind: 'Grants', grants: payload as unknown as GrantsShard }
+        payload['grants'].every(isGrant) &&
+        (payload['sealed'] === undefined || (Array.isArray(payload['sealed']) && payload['sealed'].every(isSealed)))
+        ? { kind: 'Grants', grants: allGrants(payload as unknown as GrantsShard) }
         : undefined;
   }
 }
@@ -81,6 +82,14 @@ const isProvider = (value: unknown): boolean =>
   typeof value['issuer'] === 'string' &&
   Number.isFinite(value['keysGoodUntilMs']) &&
   ['keys', 'algorithms', 'audiences', 'void'].every((field) => Array.isArray(value[field]));
+
+/** Each by its mark: a grant is never taken for what its place does not say. */
+function allGrants({ grants, sealed = [] }: GrantsShard): GrantsShard {
+  return { grants: [...grants.filter((grant) => grant.sealed === undefined), ...sealed] };
+}
+
+const isSealed = (value: unknown): boolean =>
+  isGrant(value) && isCount(value.sealed?.durationMs) && isCount(value.sealed.uses);
 
 function isGrant(value: unknown): value is BundleGrant {
   return (

@@ -103,11 +103,15 @@ export interface BundleGrant {
   notBeforeMs: number;
   expiresAtMs: number;
   ticketUntilExpiry: boolean;
+  /** Opens only while the controller can not be heard, for so long and so often; see gateway/sealed-grants.ts. */
+  sealed?: { durationMs: number; uses: number };
   /** Uid of the grant it continues: that one's live sessions move to this one when theirs ends. */
   extends?: string;
 }
 export interface GrantsShard {
   grants: BundleGrant[];
+  /** Apart, so that a reader that knows nothing of sealed grants opens none: in memory they are among the others. */
+  sealed?: BundleGrant[];
 }
 
 /** A decided hold. `Approved` is good for one run of the same command until `usableUntilMs`. */

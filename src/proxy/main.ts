@@ -8,6 +8,7 @@ import { createServer } from 'node:net';
 import type { ProxyReplicaSpec, ProxyReplicaStatus } from '../api/replica.ts';
 import type { DialGuard } from '../gateway/dial-guard.ts';
 import { createGateway, type Gateway } from '../gateway/gateway.ts';
+import { openSealedUses, type SealedUses } from '../gateway/sealed-grants.ts';
 import type { ProcessLimits } from '../gateway/limits.ts';
 import type { LogLine } from '../gateway/observer.ts';
 import { sleep } from '../kube/backoff.ts';
@@ -113,6 +114,14 @@ export async function startProxy(options: ProxyOptions): Promise<Proxy> {
     log,
   });
 
+  // Beside the records: on the one volume that outlives this process.
+  let sealedUses: SealedUses | undefined;
+  try {
+    sealedUses = openSealedUses(files, `${options.recordsFolder}/sealed-uses.json`);
+  } catch (error) {
+    log('error', 'uses of sealed grants can not be read; none is opened', { error: String(error) });
+  }
+
   const gateway = createGateway({
     protocols: options.protocols,
     feed: {
@@ -140,6 +149,7 @@ export async function startProxy(options: ProxyOptions): Promise<Proxy> {
       return { host, port };
     },
     dialGuard: options.dialGuard,
+    ...(sealedUses === undefined ? {} : { sealedUses }),
     ...(options.limits === undefined ? {} : { limits: options.limits }),
     clock,
     random,
@@ -159,6 +169,7 @@ export async function startProxy(options: ProxyOptions): Promise<Proxy> {
       podUid: options.podUid,
       sessions: gateway.sessions().filter(({ state }) => state === 'Live').length,
       recordsWritable: recordsProblem === undefined,
+      ...sealedReport(),
       connections: served.map(({ uid }) => {
         const shards = kubeFeed.shards(uid);
         const target = probes?.of(uid);
@@ -172,6 +183,18 @@ export async function startProxy(options: ProxyOptions): Promise<Proxy> {
           ...(target === undefined ? {} : { target }),
         };
       }),
+    };
+  }
+
+  function sealedReport(): Pick<ProxyReplicaSpec, 'sealedUses'> {
+    const all = sealedUses?.all() ?? [];
+    if (all.length === 0) return {};
+    return {
+      sealedUses: all.map(({ grant, startedMs }) => ({
+        grant: grant.name,
+        uid: grant.uid,
+        startedAt: startedMs.slice(0, 10).map((ms) => new Date(ms).toISOString()),
+      })),
     };
   }
 

@@ -1,14 +1,15 @@
 // What one Connection's bundle says, from resources. Pure. An allow is published only for what the operator sealed; a
 // grant whose policy is gone, not accepted, or no longer names its owner is left out: its sessions end.
 import { specHash } from '../../api/canonical.ts';
+import { parseDuration } from '../../api/duration.ts';
 import type { AccessGrant } from '../../api/grant.ts';
 import type { CommandHold } from '../../api/hold.ts';
 import type { AccessLock } from '../../api/lock.ts';
-import type { BundleGrant, LockEntry, PolicyShard, Release } from '../../policy/bundle.ts';
+import type { BundleGrant, GrantsShard, LockEntry, PolicyShard, Release } from '../../policy/bundle.ts';
 import { homeOf, sessionLimits } from '../../policy/prepare-session.ts';
 import type { Principal } from '../../policy/principal.ts';
 import { matchesAny } from '../../policy/subjects.ts';
-import { ownerOf } from '../grants/people.ts';
+import { ownerOf, SEALED_USE_MS } from '../grants/people.ts';
 import { sealedStatus } from '../grants/sealed.ts';
 import { sealedHold } from '../holds/decide.ts';
 import type { Sealer } from '../seal.ts';
@@ -73,6 +74,14 @@ export function bundleGrants(
       // The gateway moves live sessions on to it when the parent's time is over.
       ...(grant.spec.extends !== undefined ? { extends: grant.spec.extends.uid } : {}),
       ticketUntilExpiry: sessionLimits(shard, policyName).ticketUntilExpiry,
+      ...(grant.spec.sealed === undefined
+        ? {}
+        : {
+            sealed: {
+              durationMs: parseDuration(grant.spec.duration ?? '') ?? SEALED_USE_MS,
+              uses: grant.spec.sealed.uses ?? 1,
+            },
+          }),
     });
   }
   published.sort((a, b) => (a.uid < b.uid ? -1 : 1));
@@ -114,6 +123,15 @@ export function grantShards(grants: readonly BundleGrant[]): Map<`grants-${numbe
     shards = spread();
   }
   return new Map(shards.map((each, index) => [`grants-${index}` as const, each]));
+}
+
+/** What a shard says: sealed grants apart from the others. */
+export function grantsPayload(part: readonly BundleGrant[]): GrantsShard {
+  const sealed = part.filter((grant) => grant.sealed !== undefined);
+  return {
+    grants: part.filter((grant) => grant.sealed === undefined),
+    ...(sealed.length === 0 ? {} : { sealed }),
+  };
 }
 
 export function bundleReleases(holds: readonly CommandHold[], sealer: Sealer, nowMs: number): Release[] {

@@ -18,7 +18,7 @@ import { type Files, writeFileAtomically } from '../../system/files.ts';
 import { saysSomethingElse } from '../changes.ts';
 import type { ControllerContext, ShardPublisher } from '../ports.ts';
 import { type CacheEvent, keyOf, type Reconcile, splitKey } from '../runtime.ts';
-import { bundleGrants, bundleLocks, bundleReleases, grantShards } from './build.ts';
+import { bundleGrants, bundleLocks, bundleReleases, grantShards, grantsPayload } from './build.ts';
 
 /** Gateways take a controller for dead after 5 minutes without one. */
 export const HEARTBEAT_MS = 30_000;
@@ -145,7 +145,7 @@ export function createBundleController(options: BundleControllerOptions): Bundle
     // What takes away goes out before what gives, the policy before the grants that lean on it.
     publish(uid, shards, 'overlay', { locks, voidTickets: [] });
     publish(uid, shards, 'policy', shard);
-    for (const [shardName, part] of split) publish(uid, shards, shardName, { grants: part });
+    for (const [shardName, part] of split) publish(uid, shards, shardName, grantsPayload(part));
     publish(uid, shards, 'releases', { releases });
     for (const stale of Array.from(shards.keys())) {
       if (!stale.startsWith('grants-') || split.has(stale as `grants-${number}`)) continue;

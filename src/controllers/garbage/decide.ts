@@ -38,9 +38,16 @@ export function grantFate(grant: AccessGrant, continued: boolean, nowMs: number)
   const { status, spec } = grant;
   if (continued || status === undefined || status.phase === 'Pending' || status.phase === 'Active') return KEEP;
   // An emergency waits for its review, however long that takes.
-  if (spec.breakGlass === true && status.expiresAt !== undefined && status.signOff === undefined) return KEEP;
+  const emergency = (spec.breakGlass === true && status.expiresAt !== undefined) || status.sealedUses !== undefined;
+  if (emergency && status.signOff === undefined) return KEEP;
   const ended = status.finishedAt ?? status.expiresAt ?? grant.metadata.creationTimestamp;
-  return after(isOver(ended, spec.breakGlass === true ? EMERGENCY_KEPT_MS : GRANT_KEPT_MS, nowMs));
+  return after(
+    isOver(
+      ended,
+      spec.breakGlass === true || status.sealedUses !== undefined ? EMERGENCY_KEPT_MS : GRANT_KEPT_MS,
+      nowMs,
+    ),
+  );
 }
 
 export function holdFate(hold: CommandHold, nowMs: number): Fate {

@@ -238,3 +238,39 @@ test('statements are approved with the grant only where approvers can read them'
   assert.equal(published?.commandHashes.length, 2);
   assert.ok(published!.commandHashes.every((hash) => /^[0-9a-f]{64}$/.test(hash)));
 });
+
+test('a sealed grant is for whom the policy trusts in an emergency, needs somebody’s consent, and is published apart', async (context) => {
+  const at = await world(context, emergency);
+  const { publicKey: clientKey } = generateClientKey();
+  const spec = { clientKey, duration: '20m', sealed: { validFor: '720h', uses: 2 } };
+  assert.match((await at.see(await at.grant(alice, spec))).status?.waitingFor ?? '', /break-glass is for group oncall/);
+  const tooLong = await at.grant(oncall, { ...spec, sealed: { validFor: '721h' } });
+  assert.match(await message(at, tooLong), /30 days at most/);
+  const grant = await at.grant(oncall, { ...spec, clientKey: generateClientKey().publicKey });
+  assert.equal(await phase(at, grant), 'Pending');
+  await at.vote(dana, grant, 'Approve');
+  const { status } = await at.see(grant);
+  assert.equal(Date.parse(status!.expiresAt!) - Date.parse(status!.notBefore!), 720 * 3_600_000);
+  assert.equal(await condition(at, grant), undefined, 'nobody opened it');
+  const shard = [...at.shards.values()].find(
+    (each) => each.shard.startsWith('grants-') && each.payload.includes('sealed'),
+  );
+  const payload = JSON.parse(shard!.payload) as { grants: unknown[]; sealed: { sealed: unknown; uid: string }[] };
+  assert.deepEqual(payload.grants, []);
+  assert.deepEqual(
+    payload.sealed.map(({ sealed, uid }) => [uid, sealed]),
+    [[grant.metadata.uid, { durationMs: 1_200_000, uses: 2 }]],
+  );
+});
+
+test('where no step asks anybody, a reviewer of emergencies consents to a sealed grant', async (context) => {
+  const standing = connection('payments') + team.replace(/ {2}approval:.*\n/, '').replace('rules:', glass);
+  const at = await world(context, standing);
+  const spec = { clientKey: generateClientKey().publicKey, sealed: { validFor: '24h' } };
+  const grant = await at.grant(oncall, spec);
+  assert.equal(await phase(at, grant), 'Pending');
+  await at.vote(person('otto', 'oncall', 'sec'), grant, 'Approve');
+  assert.equal(await phase(at, grant), 'Pending');
+  await at.vote(person('sam', 'sec'), grant, 'Approve');
+  assert.equal(await phase(at, grant), 'Active');
+});

@@ -4,6 +4,7 @@ import { specHash } from '../../api/canonical.ts';
 import type { Connection } from '../../api/connection.ts';
 import type { AccessApproval, AccessGrant, AccessGrantStatus } from '../../api/grant.ts';
 import type { AccessPolicy } from '../../api/policy.ts';
+import type { ProxyReplica } from '../../api/replica.ts';
 import type { Resource } from '../../api/resource.ts';
 import type { Principal } from '../../policy/principal.ts';
 import type { ControlBody } from '../../recording/envelope.ts';
@@ -56,6 +57,8 @@ export function grantsTouchedBy(event: CacheEvent, cache: ControllerContext['cac
     case 'ClusterAccessPolicy':
       if (!saysSomethingElse(event)) return [];
       return keys(cache.list<AccessGrant>('AccessGrant').filter(undecided));
+    case 'ProxyReplica':
+      return ((event.object as ProxyReplica).spec?.sealedUses ?? []).map((use) => keyOf(namespace, use.grant));
     default:
       return [];
   }
@@ -90,6 +93,7 @@ export function createGrantReconciler(options: GrantControllerOptions): Reconcil
             ...(policyNamespace ? { namespace: policyNamespace } : {}),
             name: policyName,
           }),
+        ...(grant.spec.sealed === undefined ? {} : { sealedUses: sealedUsesOf(cache, grant) }),
         commandHashes: (account, commands) => hashesOf(options, grant, account, commands),
         ...(options.portal === undefined ? {} : { portal: options.portal }),
         find: (other) =>
@@ -239,6 +243,21 @@ function hashesOf(
   return commands.map((text) => definition.commandHash!(connection, account, text));
 }
 
+/** A proxy tells of what it served: its word opens nothing, it only makes a review due. */
+function sealedUsesOf(
+  cache: ControllerContext['cache'],
+  { metadata }: AccessGrant,
+): NonNullable<AccessGrantStatus['sealedUses']> {
+  return cache
+    .list<ProxyReplica>('ProxyReplica', metadata.namespace)
+    .flatMap(({ metadata: replica, spec }) =>
+      (spec?.sealedUses ?? [])
+        .filter(({ uid }) => uid === metadata.uid)
+        .flatMap(({ startedAt }) => startedAt.map((at) => ({ replica: replica.name, startedAt: at }))),
+    )
+    .sort((a, b) => (a.startedAt < b.startedAt ? -1 : 1));
+}
+
 const OPERATOR = { username: 'sallyport' };
 
 function actsOf(grant: AccessGrant, before: AccessGrantStatus | undefined, after: AccessGrantStatus): ControlBody[] {
@@ -267,6 +286,14 @@ function actsOf(grant: AccessGrant, before: AccessGrantStatus | undefined, after
         notBefore: after.notBefore,
         expiresAt: after.expiresAt,
       },
+    });
+  }
+  for (const use of (after.sealedUses ?? []).slice((before?.sealedUses ?? []).length)) {
+    acts.push({
+      act: 'grant.sealed-use',
+      actor: { username: use.replica },
+      object,
+      details: { startedAt: use.startedAt },
     });
   }
   if (before?.phase !== after.phase && after.phase !== 'Pending') {

@@ -5,7 +5,7 @@ import { specHash } from '../../api/canonical.ts';
 import { parseDuration } from '../../api/duration.ts';
 import type { AccessApproval, AccessGrant, AccessGrantStatus } from '../../api/grant.ts';
 import { isTicketName } from '../../api/notifier.ts';
-import type { AccessPolicy } from '../../api/policy.ts';
+import type { AccessPolicy, ApprovalStep } from '../../api/policy.ts';
 import { DEFAULT_GRANT_MS } from '../../policy/eligibility.ts';
 import { samePerson } from '../../policy/persons.ts';
 import type { Principal } from '../../policy/principal.ts';
@@ -42,6 +42,8 @@ export interface GrantFacts {
   policyNamed?(namespace: string | undefined, name: string): AccessPolicy | undefined;
   /** Hashes of statements as the grant's account would send them; undefined: its protocol has none. */
   commandHashes?(account: string, commands: readonly string[]): readonly string[] | undefined;
+  /** What proxies tell of its uses, where it is sealed. */
+  sealedUses?: NonNullable<AccessGrantStatus['sealedUses']>;
   /** Address of the approval page, for hints. */
   portal?: string;
   /** The grant of this name in the same namespace. */
@@ -98,7 +100,8 @@ export function decideGrant(facts: GrantFacts, sealer: Sealer): GrantDecision {
   if (before !== undefined && isTerminal(before.phase)) {
     for (const vote of votes)
       if (vote.decision !== 'SignOff') verdicts.set(vote.uid, described('TooLate', before.phase));
-    const signed = withSignOff(facts, before, votes, requester, verdicts);
+    const used: AccessGrantStatus = { ...before, ...usesOf(facts, before) };
+    const signed = withSignOff(facts, used, votes, requester, verdicts);
     return signed.signOff === before.signOff ? { status: signed, votes: verdicts } : finish(signed);
   }
   const owner = ownerOf(grant.spec, requester);
@@ -155,13 +158,11 @@ export function decideGrant(facts: GrantFacts, sealer: Sealer): GrantDecision {
       ? // Nobody can approve what no policy allows; the request waits for one until its deadline.
         [{ name: 'policy', count: 1, approvers: [] }]
       : [
-          ...(breakGlass || policy.spec.access === 'Standing' ? [] : (policy.spec.approval?.steps ?? [])).map(
-            (step) => ({
-              name: step.name,
-              count: step.count ?? 1,
-              approvers: step.approvers,
-            }),
-          ),
+          ...stepsOf(policy, grant, breakGlass).map((step) => ({
+            name: step.name,
+            count: step.count ?? 1,
+            approvers: step.approvers,
+          })),
           ...needed,
         ];
   const notBeforeMs = ms(grant.spec.notBefore);
@@ -188,12 +189,19 @@ export function decideGrant(facts: GrantFacts, sealer: Sealer): GrantDecision {
       ...(notBeforeMs !== undefined ? { notBeforeMs } : {}),
       // Once approved its end is sealed; before a policy allows it, only the deadline hangs on this.
       durationMs:
-        choice.kind === 'Eligible' ? choice.durationMs : (parseDuration(grant.spec.duration ?? '') ?? DEFAULT_GRANT_MS),
+        grant.spec.sealed !== undefined
+          ? (parseDuration(grant.spec.sealed.validFor) ?? 0)
+          : choice.kind === 'Eligible'
+            ? choice.durationMs
+            : (parseDuration(grant.spec.duration ?? '') ?? DEFAULT_GRANT_MS),
       timeoutMs: parseDuration(policy?.spec.approval?.timeout ?? '') ?? DEFAULT_APPROVAL_TIMEOUT_MS,
       requester,
       ...(grant.spec.beneficiary === undefined ? {} : { beneficiary: owner }),
       steps,
-      objectors: [...objectorsOf(policy, breakGlass), ...needed.flatMap((step) => step.approvers)],
+      objectors: [
+        ...objectorsOf(policy, breakGlass || grant.spec.sealed !== undefined),
+        ...needed.flatMap((step) => step.approvers),
+      ],
       namespace: grant.metadata.namespace ?? '',
       ...(parent !== undefined ? { parent } : {}),
     },
@@ -231,6 +239,7 @@ export function decideGrant(facts: GrantFacts, sealer: Sealer): GrantDecision {
     ...(life.finishedAtMs !== undefined ? { finishedAt: rfc3339(life.finishedAtMs) } : {}),
     ...(life.finishedBy !== undefined ? { finishedBy: life.finishedBy } : {}),
     ...(before?.signOff !== undefined ? { signOff: before.signOff } : {}),
+    ...usesOf(facts, before),
     ...(life.open !== undefined
       ? { waitingFor: (choice.kind === 'Refused' ? choice.message : waitingText(life.open)).slice(0, 1024) }
       : {}),
@@ -253,12 +262,32 @@ export function decideGrant(facts: GrantFacts, sealer: Sealer): GrantDecision {
   return finish(done, life.nextMs !== undefined ? { nextMs: life.nextMs } : {});
 }
 
+/** Uses of a sealed grant that were told of, now or ever: a proxy that is gone takes none back. */
+function usesOf(facts: GrantFacts, before: AccessGrantStatus | undefined): Pick<AccessGrantStatus, 'sealedUses'> {
+  if (facts.grant.spec.sealed === undefined) return {};
+  const known = before?.sealedUses ?? [];
+  const more = (facts.sealedUses ?? []).filter(
+    (use) => !known.some((each) => each.replica === use.replica && each.startedAt === use.startedAt),
+  );
+  const all = [...known, ...more].slice(0, 200);
+  return all.length === 0 ? {} : { sealedUses: all };
+}
+
 function isBreakGlass(grant: AccessGrant, policy: AccessPolicy, requester: Principal): boolean {
   return (
     grant.spec.breakGlass === true &&
     (grant.spec.reason ?? '').trim() !== '' &&
     matchesAny(policy.spec.breakGlass?.subjects ?? [], requester, policy.metadata.namespace)
   );
+}
+
+/** What is sealed is never without somebody's consent: where no step asks anybody, reviewers of emergencies are asked. */
+function stepsOf(policy: AccessPolicy, { spec }: AccessGrant, breakGlass: boolean): readonly ApprovalStep[] {
+  if (breakGlass) return [];
+  const steps = policy.spec.approval?.steps ?? [];
+  if (spec.sealed === undefined) return policy.spec.access === 'Standing' ? [] : steps;
+  if (steps.length > 0) return steps;
+  return [{ name: 'seal', approvers: policy.spec.breakGlass?.reviewers ?? [] }];
 }
 
 function objectorsOf(policy: AccessPolicy | undefined, breakGlass: boolean) {

@@ -6,6 +6,9 @@ import type { AccessPolicy } from '../../api/policy.ts';
 import type { Principal } from '../../policy/principal.ts';
 import { matchesSubject } from '../../policy/subjects.ts';
 
+/** How long one use of a sealed grant lasts when its author does not say. */
+export const SEALED_USE_MS = 1_800_000;
+
 /** The person named by a delegator; undefined: the requester is who it is for. */
 export function beneficiaryOf(spec: Pick<AccessGrantSpec, 'beneficiary'>): Principal | undefined {
   return spec.beneficiary === undefined

@@ -1,12 +1,21 @@
 // What makes a request one that is refused whoever would approve it. Pure; each fault is a sentence with what to do.
+import { parseDuration } from '../../api/duration.ts';
 import type { AccessGrant } from '../../api/grant.ts';
 import type { AccessPolicy } from '../../api/policy.ts';
 import { STEP_UP_ACTS } from '../../api/schema.ts';
+import { LONGEST_GRANT_MS } from '../../policy/compile-checks.ts';
 import { type LoginFacts, type StepUpNeed, stepUpLack, stepUpNeed } from '../../policy/step-up.ts';
 import type { GrantFacts } from './decide.ts';
 
 /** What makes a request senseless whoever asks it under whatever policy. */
 export function requestFault({ spec }: AccessGrant): string | undefined {
+  if (spec.sealed !== undefined) {
+    const validMs = parseDuration(spec.sealed.validFor);
+    if (validMs === undefined || validMs > LONGEST_GRANT_MS)
+      return 'A sealed grant can be opened for 30 days at most; give --valid-for 720h or less.';
+    if (spec.clientKey === undefined || (spec.reason ?? '').trim() === '')
+      return 'A sealed grant needs a key to open it with, and a reason. The verb seal gives both.';
+  }
   if (spec.breakGlass === true && (spec.reason ?? '').trim() === '')
     return 'Break-glass needs a reason: say what the emergency is, with --reason.';
   const hashes = spec.commandHashes ?? [];

@@ -7,8 +7,33 @@ import type { SealedLife } from './fold.ts';
 export const PURPOSE = 'AccessGrant';
 
 export function sealedFacts(hash: string, status: AccessGrantStatus): unknown {
-  const { phase, policy, account, approvals, deadline, notBefore, expiresAt, finishedAt, finishedBy, signOff } = status;
-  return { hash, phase, policy, account, approvals, deadline, notBefore, expiresAt, finishedAt, finishedBy, signOff };
+  const {
+    phase,
+    policy,
+    account,
+    approvals,
+    deadline,
+    notBefore,
+    expiresAt,
+    finishedAt,
+    finishedBy,
+    signOff,
+    sealedUses,
+  } = status;
+  return {
+    hash,
+    phase,
+    policy,
+    account,
+    approvals,
+    deadline,
+    notBefore,
+    expiresAt,
+    finishedAt,
+    finishedBy,
+    signOff,
+    sealedUses,
+  };
 }
 
 /** The status if the operator sealed it over this very grant. */

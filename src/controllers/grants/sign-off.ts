@@ -25,7 +25,9 @@ export function withSignOff(
   known?: AccessPolicy,
 ): AccessGrantStatus {
   const ref = status.policy;
-  if (facts.grant.spec.breakGlass !== true || status.expiresAt === undefined || ref === undefined) return status;
+  // A sealed grant that nobody opened was no emergency.
+  const emergency = facts.grant.spec.breakGlass === true || status.sealedUses !== undefined;
+  if (!emergency || status.expiresAt === undefined || ref === undefined) return status;
   // Where its policy is gone, one that took its name says who reviews: an emergency is never past reviewing.
   const policy =
     known ?? facts.policy(ref.namespace, ref.name, ref.uid) ?? facts.policyNamed?.(ref.namespace, ref.name);
@@ -63,7 +65,7 @@ export function withSignOff(
         type: 'SignedOff',
         status: 'False',
         reason: 'ReviewDue',
-        message: `Taken without approval; ${reviewers.map(subjectText).join(' or ') || 'nobody (the policy names no reviewers)'} is to sign it off.`,
+        message: `${facts.grant.spec.breakGlass === true ? 'Taken without approval' : `Opened ${status.sealedUses?.length ?? 0} times while the operator could not be heard`}; ${reviewers.map(subjectText).join(' or ') || 'nobody (the policy names no reviewers)'} is to sign it off.`,
       };
   return {
     ...status,
