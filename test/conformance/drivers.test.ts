@@ -1,11 +1,13 @@
 // Unmodified drivers through the gateway: every suite runs straight to the server first, then through a transparent
-// Connection, one with rules, and one with a mask in force elsewhere. The outputs must be equal to the letter.
+// Connection (by ticket and by a token of an identity provider), one with rules, and one with a mask in force elsewhere.
+// The outputs must be equal to the letter.
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
 import fs from 'node:fs';
 import path from 'node:path';
 import { after, before, test } from 'node:test';
 import { promisify } from 'node:util';
+import { type Idp, startIdp } from '../support/idp.ts';
 import { connectionYaml, type Local, postgresEnvironment, startLocal } from '../support/local.ts';
 import { type PostgresServer, startPostgres } from '../support/postgres.ts';
 import { missing, tools } from '../support/tools.ts';
@@ -33,6 +35,7 @@ const RULED = `  - {name: everything, action: Allow, sql: {effects: [Read, Write
 
 let server: PostgresServer;
 let local: Local;
+let idp: Idp;
 const ways: { name: string; env: Record<string, string> }[] = [];
 
 before(async () => {
@@ -43,7 +46,18 @@ before(async () => {
   });
   const yaml = (name: string): string =>
     connectionYaml(server, { name, namespace: 'drivers', database: 'drivers', accounts: { app: account } });
+  idp = await startIdp({ users: { driver: {} } });
   local = await startLocal({
+    'corp.yaml': `apiVersion: sallyport.dev/v1alpha1
+kind: IdentityProvider
+metadata: {name: corp}
+spec:
+  issuer: ${idp.issuer}
+  caBundle: ${JSON.stringify(idp.ca)}
+  audiences: [{audience: ${idp.audience}, use: Access, clients: [${idp.clients.cli}]}]
+  claims: {username: preferred_username}
+  kubernetes: {claim: preferred_username, prefix: ""}
+`,
     'plain.yaml': yaml('plain-db') + policy('plain-db', '  - {name: everything, action: Allow}'),
     'ruled.yaml': yaml('ruled-db') + policy('ruled-db', RULED),
     'masked.yaml':
@@ -67,11 +81,17 @@ before(async () => {
   for (const name of ['plain-db', 'ruled-db', 'masked-db']) {
     const answer = await local.cli(['dsn', name, '--until-expiry', '-n', 'drivers'], { as: 'driver' });
     assert.equal(answer.code, 0, answer.stderr);
-    ways.push({ name, env: postgresEnvironment(/postgres(ql)?:\/\/\S+/.exec(answer.stdout)![0]) });
+    const env = postgresEnvironment(/postgres(ql)?:\/\/\S+/.exec(answer.stdout)![0]);
+    ways.push({ name, env });
+    if (name === 'plain-db') {
+      const token = await idp.tokenFor('driver', { expiresIn: 7_200 });
+      ways.push({ name: 'plain-db by token', env: { ...env, PGUSER: 'app', PGPASSWORD: token } });
+    }
   }
 });
 after(async () => {
   await local?.stop();
+  await idp?.stop();
   await server?.stop();
 });
 
