@@ -5,6 +5,7 @@ import type { Connection } from '../../api/connection.ts';
 import type { ProxyReplica } from '../../api/replica.ts';
 import { openObjectPublisher } from '../../controllers/bundles/object-publisher.ts';
 import { GARBAGE_KINDS, startGarbage } from '../../controllers/garbage/controller.ts';
+import type { NotifierServices } from '../../controllers/notifiers/channel.ts';
 import { type Operator, startOperator } from '../../controllers/operator.ts';
 import type { Authority } from '../../controllers/pki/authority.ts';
 import type { OperatorKeys } from '../../controllers/pki/secret-keys.ts';
@@ -31,6 +32,8 @@ export interface ControlOptions {
   /** Raised with each leader; see the Lease. */
   epoch: number;
   settings: WorkloadSettings;
+  /** Absent: nobody is told, and no ticket can be read. */
+  notifiers?: NotifierServices;
   clock: Clock;
   random: Random;
   log: Log;
@@ -119,6 +122,7 @@ export async function startControl(options: ControlOptions): Promise<Control> {
         workloads.onChange(event);
       },
     },
+    ...(options.notifiers === undefined ? {} : { notifiers: options.notifiers }),
     pace: PACE,
     prefix: 'kubectl access',
   });

@@ -28,6 +28,7 @@ import { createMetrics } from '../../telemetry/metrics.ts';
 import { CliError, EXIT, type ExitCode, type Io } from '../io.ts';
 import { version } from '../version.ts';
 import { type Control, startControl } from './control.ts';
+import { clusterNotifierServices } from './notifiers.ts';
 
 export interface OperatorCommandOptions {
   logLevel?: string;
@@ -160,6 +161,14 @@ export async function operatorCommand(
           operatorNamespace: namespace,
           tunnelRoles: io.env['SALLYPORT_TUNNEL_ROLES'] !== 'false',
         },
+        notifiers: clusterNotifierServices({
+          client,
+          namespace,
+          key: keys.key.privateKey,
+          apiServer: io.env['KUBERNETES_SERVICE_HOST'],
+          clock,
+          count: (type, outcome) => metrics.notice(type, outcome),
+        }),
         clock,
         random,
         log,
