@@ -403,6 +403,8 @@ export function processVerbs(program: Command, run: Run, outcome: { leave?: bool
     .option('--port <port>', 'default 8844')
     .option('--tls-cert <file>', 'PEM; needed for any address but loopback')
     .option('--tls-key <file>', 'PEM')
+    .option('--tls-self-made', 'a certificate of its own, for behind what does not verify it')
+    .option('--cluster', 'serve the cluster this pod is in, not this machine')
     .option('--login-origin <url>', 'another origin that logins lead through (repeat it)', collected)
     .option('--log-level <level>', 'debug, info, warn or error; default info')
     .action(

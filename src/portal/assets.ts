@@ -41,7 +41,7 @@ main:focus { outline: none; }
 
 .top {
   display: flex; flex-wrap: wrap; align-items: center; gap: .25rem 1.5rem;
-  padding: .75rem max(1rem, calc((100vw - 60rem) / 2)); background: var(--sheet); border-bottom: 1px solid var(--line);
+  padding: .75rem max(1rem, calc((100% - 60rem) / 2 + 1rem)); background: var(--sheet); border-bottom: 1px solid var(--line);
 }
 .brand { display: flex; align-items: center; gap: .5rem; color: var(--ink); font-weight: 700; text-decoration: none; }
 .top nav { flex: 1 1 auto; }
@@ -97,7 +97,7 @@ pre { margin: 0; white-space: pre-wrap; overflow-wrap: anywhere; tab-size: 4; }
 .statement { margin: 1rem 0; }
 .statement pre { max-height: 24rem; overflow: auto; padding: 1rem; background: var(--fill); border-radius: 8px; border-left: 4px solid var(--wait); }
 figcaption { margin-top: .35rem; color: var(--soft); font-size: .9rem; }
-.peek { margin-top: .5rem; max-height: 6.5em; overflow: hidden; color: var(--soft); }
+.peek { display: -webkit-box; -webkit-box-orient: vertical; -webkit-line-clamp: 4; line-clamp: 4; margin-top: .5rem; overflow: hidden; color: var(--soft); }
 .command { display: flex; align-items: center; gap: .5rem; padding: .5rem .75rem; background: var(--fill); border-radius: 8px; }
 .command code { flex: 1; min-width: 0; overflow-wrap: anywhere; }
 
@@ -109,6 +109,8 @@ input, select, textarea {
 textarea { resize: vertical; }
 .ask { display: grid; gap: 1.1rem; max-width: 34rem; }
 .ask p { margin: .25rem 0 0; }
+.check { display: flex; gap: .6rem; align-items: center; }
+.check input { width: 1.2rem; height: 1.2rem; margin: 0; }
 button, .button {
   display: inline-block; min-height: 2.75rem; padding: .55rem 1.2rem; border: 1px solid transparent; border-radius: 8px;
   background: var(--accent); color: var(--accent-ink); font: inherit; font-weight: 600; text-decoration: none; cursor: pointer;
@@ -128,11 +130,14 @@ button:disabled { opacity: .55; cursor: default; }
   main { padding: 1.25rem .75rem 3rem; }
   .top { padding: .6rem .75rem; gap: .25rem .75rem; }
   .top nav { order: 3; flex-basis: 100%; }
-  .top nav a { padding: .4rem .5rem; }
+  .top nav ul { gap: 0; }
+  .top nav a { padding: .4rem .45rem; font-size: .9rem; }
   .who { margin-left: auto; }
   .who .name { max-width: 7.5rem; }
   .sheet { padding: 1rem; }
-  .facts > div, .choices li { grid-template-columns: minmax(0, 1fr); gap: .1rem; }
+  .facts > div, .choices li { grid-template-columns: minmax(0, 1fr); gap: .35rem; }
+  .facts > div { gap: .1rem; }
+  .choices { gap: 1.1rem; }
   .choices button { width: 100%; }
 }
 @keyframes arrive { from { background: var(--wait-soft); } }

@@ -132,7 +132,9 @@ export function localPath(text: string | null | undefined, origin: string): stri
   if (text.includes('\\')) return '/';
   try {
     const url = new URL(text, origin);
-    return url.origin === origin ? `${url.pathname}${url.search}` : '/';
+    const path = `${url.pathname}${url.search}`;
+    // Looked at again as it will be sent: `/..//host` is a path that becomes another site by being normalised.
+    return url.origin === origin && !path.startsWith('//') ? path : '/';
   } catch {
     return '/';
   }

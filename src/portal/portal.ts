@@ -9,7 +9,7 @@ import type { World } from './world.ts';
 export type PortalLog = (
   level: 'debug' | 'info' | 'warn' | 'error',
   message: string,
-  fields?: Readonly<Record<string, string | number | boolean>>,
+  fields?: Readonly<Record<string, unknown>>,
 ) => void;
 
 export interface Portal {

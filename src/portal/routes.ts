@@ -59,10 +59,10 @@ async function look(portal: Portal, session: BrowserSession): Promise<Seen> {
       grants.flatMap((grant) => grantConcern(principal, grant, policies, nowMs) ?? []),
       ({ grant }) => grant,
     ),
-    holds: newestFirst(
-      holds.flatMap((hold) => holdConcern(principal, hold, nowMs) ?? []),
-      ({ hold }) => hold,
-    ),
+    // What is over soonest comes first.
+    holds: holds
+      .flatMap((hold) => holdConcern(principal, hold, nowMs) ?? [])
+      .sort((a, b) => Date.parse(a.hold.spec.until) - Date.parse(b.hold.spec.until)),
   };
 }
 
@@ -259,6 +259,7 @@ async function ask(
   if (text('reason') !== '') spec.reason = text('reason');
   if (text('ticket') !== '') spec.ticket = text('ticket');
   if (text('clientKey') !== '') spec.clientKey = text('clientKey');
+  if (text('breakGlass') === 'yes') spec.breakGlass = true;
   const problem = validateSpec('AccessGrant', spec)[0];
   if (problem !== undefined) {
     const body = requestPage(session, offer, { values: fields, problem: `${problem.message}; ${problem.hint}` });

@@ -1,24 +1,21 @@
 // What a policy's step-up asks of the identity provider when somebody requests or decides. It is only asked here; whether
-// the login was recent and strong enough is judged on the token that comes back, by who stamps and by the operator.
-import { parseDuration } from '../api/duration.ts';
+// the login was recent and strong enough is judged on the token that comes back, by the operator.
 import type { AccessPolicy } from '../api/policy.ts';
+import { STEP_UP_ACTS } from '../api/schema.ts';
+import { stepUpNeed } from '../policy/step-up.ts';
 import type { Decision } from './concerns.ts';
 
-interface StepUp {
-  maxAge?: string;
-  acr?: readonly string[];
-}
-
-/** Parameters of the authorization request (OpenID Connect Core 3.1.2.1). */
+/** Parameters of the authorization request (OpenID Connect Core 3.1.2.1). There is none for `amr`: a class stands for means. */
 export function stepUpOf(
   policy: AccessPolicy | undefined,
-  _act: Decision | 'Request',
+  act: Decision | 'Request',
 ): Readonly<Record<string, string>> {
-  const wanted = (policy?.spec.approval as { stepUp?: StepUp } | undefined)?.stepUp;
-  if (wanted === undefined) return {};
-  const maxAgeMs = wanted.maxAge === undefined ? undefined : parseDuration(wanted.maxAge);
+  const wanted = policy?.spec.approval?.stepUp;
+  if (policy === undefined || wanted === undefined) return {};
+  if (!(wanted.on ?? STEP_UP_ACTS).some((each) => each === act)) return {};
+  const need = stepUpNeed(policy.metadata.name, wanted);
   return {
-    ...(maxAgeMs === undefined ? {} : { max_age: String(Math.floor(maxAgeMs / 1000)) }),
-    ...(wanted.acr === undefined || wanted.acr.length === 0 ? {} : { acr_values: wanted.acr.join(' ') }),
+    ...(need.maxAgeMs === undefined ? {} : { max_age: String(Math.floor(need.maxAgeMs / 1000)) }),
+    ...(need.acr.length === 0 ? {} : { acr_values: need.acr.join(' ') }),
   };
 }

@@ -83,6 +83,10 @@ ${facts([
   ['Request', html`<code>${grant.metadata.name}</code>`],
 ])}
 ${
+  (spec.commands ?? []).length > 0 &&
+  html`<h2>Statements that are approved with it</h2><p>These and no others run without waiting, where a rule holds them.</p>${(spec.commands ?? []).map((text) => statement(text, 0))}`
+}
+${
   steps.length > 0 &&
   spec.breakGlass !== true &&
   html`<h2>Approvals</h2><ol class="steps">${steps.map(

@@ -162,6 +162,11 @@ ${
 <div><label for="clientKey">Public key <span class="optional">(optional)</span></label>
 <input id="clientKey" name="clientKey" value="${value('clientKey')}" pattern="[A-Za-z0-9_\\-]{43}" maxlength="43" autocomplete="off" spellcheck="false" aria-describedby="key-hint">
 <p id="key-hint" class="hint">Leave it empty to log in with your identity provider’s token.</p></div>
+${
+  policies.some((each) => each.breakGlass) &&
+  html`<div><label class="check"><input type="checkbox" name="breakGlass" value="yes" aria-describedby="glass-hint"${value('breakGlass') === 'yes' && html` checked`}> Emergency: skip the approvals</label>
+<p id="glass-hint" class="hint">Loud and short; needs a reason, and somebody will review it.</p></div>`
+}
 <p class="aside">${policies.map((each) => (each.steps.length === 0 ? `${each.name}: nobody needs to approve.` : `${each.name}: needs ${each.steps.join(', then ')}.`)).join(' ')}</p>
 <p><button class="primary">Ask for access</button></p>
 </form></article>`;
