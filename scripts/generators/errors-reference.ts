@@ -20,6 +20,7 @@ const LOGINS: Readonly<Record<keyof typeof LOGIN_SQLSTATE, string>> = {
   InvalidProof: 'The password is no good ticket for this Connection, or no good token; the log has the cause.',
   NotActive: 'Ticket or token is good, the grant is not in force.',
   UnknownUser: 'The token is good; the user name is no account, or does not say which of several grants is meant.',
+  StepUp: 'The policy wants a newer or stronger login at the identity provider; a ticket tells of none.',
   Locked: 'A lock is in force.',
   LimitReached: 'Too many sessions.',
   Unavailable: 'The gateway can not decide now: no policy or no heartbeat yet.',

@@ -1,15 +1,16 @@
 // Who is let in: a proof becomes a person and a grant, and the grant is judged as any running session would be. What the
 // client is told depends on what it has proven; the cause is logged.
-import type { BundleGrant } from '../policy/bundle.ts';
+import type { BundleGrant, CompiledPolicy } from '../policy/bundle.ts';
 import { foldIdentifier } from '../policy/persons.ts';
 import { sessionLimits } from '../policy/prepare-session.ts';
 import type { Principal } from '../policy/principal.ts';
+import { stepUpLack } from '../policy/step-up.ts';
 import type { Authentication, Proof } from '../protocols/protocol.ts';
 import type { ConnectionBundle } from './bundle-store.ts';
 import type { GatewayConnection } from './gateway.ts';
 import { personIn, personToLock } from './grant-of.ts';
 import { lockHolding } from './locks.ts';
-import { type Login, type Proven, proofNamesSomebody, proofTimes, prove } from './proof.ts';
+import { type Login, loginFacts, type Proven, proofNamesSomebody, proofTimes, prove } from './proof.ts';
 import { openSealed, type SealedWindow } from './sealed-grants.ts';
 import type { SessionWorld } from './session-world.ts';
 import { clockTime, cutFor, endText } from './standing.ts';
@@ -124,6 +125,8 @@ function judge(
   const token = login.kind === 'Token' ? login.token : undefined;
   const principal = token === undefined ? grant.principal : personIn(grant, token.principal);
   const toLock = personToLock(grant, token?.principal, []);
+  const limits: CompiledPolicy['session'] =
+    view === undefined ? { ticketUntilExpiry: false } : sessionLimits(view.policy, grant.policy);
   const cut = cutFor({
     sessionId: request.sessionId,
     connection,
@@ -138,13 +141,20 @@ function judge(
     ageMs: 0,
     idleMs: 0,
     ...proofTimes(login, clock.now()),
-    limits: view === undefined ? {} : sessionLimits(view.policy, grant.policy),
+    limits,
     prefix: world.prefix,
   });
   if (cut !== undefined) {
     const code = cut.code === 'Locked' ? 'Locked' : 'NotActive';
     const hint = cut.hint === undefined ? {} : { hint: cut.hint };
     return refuse({ code, message: sentence(cut.message), ...hint }, cut.code, grant);
+  }
+  // A sealed grant is for when nobody may be able to log in at a provider: its key was given to a named person beforehand.
+  const needs = grant.sealed === undefined ? (limits.stepUp ?? []) : [];
+  const lack = stepUpLack(needs, loginFacts(login), clock.now());
+  if (lack !== undefined) {
+    const hint = `Log in again at your identity provider, as that wants: ${world.prefix} login; then ${world.prefix} connect ${connection.name} --token`;
+    return refuse({ code: 'StepUp', message: sentence(lack), hint }, lack, grant);
   }
   if (!connection.spec.accounts.some(({ name }) => name === grant.account)) {
     const message = `Connection ${connection.name} has no account ${grant.account} any more.`;

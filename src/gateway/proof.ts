@@ -6,6 +6,7 @@ import { readTokenText } from '../identity/oidc/token-text.ts';
 import { type ProvenToken, verifyToken } from '../identity/oidc/verify-token.ts';
 import { claimedGrant, type TicketFault, verifyTicket } from '../identity/tickets.ts';
 import type { BundleGrant } from '../policy/bundle.ts';
+import type { LoginFacts } from '../policy/step-up.ts';
 import type { Proof } from '../protocols/protocol.ts';
 import type { AdmissionRequest, RefusedLogin } from './admission.ts';
 import type { ConnectionBundle } from './bundle-store.ts';
@@ -29,6 +30,13 @@ export function proofTimes(login: Login, nowMs: number): { proofAgeMs: number; p
     proofAgeMs: Math.max(0, nowMs - iatMs),
     proofLeftMs: expMs === undefined ? undefined : expMs - nowMs,
   };
+}
+
+/** How the person logged in, as the token says; a ticket says nothing of it. */
+export function loginFacts(login: Login): LoginFacts | undefined {
+  if (login.kind === 'Ticket') return undefined;
+  const { authTimeMs, acr, amr } = login.token;
+  return { atMs: authTimeMs, acr, amr };
 }
 
 /** What tokens may be used for to log in. An ID token is for the client that asked for it, and nobody else. */
@@ -87,12 +95,12 @@ async function proveByToken(world: SessionWorld, request: ProofRequest): Promise
   const { token } = verdict;
   const login = readLoginName(proof.user);
   const inForce = (grant: BundleGrant): boolean =>
-    // What is sealed opens by its own key: no token is needed where no issuer may be within reach.
-    grant.sealed === undefined &&
-    bundle.grant(grant.uid) !== undefined &&
-    grant.notBeforeMs <= clock.now() &&
-    bundle.remaining(grant) > 0;
-  const choose = (): GrantChoice => grantOf(bundle.view?.grants.values() ?? [], token.principal, login, inForce);
+    bundle.grant(grant.uid) !== undefined && grant.notBeforeMs <= clock.now() && bundle.remaining(grant) > 0;
+  // What is sealed opens by its own key: it is for when no issuer may be within reach.
+  const choose = (): GrantChoice => {
+    const open = [...(bundle.view?.grants.values() ?? [])].filter(({ sealed }) => sealed === undefined);
+    return grantOf(open, token.principal, login, inForce);
+  };
   let choice = choose();
   if (choice.kind === 'None') {
     await request.wait(() => (choice = choose()).kind !== 'None');

@@ -89,7 +89,7 @@ export type Authentication =
   /** `message` and `hint` may go to the client; the cause is logged by the gateway, never told. */
   | {
       kind: 'Refused';
-      code: 'InvalidProof' | 'NotActive' | 'UnknownUser' | 'Locked' | 'LimitReached' | 'Unavailable';
+      code: 'InvalidProof' | 'NotActive' | 'UnknownUser' | 'StepUp' | 'Locked' | 'LimitReached' | 'Unavailable';
       message: string;
       hint?: string;
     };

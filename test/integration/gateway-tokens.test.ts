@@ -194,6 +194,26 @@ test('a login that comes before its grant waits for it', async (t) => {
   assert.match((await entered).answer, /^WELCOME /);
 });
 
+test('a policy that wants a strong, recent login judges the token by it, and takes no ticket', async (t) => {
+  const { h, issuer, enter } = await scene(t);
+  const stepUp = [{ policy: 'payments/orders-team', maxAgeMs: 300_000, acr: ['gold'], amr: [] }];
+  h.policy({ session: { ticketUntilExpiry: false, stepUp } });
+  const now = h.clock.now() / 1000;
+  assert.match((await enter(issuer.token({ acr: 'gold', auth_time: now - 60 }))).answer, /^WELCOME /);
+  for (const [claims, lack] of [
+    [{ acr: 'gold' }, /does not say when/],
+    [{ acr: 'gold', auth_time: now - 301 }, /5m1s old/],
+    [{ acr: 'silver', auth_time: now }, /of class silver/],
+    [{ auth_time: now }, /names no class/],
+  ] as const) {
+    const { answer } = await enter(issuer.token(claims));
+    assert.match(answer, /^ERROR StepUp Policy payments\/orders-team wants a login/);
+    assert.match(answer, lack);
+  }
+  const { answer } = await enter(h.ticket(grantFor(h.clock, { principal: ALICE })));
+  assert.match(answer, /^ERROR StepUp .*nobody says how this person logged in\. HINT .*sallyport login/);
+});
+
 // Proving it again.
 
 const SESSION = { session: { ticketUntilExpiry: false, reauthenticateMs: 600_000 } };

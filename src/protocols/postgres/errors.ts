@@ -41,6 +41,7 @@ export const LOGIN_SQLSTATE = {
   InvalidProof: '28P01', // invalid_password
   NotActive: '28P01',
   UnknownUser: '28000', // invalid_authorization_specification
+  StepUp: '28000',
   Locked: '28000',
   LimitReached: '53300',
   Unavailable: '57P03',
