@@ -4,9 +4,6 @@ import Type, { type Static } from 'typebox';
 import type { Resource } from './resource.ts';
 import { Conditions, closed, described, Name, ShortText, Timestamp } from './schema.ts';
 
-/** Label of what a proxy tells of: the value is its ProxyReplica's name. Admission sees to it that it is its own. */
-export const REPLICA_LABEL = 'sallyport.dev/replica';
-
 export const ProxyReplicaSpec = closed({
   csr: Type.Optional(
     Type.String({

@@ -3,9 +3,10 @@
 import type { Connection } from '../api/connection.ts';
 import { parseDuration } from '../api/duration.ts';
 import type { AccessApproval, AccessGrant, AccessGrantStatus } from '../api/grant.ts';
+import { REPLICA_LABEL } from '../api/group.ts';
 import type { CommandHold } from '../api/hold.ts';
 import type { AccessPolicy, ClusterAccessPolicy } from '../api/policy.ts';
-import { type ProxyReplica, REPLICA_LABEL } from '../api/replica.ts';
+import type { ProxyReplica } from '../api/replica.ts';
 import type { Resource } from '../api/resource.ts';
 import { EVERY_CONNECTION, type IdentityShard, type PolicyShard } from '../policy/bundle.ts';
 import { type SigningKey, type TrustedKey, trustedKeyOf } from '../policy/bundle-signing.ts';

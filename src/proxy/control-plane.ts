@@ -2,9 +2,8 @@
 // decision itself comes back signed, in the bundle. Guarantees: an answer within seconds or a rejection, by which the
 // gateway runs nothing; a hold is made once, however often a try was lost on the way; an approval is used once.
 
-import { API_GROUP, API_GROUP_VERSION, API_VERSION } from '../api/group.ts';
+import { API_GROUP, API_GROUP_VERSION, API_VERSION, REPLICA_LABEL } from '../api/group.ts';
 import type { CommandHold, CommandHoldSpec, CommandHoldStatus } from '../api/hold.ts';
-import { REPLICA_LABEL } from '../api/replica.ts';
 import type { ControlPlane } from '../gateway/ports.ts';
 import type { KubeAnswer } from '../kube/answer.ts';
 import { sleep } from '../kube/backoff.ts';

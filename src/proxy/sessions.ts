@@ -4,8 +4,7 @@
 //
 // Guarantees: one object for each grant and client address, however many connections a pool opens; at most two writes a
 // second and a bounded number waiting; an object that was not made (API down, too many) costs only its being seen.
-import { API_GROUP, API_GROUP_VERSION, API_VERSION } from '../api/group.ts';
-import { REPLICA_LABEL } from '../api/replica.ts';
+import { API_GROUP, API_GROUP_VERSION, API_VERSION, REPLICA_LABEL } from '../api/group.ts';
 import type { AccessSession, AccessSessionStatus } from '../api/session.ts';
 import type { SessionInfo } from '../gateway/gateway.ts';
 import type { LogLine } from '../gateway/observer.ts';

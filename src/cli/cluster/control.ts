@@ -43,6 +43,8 @@ export interface ControlOptions {
 
 /** As many as the client has connections; a burst of grants for one Connection makes one bundle, not one each. */
 const PACE = { concurrency: 16, restMs: 50 };
+/** How often it is looked whether everything is in step for the first time. */
+const LOOK_MS = 250;
 
 export interface Control {
   operator: Operator;
@@ -54,6 +56,7 @@ export interface Control {
 /** Resolves once everything is listed and the first round of every queue has begun. */
 export async function startControl(options: ControlOptions): Promise<Control> {
   const { client, keys, clock, random, log } = options;
+  const began = clock.monotonic();
   const store = openKubeStore({ client, clock, random, log });
   const trusted = [trustedKeyOf(keys.key), ...keys.alsoTrusted];
   // Bundles are placed by what is there now; Connections that come later are told by the cache.
@@ -130,12 +133,22 @@ export async function startControl(options: ControlOptions): Promise<Control> {
   await workloads.attach(operator);
   const garbage = startGarbage({ store, cache: operator.cache, clock, log });
 
+  const idle = (): boolean => operator.idle && publisher.idle && workloads.idle && garbage.idle;
+  let cancelLook: () => void;
+  const look = (): void => {
+    cancelLook = clock.after(LOOK_MS, () => {
+      if (!idle()) return look();
+      log('info', 'everything was looked at and is in step', { milliseconds: Math.round(clock.monotonic() - began) });
+    });
+  };
+  look();
   return {
     operator,
     get idle() {
-      return operator.idle && publisher.idle && workloads.idle && garbage.idle;
+      return idle();
     },
     async stop() {
+      cancelLook();
       await garbage.stop();
       await operator.stop();
       await workloads.stop();

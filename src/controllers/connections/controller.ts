@@ -14,7 +14,7 @@ import { writeStatus } from '../status.ts';
 export const PROBE_EVERY_MS = 300_000;
 const PROBE_RETRY_MS = 15_000;
 /** How long the first word on a Connection waits for what there is to say of its proxies. */
-const FIRST_WORD_MS = 300_000;
+const FIRST_WORD_MS = 600_000;
 
 export interface ConnectionControllerOptions extends ControllerContext {
   compile(connection: Connection): PolicyShard | undefined;

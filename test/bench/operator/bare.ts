@@ -3,6 +3,7 @@
 import type { KubeClient } from '../../../src/kube/client.ts';
 import type { KubernetesObject } from '../../support/cluster/control-plane.ts';
 import { type Bed, eachOf, value, WIDTH } from './bed.ts';
+import { namespaces } from './objects.ts';
 import { listAll } from './scale.ts';
 
 const API = '/apis/sallyport.dev/v1alpha1';
@@ -14,6 +15,7 @@ const APPLIED: readonly (readonly [path: string, apiVersion: string, kind: strin
   ['/api/v1/services', 'v1', 'Service'],
   ['/apis/apps/v1/statefulsets', 'apps/v1', 'StatefulSet'],
 ];
+const OWN = ['accesspolicies', 'accessgrants', 'connections', 'enforcementbundles', 'proxyreplicas'];
 const WITH_STATUS = ['accesspolicies', 'accessgrants', 'connections'];
 
 type Live = KubernetesObject & { spec?: Record<string, unknown>; status?: unknown };
@@ -91,4 +93,16 @@ export async function writeAll(bed: Bed, writes: readonly Write[]): Promise<numb
   const began = performance.now();
   await eachOf(writes, WIDTH, (write) => write(bed.asOperator));
   return performance.now() - began;
+}
+
+/** Takes everything away that was made for `prefix`, as if it had never been there. */
+export async function clear(bed: Bed, prefix: string): Promise<void> {
+  const paths = [...APPLIED.map(([path]) => path), ...OWN.map((plural) => `${API}/${plural}`)];
+  const collections = namespaces(prefix).flatMap(({ metadata }) =>
+    paths.map((path) => {
+      const slash = path.lastIndexOf('/');
+      return `${path.slice(0, slash)}/namespaces/${metadata.name}${path.slice(slash)}`;
+    }),
+  );
+  await eachOf(collections, WIDTH, async (path) => value(await bed.admin.delete(path, { deadlineMs: 120_000 })));
 }

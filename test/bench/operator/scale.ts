@@ -61,8 +61,9 @@ export async function settled(bed: Bed, operator: OperatorProcess, startedAt: nu
       if (at !== undefined) leadAt = performance.now() - (Date.now() - Date.parse(at));
     }
     const [nowRevision, nowCpu] = [await bed.revision(), operator.cpuMs()];
-    // Leases and a heartbeat go on for ever.
-    const busy = nowRevision - revision > 3 || nowCpu - cpu > LOOK_MS * 0.3 || leadAt === undefined;
+    // Leases and a heartbeat go on for ever. Who waits for a list is quiet too, and not done.
+    const done = leadAt !== undefined && operator.log().includes('is in step');
+    const busy = nowRevision - revision > 3 || nowCpu - cpu > LOOK_MS * 0.3 || !done;
     [revision, cpu] = [nowRevision, nowCpu];
     if (busy) quiet = 0;
     else if (quiet++ === 0) quietSince = performance.now() - LOOK_MS;
