@@ -383,7 +383,7 @@ const kinds: Attack[] = [
   { name: 'no type', fault: 'Type', attack: () => token({ header: { typ: undefined } }) },
   { name: 'an ID token as access token', fault: 'Use', attack: () => idToken() },
   { name: 'an access token as ID token', fault: 'Use', attack: () => token(), uses: ['ID'] },
-  { name: 'a pipeline’s token as login', fault: 'Use', attack: () => job({}) },
+  { name: 'a pipeline’s token where people log in', fault: 'Use', attack: () => job({}), uses: ['Access', 'ID'] },
   { name: 'a login as pipeline’s token', fault: 'Use', attack: () => token(), uses: ['Workload'] },
   {
     name: 'an ID token of several audiences that says not for whom',
