@@ -4,7 +4,7 @@ export PATH := $(CURDIR)/node_modules/.bin:$(PATH)
 export NODE_NO_WARNINGS := 1
 NPM := npm --no-update-notifier --no-fund --no-audit --loglevel=error
 .DEFAULT_GOAL := help
-.PHONY: help demo test unit integration chart test-cluster hostile fuzz conformance coverage bench generate verify accept-slice e2e accept-operator campaign cluster cluster-down image clean
+.PHONY: help demo test unit integration chart test-cluster hostile fuzz conformance coverage bench generate verify accept-slice e2e accept-operator accept-identity campaign cluster cluster-down image clean
 
 help: ## Show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -75,6 +75,11 @@ e2e: node_modules/.installed ## The first access, end to end on a Kubernetes of 
 
 accept-operator: node_modules/.installed ## Run every acceptance criterion of the operator, one line each (root)
 	@node test/acceptance/operator.ts
+
+accept-identity: node_modules/.installed ## Run every acceptance criterion of identity and approvals, one line each (Java 17; root for psql 18)
+	@scripts/tools.sh conformance
+	@scripts/tools.sh identity
+	@node test/acceptance/identity.ts
 
 campaign: node_modules/.installed ## The slow suites at full size, by hand
 	@FUZZ_RUNS=20000 $(MAKE) --no-print-directory fuzz

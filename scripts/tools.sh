@@ -3,7 +3,7 @@
 # version, pgbouncer, other people's drivers. Root installs Debian packages; anybody else gets them unpacked into a cache
 # folder where apt allows it. What can not be had is named, and the tests that need it say so when they skip.
 set -eu
-purpose=${1:?usage: tools.sh demo|test|bench|conformance}
+purpose=${1:?usage: tools.sh demo|test|bench|conformance|identity}
 cache=${SALLYPORT_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/sallyport}
 
 have() { command -v "$1" >/dev/null 2>&1 || [ -x "/usr/sbin/$1" ] || [ -x "/usr/lib/postgresql/15/bin/$1" ]; }
@@ -48,6 +48,26 @@ conformance)
     mkdir -p "$cache/java"
     mvn -q -B dependency:copy -Dartifact=org.postgresql:postgresql:42.7.8 -DoutputDirectory="$cache/java" >/dev/null 2>&1 || true
   fi
+  ;;
+identity)
+  have java || install_packages openjdk-17-jre-headless || true
+  # Built once for an own database in memory, so that a test starts it in seconds.
+  keycloak=26.4.5
+  folder=$cache/keycloak-$keycloak
+  if [ ! -f "$folder/.built" ] && have java && { have mvn || install_packages maven; } && { have unzip || install_packages unzip; }; then
+    echo "Fetching Keycloak (160 MB, once) ..." >&2
+    mkdir -p "$cache"
+    fresh=$(mktemp -d "$cache/keycloak.XXXXXX")
+    mvn -q -B org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy \
+      -Dartifact=org.keycloak:keycloak-quarkus-dist:$keycloak:zip -DoutputDirectory="$fresh" >"$fresh/log" 2>&1 &&
+      unzip -q "$fresh/keycloak-quarkus-dist-$keycloak.zip" -d "$fresh" &&
+      "$fresh/keycloak-$keycloak/bin/kc.sh" build --db=dev-mem --health-enabled=false --metrics-enabled=false >>"$fresh/log" 2>&1 &&
+      touch "$fresh/keycloak-$keycloak/.built" && rm -rf "$folder" && mv "$fresh/keycloak-$keycloak" "$folder" ||
+      { echo "tools.sh: Keycloak can not be had; the end of what was said:" >&2; tail -5 "$fresh/log" >&2; }
+    rm -rf "$fresh"
+  fi
+  have chromium || install_packages chromium || true
+  "$(dirname "$0")/psql18.sh" >/dev/null || true
   ;;
 *) echo "tools.sh: unknown purpose $purpose" >&2; exit 2 ;;
 esac

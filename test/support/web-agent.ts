@@ -50,22 +50,25 @@ export function formOf(page: Page): { action: URL; fields: Record<string, string
 
 /** `follow` names the origins whose redirects are followed; the first page's own is always among them. */
 export function webAgent(ca: string, follow: readonly string[] = []): WebAgent {
-  const jar = new Map<string, Map<string, { value: string; path: string }>>();
+  /** By host; a cookie is its name and path (RFC 6265, 5.3). */
+  const jar = new Map<string, Map<string, { name: string; value: string; path: string }>>();
   const cookiesFor = (url: URL): string =>
     [...(jar.get(url.host) ?? [])]
       .filter(([, { path }]) => url.pathname.startsWith(path))
-      .map(([name, { value }]) => `${name}=${value}`)
+      .map(([, { name, value }]) => `${name}=${value}`)
       .join('; ');
   const remember = (url: URL, lines: readonly string[]): void => {
-    const cookies = jar.get(url.host) ?? new Map<string, { value: string; path: string }>();
+    const cookies = jar.get(url.host) ?? new Map<string, { name: string; value: string; path: string }>();
     jar.set(url.host, cookies);
     for (const line of lines) {
       const [pair = '', ...attributes] = line.split(/;\s*/);
       const at = pair.indexOf('=');
       const path = attributes.find((each) => /^path=/i.test(each))?.slice(5) ?? '/';
-      const gone = attributes.some((each) => /^expires=.*1970/i.test(each));
-      if (gone) cookies.delete(pair.slice(0, at));
-      else cookies.set(pair.slice(0, at), { value: pair.slice(at + 1), path });
+      const gone = attributes.some((each) => /^(expires=.*1970|max-age=0$)/i.test(each));
+      const name = pair.slice(0, at);
+      const key = `${name};${path}`;
+      if (gone) cookies.delete(key);
+      else cookies.set(key, { name, value: pair.slice(at + 1), path });
     }
   };
   const once = (
@@ -130,6 +133,6 @@ export function webAgent(ca: string, follow: readonly string[] = []): WebAgent {
       return go(form.action, 'POST', { ...form.fields, ...fields });
     },
     forget: (host) => void jar.delete(host),
-    cookies: (host) => [...(jar.get(host) ?? [])].map(([name, { value }]) => `${name}=${value}`),
+    cookies: (host) => [...(jar.get(host) ?? [])].map(([, { name, value }]) => `${name}=${value}`),
   };
 }
