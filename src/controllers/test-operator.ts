@@ -5,7 +5,6 @@ import { generateKeyPairSync } from 'node:crypto';
 import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
-import type { TestContext } from 'node:test';
 import { sha256Hex, specHash } from '../api/canonical.ts';
 import type { AccessApproval, AccessGrant } from '../api/grant.ts';
 import type { CommandHold } from '../api/hold.ts';
@@ -60,6 +59,11 @@ spec:
 /** How whoever acts had logged in. */
 export type Login = Pick<Extract<Actor, { kind: 'Person' }>, 'auth' | 'via'>;
 
+/** Where what was started is stopped: a test's context is one. */
+export interface Cleanup {
+  after(stop: () => Promise<void>): void;
+}
+
 export interface World {
   clock: ManualClock;
   store: DirectoryStore;
@@ -88,7 +92,7 @@ export const alice = person('alice', 'dev');
 export const dana = person('dana', 'dba');
 
 export async function world(
-  context: TestContext,
+  context: Cleanup,
   yaml = connection('payments') + policy('payments', 'team', 'dev', 'dba'),
 ): Promise<World> {
   const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'sallyport-operator-'));

@@ -14,7 +14,7 @@ import type { ControllerContext } from '../ports.ts';
 import type { CacheEvent, Reconcile } from '../runtime.ts';
 import { keyOf, splitKey } from '../runtime.ts';
 import { sameStatus, writeStatus } from '../status.ts';
-import { type Choice, decideGrant } from './decide.ts';
+import { type Choice, decideGrant, type GrantDecision } from './decide.ts';
 import { isTerminal } from './fold.ts';
 import { sealedStatus } from './sealed.ts';
 
@@ -64,6 +64,10 @@ export function grantsTouchedBy(event: CacheEvent, cache: ControllerContext['cac
   }
 }
 
+/** Whether it is to end only because not enough people voted in time. */
+const timedOut = (before: AccessGrantStatus | undefined, { status }: GrantDecision): boolean =>
+  status.phase === 'Expired' && status.expiresAt === undefined && before?.phase !== 'Expired';
+
 const undecided = (grant: AccessGrant): boolean => grant.status === undefined || !isTerminal(grant.status.phase);
 
 export function createGrantReconciler(options: GrantControllerOptions): Reconcile {
@@ -72,50 +76,58 @@ export function createGrantReconciler(options: GrantControllerOptions): Reconcil
     const { namespace, name } = splitKey(key);
     const grant = cache.get<AccessGrant>({ kind: 'AccessGrant', ...(namespace ? { namespace } : {}), name });
     if (grant === undefined) return undefined;
-    const approvals = cache.indexed<AccessApproval>('AccessApproval', 'target', `AccessGrant ${key}`);
+    let approvals = cache.indexed<AccessApproval>('AccessApproval', 'target', `AccessGrant ${key}`);
     const before = sealedStatus(grant, sealer);
-    const decision = decideGrant(
-      {
-        grant,
-        approvals,
-        choose: (principal, pinned) => options.choose(grant, principal, pinned),
-        policy: (policyNamespace, policyName, uid) => {
-          const found = cache.get<AccessPolicy>({
-            kind: 'AccessPolicy',
-            ...(policyNamespace ? { namespace: policyNamespace } : {}),
-            name: policyName,
-          });
-          return found?.metadata.uid === uid ? found : undefined;
+    const decideOn = (votes: readonly AccessApproval[]): GrantDecision =>
+      decideGrant(
+        {
+          grant,
+          approvals: votes,
+          choose: (principal, pinned) => options.choose(grant, principal, pinned),
+          policy: (policyNamespace, policyName, uid) => {
+            const found = cache.get<AccessPolicy>({
+              kind: 'AccessPolicy',
+              ...(policyNamespace ? { namespace: policyNamespace } : {}),
+              name: policyName,
+            });
+            return found?.metadata.uid === uid ? found : undefined;
+          },
+          policyNamed: (policyNamespace, policyName) =>
+            cache.get<AccessPolicy>({
+              kind: 'AccessPolicy',
+              ...(policyNamespace ? { namespace: policyNamespace } : {}),
+              name: policyName,
+            }),
+          ...(grant.spec.sealed === undefined ? {} : { sealedUses: sealedUsesOf(cache, grant) }),
+          commandHashes: (account, commands) => hashesOf(options, grant, account, commands),
+          ...(options.portal === undefined ? {} : { portal: options.portal }),
+          find: (other) =>
+            cache.get<AccessGrant>({ kind: 'AccessGrant', ...(namespace ? { namespace } : {}), name: other }),
+          siblings:
+            grant.spec.extends === undefined
+              ? []
+              : cache
+                  .indexed<AccessGrant>('AccessGrant', 'parent', grant.spec.extends.uid)
+                  .filter((other) => other.metadata.uid !== grant.metadata.uid),
+          sameKey:
+            grant.spec.clientKey === undefined
+              ? []
+              : cache
+                  .indexed<AccessGrant>('AccessGrant', 'clientKey', grant.spec.clientKey)
+                  .filter((other) => other.metadata.uid !== grant.metadata.uid),
+          ...(before === undefined ? {} : withheldBecause(options, grant, before)),
+          nowMs: clock.now(),
+          prefix: options.prefix,
         },
-        policyNamed: (policyNamespace, policyName) =>
-          cache.get<AccessPolicy>({
-            kind: 'AccessPolicy',
-            ...(policyNamespace ? { namespace: policyNamespace } : {}),
-            name: policyName,
-          }),
-        ...(grant.spec.sealed === undefined ? {} : { sealedUses: sealedUsesOf(cache, grant) }),
-        commandHashes: (account, commands) => hashesOf(options, grant, account, commands),
-        ...(options.portal === undefined ? {} : { portal: options.portal }),
-        find: (other) =>
-          cache.get<AccessGrant>({ kind: 'AccessGrant', ...(namespace ? { namespace } : {}), name: other }),
-        siblings:
-          grant.spec.extends === undefined
-            ? []
-            : cache
-                .indexed<AccessGrant>('AccessGrant', 'parent', grant.spec.extends.uid)
-                .filter((other) => other.metadata.uid !== grant.metadata.uid),
-        sameKey:
-          grant.spec.clientKey === undefined
-            ? []
-            : cache
-                .indexed<AccessGrant>('AccessGrant', 'clientKey', grant.spec.clientKey)
-                .filter((other) => other.metadata.uid !== grant.metadata.uid),
-        ...(before === undefined ? {} : withheldBecause(options, grant, before)),
-        nowMs: clock.now(),
-        prefix: options.prefix,
-      },
-      sealer,
-    );
+        sealer,
+      );
+    let decision = decideOn(approvals);
+    if (timedOut(before, decision)) {
+      // What this process has heard may be old, as after an outage: only what the store holds says that nobody voted.
+      const all = (await options.store.list<AccessApproval>('AccessApproval', namespace)).items;
+      approvals = all.filter(({ spec }) => spec.targetRef.kind === 'AccessGrant' && spec.targetRef.name === name);
+      decision = decideOn(approvals);
+    }
     const { phase } = decision.status;
     const tightens = phase !== 'Active' && phase !== 'Pending';
     const untold = await tellApprovals(options, approvals, decision.votes);

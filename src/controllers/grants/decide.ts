@@ -26,6 +26,9 @@ import { conditionsOf, described, messageOf, waitingText } from './wording.ts';
 /** How long a request waits for its approvers when its policy does not say. */
 export const DEFAULT_APPROVAL_TIMEOUT_MS = 3_600_000;
 
+/** How long a vote may take from its stamp to the operator, where nothing is wrong. */
+export const VOTE_GRACE_MS = 2_000;
+
 /** What eligibility said: the one policy it runs under and the account, or why there is none. */
 export type Choice =
   | { kind: 'Eligible'; policy: AccessPolicy; account: string; durationMs: number }
@@ -195,6 +198,7 @@ export function decideGrant(facts: GrantFacts, sealer: Sealer): GrantDecision {
             ? choice.durationMs
             : (parseDuration(grant.spec.duration ?? '') ?? DEFAULT_GRANT_MS),
       timeoutMs: parseDuration(policy?.spec.approval?.timeout ?? '') ?? DEFAULT_APPROVAL_TIMEOUT_MS,
+      graceMs: VOTE_GRACE_MS,
       requester,
       ...(grant.spec.beneficiary === undefined ? {} : { beneficiary: owner }),
       steps,

@@ -94,6 +94,21 @@ test('at the deadline it is over: a vote in the same millisecond is late, a deni
   assert.equal(foldGrant(base, [vote(dba1, 'Approve', 1499)], undefined, 1500).phase, 'Active');
 });
 
+test('no request is timed out before every vote that was in time can have been seen', () => {
+  const slow = { ...base, graceMs: 50 };
+  const waiting = foldGrant(slow, [], undefined, 1549);
+  assert.deepEqual([waiting.phase, waiting.finishedAtMs, waiting.nextMs], ['Pending', undefined, 1550]);
+  const { verdicts: _verdicts, open: _open, nextMs: _next, ...sealed } = waiting;
+  assert.equal(
+    foldGrant(slow, [vote(dba1, 'Approve', 1499)], sealed, 1549).phase,
+    'Active',
+    'heard late, cast in time',
+  );
+  assert.equal(foldGrant(slow, [vote(dba1, 'Approve', 1500)], sealed, 1549).phase, 'Pending', 'cast too late');
+  const over = foldGrant(slow, [], sealed, 1550);
+  assert.deepEqual([over.phase, over.finishedAtMs], ['Expired', 1500]);
+});
+
 test('a denial in the same millisecond as the last approval wins', () => {
   const votes = [vote(dba1, 'Approve', 1100), vote(dba2, 'Deny', 1100)];
   assert.equal(foldGrant(base, votes, undefined, 1200).phase, 'Denied');

@@ -34,6 +34,8 @@ export interface GrantCase {
   notBeforeMs?: number;
   durationMs: number;
   timeoutMs: number;
+  /** A vote that was admitted in time may be seen so much later: no request is timed out before. Default 0. */
+  graceMs?: number;
   requester: Principal;
   beneficiary?: Principal;
   /** Steps still in the way: none for Standing policies and break-glass. */
@@ -233,8 +235,14 @@ export function foldGrant(
   }
   passTime(nowMs, Infinity);
 
+  // Terminal phases never revive, so a time-out is not called before every timely vote can have been seen.
+  const settledMs = deadlineMs + (grant.graceMs ?? 0);
+  if (finish?.ending === 'TimedOut' && nowMs < settledMs) {
+    phase = 'Pending';
+    finish = undefined;
+  }
   const waitsForVotes = phase === 'Pending' && startMs === undefined;
-  const nextMs = waitsForVotes ? deadlineMs : phase === 'Pending' ? startMs : phase === 'Active' ? endMs : undefined;
+  const nextMs = waitsForVotes ? settledMs : phase === 'Pending' ? startMs : phase === 'Active' ? endMs : undefined;
   return {
     phase,
     counted,
