@@ -5,6 +5,7 @@ import http from 'node:http';
 import path from 'node:path';
 import type { Resource } from '../api/resource.ts';
 import type { SessionInfo } from '../gateway/gateway.ts';
+import type { Renewal, RenewalProof } from '../gateway/renewal.ts';
 import type { Principal } from '../policy/principal.ts';
 import type { KindName, NewObject } from '../store/resource-store.ts';
 import { CliError, EXIT, pause } from './io.ts';
@@ -25,6 +26,13 @@ const ANSWER_LIMIT = 256 * 1024 * 1024;
 /** `Unknown`: the policies may not be read, so only the operator can tell. */
 export type Prospect = EligibilityAnswer | { kind: 'Unknown'; message: string };
 
+/** Where a session is. */
+export interface SessionPlace {
+  namespace: string;
+  connection: string;
+  id: string;
+}
+
 export interface Client {
   info(): Promise<LocalInfo>;
   list<R extends Resource>(kind: KindName, namespace?: string): Promise<R[]>;
@@ -41,6 +49,8 @@ export interface Client {
   remove(actor: Principal, kind: KindName, namespace: string, name: string): Promise<boolean>;
   sessions(): Promise<SessionInfo[]>;
   kill(actor: Principal, id: string): Promise<boolean>;
+  /** Hands a live session of a Connection a newer token of its person. */
+  renew(session: SessionPlace, proof: RenewalProof): Promise<Renewal>;
   /** Records that records were read. */
   note(actor: Principal, note: ReadNote): Promise<void>;
   problems(): Promise<FileProblemView[]>;
@@ -137,6 +147,7 @@ export function createClient(state: string, prefix: string): Client {
       ((await call('POST', '/v1/delete', { actor, kind, namespace, name })) as { deleted: boolean }).deleted,
     sessions: async () => ((await call('GET', '/v1/sessions')) as { sessions: SessionInfo[] }).sessions,
     kill: async (actor, id) => ((await call('POST', '/v1/kill', { actor, id })) as { killed: boolean }).killed,
+    renew: async ({ id }, proof) => (await call('POST', '/v1/renew', { session: id, ...proof })) as Renewal,
     note: async (actor, note) => void (await call('POST', '/v1/note', { actor, ...note })),
     problems: async () => ((await call('GET', '/v1/problems')) as { problems: FileProblemView[] }).problems,
     catalog: (namespace, name, account) =>

@@ -26,10 +26,14 @@ export interface CommonOptions {
   context?: string;
 }
 
-/** `anyForm`: the verb has forms of output of its own and checks them itself. `offline`: it asks no Sallyport. */
+/**
+ * `anyForm`: the verb has forms of output of its own and checks them itself. `offline`: it asks no Sallyport;
+ * `offlineWith`: not where this option is given.
+ */
 export interface VerbNeeds {
   anyForm?: boolean;
   offline?: boolean;
+  offlineWith?: string;
 }
 
 export interface Context {

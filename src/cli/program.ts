@@ -56,7 +56,9 @@ export function buildProgram(io: Io, outcome: Outcome): Command {
     async (...given: unknown[]): Promise<void> => {
       const command = given.at(-1) as Command;
       const options = command.optsWithGlobals<Record<string, never> & CommonOptions>();
-      const context = await openContext(io, options, needs);
+      const { offlineWith } = needs;
+      const offline = needs.offline === true || (offlineWith !== undefined && options[offlineWith] !== undefined);
+      const context = await openContext(io, options, { ...needs, offline });
       try {
         outcome.code = await action(context, command.args, options);
       } finally {

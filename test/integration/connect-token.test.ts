@@ -10,6 +10,8 @@ import { type CliResult, connectionYaml, type Local, SALLYPORT, startLocal } fro
 import { type PostgresServer, startPostgres } from '../support/postgres.ts';
 
 const PASSWORD = 'reader-secret-5be1';
+/** The person at the machine where grants are asked for. */
+const desk = { as: 'alice', groups: ['corp:app-team'] };
 let idp: Idp;
 let server: PostgresServer;
 let local: Local;
@@ -35,7 +37,7 @@ kind: AccessPolicy
 metadata: {name: readers, namespace: payments}
 spec:
   connectionSelector: {names: [orders-db]}
-  subjects: [{kind: User, name: alice}, {kind: Group, name: "corp:app-team"}]
+  subjects: [{kind: Group, name: "corp:app-team"}]
   accounts: [reader]
   access: Grant
   maxDuration: 4h
@@ -114,7 +116,7 @@ test('login goes where the IdentityProvider says, and the name is as policies sp
 
 test('psql gets the token by a file; it is in no argument and no environment', async () => {
   // Asked for on another machine, whose key is not here.
-  expectCode(await local.cli(['request', 'orders-db', '--reason', 'INC-1', '--wait'], { as: 'alice' }), 0);
+  expectCode(await local.cli(['request', 'orders-db', '--reason', 'INC-1', '--wait'], desk), 0);
   const script = path.join(local.home, 'show.sh');
   fs.mkdirSync(local.home, { recursive: true });
   fs.writeFileSync(
@@ -178,4 +180,95 @@ test('who is not logged in is told how; who has no grant by it, too', async () =
   const none = expectCode(await local.cli(['connect', 'orders-db', '--token'], { env: laptop }), 77);
   assert.match(none.stderr, /corp:bob has no grant/);
   await logIn('alice');
+});
+
+/** The login as it would be some minutes later: with a token that may be renewed. */
+function ageLogin(): void {
+  const file = JSON.parse(fs.readFileSync(loginFile(), 'utf8')) as { tokens: { plain: { obtainedAtMs: number } } };
+  file.tokens.plain.obtainedAtMs -= 130_000;
+  fs.writeFileSync(loginFile(), JSON.stringify(file), { mode: 0o600 });
+}
+
+interface Psql {
+  send(text: string): void;
+  says(pattern: RegExp): Promise<string>;
+  end(): Promise<number>;
+}
+function openPsql(...options: string[]): Psql {
+  const child = spawn(SALLYPORT, ['connect', 'orders-db', ...options, '--', 'psql', '-XAt'], {
+    env: local.environment({ env: laptop }),
+    stdio: ['pipe', 'pipe', 'pipe'],
+  });
+  let text = '';
+  child.stdout.setEncoding('utf8').on('data', (part: string) => (text += part));
+  child.stderr.setEncoding('utf8').on('data', (part: string) => (text += part));
+  const done = new Promise<number>((resolve) => child.once('close', (code) => resolve(code ?? -1)));
+  const timer = setTimeout(() => child.stdin.end(), 90_000);
+  void done.then(() => clearTimeout(timer));
+  return {
+    send: (line) => void child.stdin.write(`${line}\n`),
+    async says(pattern) {
+      const until = Date.now() + 30_000;
+      for (;;) {
+        const found = pattern.exec(text);
+        if (found !== null) return found[0];
+        if (Date.now() > until) throw new Error(`it never said ${pattern}\n${text}\n${local.output()}`);
+        await new Promise((resolve) => setTimeout(resolve, 50));
+      }
+    },
+    end() {
+      child.stdin.end();
+      return done;
+    },
+  };
+}
+
+async function until<T>(what: string, look: () => Promise<T | undefined>): Promise<T> {
+  const end = Date.now() + 30_000;
+  for (;;) {
+    const found = await look();
+    if (found !== undefined) return found;
+    if (Date.now() > end) throw new Error(`waited in vain for ${what}\n${local.output()}`);
+    await new Promise((resolve) => setTimeout(resolve, 200));
+  }
+}
+
+test('INV-03: while connect lives it proves the session again; without the group the next token ends it', async () => {
+  local.write('policy.yaml', policy('{reauthenticate: 2m}'));
+  await logIn('alice');
+  expectCode(await local.cli(['request', 'orders-db', '--reason', 'INC-2', '--wait'], desk), 0);
+  await new Promise((resolve) => setTimeout(resolve, 1_100)); // `iat` has whole seconds
+  ageLogin();
+  const before = access();
+  const first = openPsql();
+  first.send('select count(*) from orders;');
+  await first.says(/^20$/m);
+  await until('a newer token', () => Promise.resolve(access() === before ? undefined : true));
+  const [session] = (await local.json<{ items: { id: string }[] }>(['sessions'])).items;
+  assert.ok(session);
+  await until('the renewal on record', async () => {
+    const shown = await local.cli(['records', 'show', session.id]);
+    return shown.stdout.includes('TokenRenewed') ? true : undefined;
+  });
+  first.send("select 'still ' || 'here';");
+  await first.says(/still here/);
+  assert.equal(await first.end(), 0);
+
+  await new Promise((resolve) => setTimeout(resolve, 1_100));
+  ageLogin();
+  idp.removeFromGroup('alice', 'app-team');
+  try {
+    const second = openPsql();
+    second.send('select count(*) from orders;');
+    await second.says(/^20$/m);
+    await until('the cut', async () => {
+      const { items } = await local.json<{ items: unknown[] }>(['sessions']);
+      return items.length === 0 ? true : undefined;
+    });
+    second.send('select 1;');
+    await second.says(/does not name (corp:)?alice or a group of theirs any more/);
+    await second.end();
+  } finally {
+    idp.setUser('alice', { groups: ['app-team', 'staff'] });
+  }
 });

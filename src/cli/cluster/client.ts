@@ -27,6 +27,7 @@ import {
   unlessForbidden,
 } from './failures.ts';
 import { isClusterScoped, pathOf } from './plurals.ts';
+import { renewThrough } from './renew.ts';
 
 const PAGE = 500;
 /** What was read for one eligibility is good for the next that long. */
@@ -288,6 +289,7 @@ export function createClusterClient({ kube, place, namespace: chosen, signal }: 
       }
       return remove('AccessSession', only.metadata.namespace ?? 'default', id, only.metadata.uid);
     },
+    renew: (session, proof) => renewThrough(kube, session, proof, signal),
     note: () => Promise.resolve(),
     problems: () => Promise.resolve([]),
     catalog: () => Promise.reject(inLocalModeOnly('A cluster exports no catalog', 'Use sallyport local DIR.')),

@@ -11,7 +11,13 @@ import tls from 'node:tls';
 import { WebSocket } from 'ws';
 import type { KubeAccess } from '../../kube/access.ts';
 import { bridge } from '../../proxy/bridge.ts';
-import { REPLICA_HEADER, TUNNEL_MESSAGE_BYTES, TUNNEL_PATH, TUNNEL_PROTOCOL } from '../../proxy/tunnel-protocol.ts';
+import {
+  REPLICA_HEADER,
+  SESSION_HEADER,
+  TUNNEL_MESSAGE_BYTES,
+  TUNNEL_PATH,
+  TUNNEL_PROTOCOL,
+} from '../../proxy/tunnel-protocol.ts';
 import { systemClock } from '../../system/clock.ts';
 import { CliError, EXIT } from '../io.ts';
 import { admissionText, bindingSuffix, ForbiddenError, type Place, subjectFlag } from './failures.ts';
@@ -31,6 +37,8 @@ export interface TunnelOptions {
 export interface Tunnel {
   /** On 127.0.0.1. */
   port: number;
+  /** Ids of the sessions that it carries now, as far as the proxy told them. */
+  sessions(): readonly string[];
   /** Resolves when the listener and every socket are gone. */
   closed: Promise<void>;
 }
@@ -52,26 +60,28 @@ export async function openTunnel(options: TunnelOptions): Promise<Tunnel> {
   const first = await openWebSocket(options, undefined);
   if (first.kind === 'Elsewhere') throw new Error('a tunnel to any replica was refused as misdirected');
   let { replica } = first;
-  let spare: { web: WebSocket; at: number } | undefined = { web: first.web, at: performance.now() };
+  let spare: { tunnel: OpenTunnel; at: number } | undefined = { tunnel: first, at: performance.now() };
   // A cancel request is a socket of its own, and only the replica that has the session knows its key.
-  const openToSameReplica = async (): Promise<WebSocket> => {
+  const openToSameReplica = async (): Promise<OpenTunnel> => {
     for (let left = MOST_TRIES; ; left -= 1) {
       // That replica may be gone, and its sessions with it: then any is as good.
       const opened = await openWebSocket(options, left > 0 ? replica : undefined);
       if (opened.kind === 'Elsewhere') continue;
       replica = opened.replica ?? replica;
-      return opened.web;
+      return opened;
     }
   };
-  const take = (): WebSocket | undefined => {
+  const take = (): OpenTunnel | undefined => {
     const kept = spare;
     spare = undefined;
     if (kept === undefined) return undefined;
-    if (kept.web.readyState === WebSocket.OPEN && performance.now() - kept.at < FRESH_MS) return kept.web;
-    kept.web.terminate();
+    const { tunnel, at } = kept;
+    if (tunnel.web.readyState === WebSocket.OPEN && performance.now() - at < FRESH_MS) return tunnel;
+    tunnel.web.terminate();
     return undefined;
   };
   const live = new Set<Promise<void>>();
+  const sessions = new Set<string>();
   const server = net.createServer({ allowHalfOpen: true, noDelay: true, pauseOnConnect: true }, (socket) => {
     socket.on('error', () => socket.destroy());
     const carried = carry(socket).catch((error: unknown) => {
@@ -83,11 +93,13 @@ export async function openTunnel(options: TunnelOptions): Promise<Tunnel> {
   });
   server.maxConnections = MOST_SOCKETS;
   const carry = async (socket: net.Socket): Promise<void> => {
-    const web = take() ?? (await openToSameReplica());
+    const { web, session } = take() ?? (await openToSameReplica());
     if (socket.destroyed) return web.terminate();
     const done = bridge(web, socket, systemClock, signal);
     socket.resume();
-    return done;
+    if (session === undefined) return done;
+    sessions.add(session);
+    return done.finally(() => sessions.delete(session));
   };
   try {
     await new Promise<void>((resolve, reject) => {
@@ -95,19 +107,19 @@ export async function openTunnel(options: TunnelOptions): Promise<Tunnel> {
       server.listen(0, '127.0.0.1', resolve);
     });
   } catch (error) {
-    spare.web.terminate();
+    spare.tunnel.web.terminate();
     throw error;
   }
   const closed = new Promise<void>((resolve) => server.once('close', resolve)).then(async () => {
     await Promise.all(live);
   });
   const stop = (): void => {
-    take()?.terminate();
+    take()?.web.terminate();
     server.close();
   };
   if (signal.aborted) stop();
   else signal.addEventListener('abort', stop, { once: true });
-  return { port: (server.address() as net.AddressInfo).port, closed };
+  return { port: (server.address() as net.AddressInfo).port, sessions: () => [...sessions], closed };
 }
 
 export function tunnelUrl(server: string, namespace: string, service: string, connection: string): string {
@@ -115,7 +127,13 @@ export function tunnelUrl(server: string, namespace: string, service: string, co
   return `${base}/api/v1/namespaces/${encodeURIComponent(namespace)}/services/https:${encodeURIComponent(service)}:tunnel/proxy${TUNNEL_PATH}${encodeURIComponent(connection)}`;
 }
 
-type Opened = { kind: 'Open'; web: WebSocket; replica: string | undefined } | { kind: 'Elsewhere' };
+interface OpenTunnel {
+  kind: 'Open';
+  web: WebSocket;
+  replica: string | undefined;
+  session: string | undefined;
+}
+type Opened = OpenTunnel | { kind: 'Elsewhere' };
 
 /** `replica` given: to that one only, or `Elsewhere`. */
 async function openWebSocket(options: TunnelOptions, replica: string | undefined): Promise<Opened> {
@@ -140,9 +158,11 @@ async function openWebSocket(options: TunnelOptions, replica: string | undefined
   // What comes with the answer waits for the bridge.
   web.once('open', () => web.pause());
   let servedBy: string | undefined;
-  web.once('upgrade', (response: IncomingMessage) => {
-    const named = response.headers[REPLICA_HEADER];
+  let session: string | undefined;
+  web.once('upgrade', ({ headers: answered }: IncomingMessage) => {
+    const [named, id] = [answered[REPLICA_HEADER], answered[SESSION_HEADER]];
     servedBy = typeof named === 'string' ? named : undefined;
+    session = typeof id === 'string' ? id : undefined;
   });
   return new Promise((resolve, reject) => {
     const fail = (error: Error): void => {
@@ -156,7 +176,7 @@ async function openWebSocket(options: TunnelOptions, replica: string | undefined
     options.signal.addEventListener('abort', abort, { once: true });
     web.once('open', () => {
       options.signal.removeEventListener('abort', abort);
-      resolve({ kind: 'Open', web, replica: servedBy });
+      resolve({ kind: 'Open', web, replica: servedBy, session });
     });
     web.once('unexpected-response', (_request: unknown, response: IncomingMessage) => {
       if (response.statusCode === 421 && replica !== undefined) {

@@ -11,6 +11,7 @@ function world(options: {
   lifeMs: number;
   hand?: (at: number, count: number) => Handed;
   freshFails?: (at: number) => boolean;
+  wanted?: (at: number) => boolean;
   untilMs: number;
 }) {
   let now = 0;
@@ -27,6 +28,7 @@ function world(options: {
       }
       return Promise.resolve({ token: String(issued.obtainedAtMs), ...issued });
     },
+    wanted: () => Promise.resolve(options.wanted?.(now) ?? true),
     hand(token) {
       log.handed.push(now);
       return Promise.resolve(
@@ -100,4 +102,31 @@ test('half of what is left, and a minute at least', () => {
   assert.equal(dueAt(5, 60_005), 60_005);
   assert.equal(lastsUntil({ obtainedAtMs: 0, expiresAtMs: 300_000 }, undefined), 300_000);
   assert.equal(lastsUntil({ obtainedAtMs: 0, expiresAtMs: 300_000 }, 120_000), 120_000);
+});
+
+test('for nobody the provider is not asked; a session that began with the newest token is proven again in time', async () => {
+  const lifeMs = 300_000;
+  const { given, log } = world({
+    reauthenticateMs: 600_000,
+    lifeMs,
+    wanted: (at) => at > 3_000_000,
+    hand: (_at, count) => (count === 1 ? { kind: 'Known' } : { kind: 'Renewed', endsAtMs: 9e9 }),
+    untilMs: 3_400_000,
+  });
+  await assert.rejects(keepProven(given), Over);
+  assert.ok(log.refreshes.every((at) => at > 3_000_000));
+  assert.equal(log.handed.length, 2);
+  assert.ok(log.handed[1]! - log.handed[0]! <= lifeMs / 2);
+});
+
+test('a session that ended just then is looked for again, with the token that was made for it', async () => {
+  const { given, log } = world({
+    reauthenticateMs: 600_000,
+    lifeMs: 600_000,
+    hand: (_at, count) => (count < 4 ? { kind: 'Nobody' } : { kind: 'Renewed', endsAtMs: 9e9 }),
+    untilMs: 500_000,
+  });
+  await assert.rejects(keepProven(given), Over);
+  assert.equal(log.handed.length, 4);
+  assert.equal(log.refreshes.length, 1);
 });

@@ -6,8 +6,10 @@
 export const REFRESH_APART_MS = 60_000;
 
 export type Handed =
-  /** Nothing lives that wants it; try again. */
+  /** Nothing lives any more that wants it. */
   | { kind: 'Nobody' }
+  /** The sessions began with this very token, or have it already. */
+  | { kind: 'Known' }
   /** `endsAtMs`: when the next is due at the latest; absent: the policy wants none. */
   | { kind: 'Renewed'; endsAtMs?: number }
   /** `message` is for the person. `final`: no other token will do either. */
@@ -20,6 +22,8 @@ export interface KeepProvenOptions {
   first: { obtainedAtMs: number; expiresAtMs: number };
   /** A token handed out after then, if one may be asked for already, else the same as before. */
   fresh(obtainedAfterMs: number): Promise<{ token: string; obtainedAtMs: number; expiresAtMs: number }>;
+  /** Whether anything lives that will want one: for nobody no token is made. */
+  wanted(): Promise<boolean>;
   hand(token: string): Promise<Handed>;
   now(): number;
   /** Rejects when it is to end. */
@@ -27,7 +31,7 @@ export interface KeepProvenOptions {
   onProblem(message: string): void;
 }
 
-/** After a failure that may pass. */
+/** After a failure that may pass, and until there is a session. */
 const AGAIN_MS = 10_000;
 
 /** Until when a session that was proven by this token lasts. */
@@ -57,6 +61,10 @@ export async function keepProven(options: KeepProvenOptions): Promise<void> {
     await pause(Math.max(0, due - now()));
     let next: Awaited<ReturnType<typeof options.fresh>>;
     try {
+      if (!(await options.wanted())) {
+        due = now() + AGAIN_MS;
+        continue;
+      }
       next = await options.fresh(obtainedAtMs);
     } catch (error) {
       tell(error instanceof Error ? error.message : String(error));
@@ -75,10 +83,12 @@ export async function keepProven(options: KeepProvenOptions): Promise<void> {
         due = dueAt(obtainedAtMs, handed.endsAtMs);
         told = '';
         break;
-      case 'Nobody':
-        // What begins later shows a token of then.
+      case 'Known':
         obtainedAtMs = next.obtainedAtMs;
         due = dueAt(obtainedAtMs, lastsUntil(next, options.reauthenticateMs));
+        break;
+      case 'Nobody':
+        due = now() + AGAIN_MS;
         break;
       case 'Failed':
         tell(handed.message);

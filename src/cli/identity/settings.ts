@@ -85,23 +85,24 @@ export function settingsFromFlags(flags: IssuerFlags): LoginSettings | undefined
     clientId,
     deviceClientId: clientId,
     scope: scopeOf(flags.scope?.split(/[\s,]+/) ?? [...DEFAULT_SCOPES, 'profile', 'email']),
-    ...(flags.caFile === undefined ? {} : { caPem: readCa(flags.caFile) }),
+    ...(flags.caFile === undefined ? {} : { caPem: readPem('--ca-file', flags.caFile) }),
     names: { uid: 'sub', username: 'preferred_username', usernamePrefix: '', groups: 'groups', groupsPrefix: '' },
   };
 }
 
-function readCa(file: string): string {
+/** The certificates that a flag names. Throws CliError. */
+export function readPem(flag: string, file: string): string {
   let text: string;
   try {
     text = readFileSync(file, 'utf8');
   } catch (error) {
     throw new CliError(
       EXIT.misconfigured,
-      `--ca-file ${file} can not be read (${(error as NodeJS.ErrnoException).code ?? 'unknown'})`,
+      `${flag} ${file} can not be read (${(error as NodeJS.ErrnoException).code ?? 'unknown'})`,
     );
   }
   if (!text.includes('-----BEGIN CERTIFICATE-----')) {
-    throw new CliError(EXIT.misconfigured, `--ca-file ${file} holds no certificate`, 'It is a PEM file.');
+    throw new CliError(EXIT.misconfigured, `${flag} ${file} holds no certificate`, 'It is a PEM file.');
   }
   return text;
 }

@@ -1,5 +1,15 @@
-// How login, logout and whoami are called.
+// How login, logout and whoami are called, and what request and connect take from jobs.
+import type { Command } from 'commander';
 import type { Shell } from '../usage.ts';
+
+/** For jobs, which have no kubeconfig. */
+export function pipelineOptions(command: Command): Command {
+  return command
+    .option('--server <url>', 'in a CI job: ask this portal, as the job that its token says it is')
+    .option('--token-file <file>', 'the job’s token; default: what GitHub or GitLab give the job')
+    .option('--audience <text>', 'whom the token is made for, where the CI system makes it; default sallyport')
+    .option('--server-ca <file>', 'PEM of the CA to verify the portal with; default: the system’s');
+}
 
 /** Who one is: of use before any access. */
 export function identityVerbs({ verb, run }: Shell): void {

@@ -1,8 +1,6 @@
 // connect and dsn: finds the grant, or makes one where the policy is Standing, and starts a client with a fresh ticket by
 // the grant's key, or with the token of a login where the grant is that person's and its key is not here.
-import { spawn } from 'node:child_process';
 import { mkdirSync } from 'node:fs';
-import os from 'node:os';
 import path from 'node:path';
 import { sha256Hex } from '../../api/canonical.ts';
 import type { Connection } from '../../api/connection.ts';
@@ -13,10 +11,12 @@ import { openLocalListener } from '../../protocols/postgres/local-listener.ts';
 import { systemFiles, writeFileAtomically } from '../../system/files.ts';
 import { systemRandom } from '../../system/random.ts';
 import { type ClientTarget, clientEnvironment, gatewayUri, listenerUri, targetOf } from '../clients/postgres.ts';
+import { spawnClient } from '../clients/spawn.ts';
 import { type Context, findConnection, findGrant, nextCommand } from '../context.ts';
 import { oauthDsn } from '../identity/oauth-dsn.ts';
 import { openPassFile } from '../identity/passfile.ts';
 import { isTheirs, type Person, personHere } from '../identity/person.ts';
+import { renewSessions } from '../identity/renew.ts';
 import { CliError, EXIT, type ExitCode, pause } from '../io.ts';
 import { clockTime, line } from '../render.ts';
 import { createGrant, inHome, keyFile, waitForActive } from './request.ts';
@@ -52,6 +52,8 @@ export interface Way {
   target: ClientTarget;
   caPem: string;
   proof: WayProof;
+  /** Whose login keeps the sessions proven, where the policy wants that. */
+  person: Person | undefined;
 }
 type WayProof = { kind: 'Ticket'; ticket(lifetimeMs?: number): string } | { kind: 'Token'; person: Person };
 
@@ -87,7 +89,7 @@ async function findWay(context: Context, connectionName: string, options: Connec
   if (person !== undefined && (options.token === true || (isTheirs(grant, person) && !usableKey(context, grant)))) {
     // By name: another grant that is approved meanwhile must not make the next login ambiguous.
     const user = `${account}+${grant.metadata.name}`;
-    return { connection, grant, target: { ...target, account: user }, caPem, proof: { kind: 'Token', person } };
+    return { connection, grant, target: { ...target, account: user }, caPem, proof: { kind: 'Token', person }, person };
   }
   const key = openKey(context, grant);
   const ticket = (lifetimeMs?: number): string =>
@@ -99,7 +101,7 @@ async function findWay(context: Context, connectionName: string, options: Connec
       ...(lifetimeMs !== undefined ? { lifetimeMs } : {}),
       random: systemRandom,
     });
-  return { connection, grant, target, caPem, proof: { kind: 'Ticket', ticket } };
+  return { connection, grant, target, caPem, proof: { kind: 'Ticket', ticket }, person };
 }
 
 /** What the next login shows. */
@@ -157,6 +159,7 @@ async function findActiveGrant(
     const isMine = (each: AccessGrant): boolean =>
       ((each.spec.beneficiary?.name ?? each.spec.requester?.username) === actor.username || byToken(each)) &&
       each.spec.connectionRef.name === name &&
+      each.spec.sealed === undefined && // opened by unseal, while the operator can not be heard
       (options.account === undefined || (each.status?.account ?? each.spec.account) === options.account) &&
       (options.policy === undefined || (each.status?.policy?.name ?? each.spec.policyRef?.name) === options.policy);
     const mine = all.filter(
@@ -237,54 +240,57 @@ function usableKey(context: Context, grant: AccessGrant): boolean {
   }
 }
 
-/** The client gets the terminal; its exit code is ours. Signals from the keyboard are its own. */
+/** By a ticket in the environment of the client alone, or by a token in a file of its own. */
 async function runClient(context: Context, way: Way, route: Route, command: readonly string[]): Promise<ExitCode> {
   const target = { ...way.target, ...route.to };
   const { env } = context.io;
   const password = await passwordOf(way, context.io.signal);
-  if (way.proof.kind === 'Ticket')
-    return spawnClient(context, way, clientEnvironment(env, target, { password }), command);
-  const file = openPassFile(context.home, env, target, password);
+  const file = way.proof.kind === 'Token' ? openPassFile(context.home, env, target, password) : undefined;
+  const secret = file === undefined ? { password } : { passFile: file.path };
+  const over = new AbortController();
+  const proven = keepProven(
+    context,
+    () => way,
+    route,
+    over.signal,
+    (token) => file?.replace(token),
+  );
   try {
-    return await spawnClient(context, way, clientEnvironment(env, target, { passFile: file.path }), command);
+    return await spawnClient(
+      command,
+      clientEnvironment(env, target, secret),
+      `Install it, or use another client: ${nextCommand(context, `dsn ${way.connection.metadata.name}`)}`,
+    );
   } finally {
-    file.remove();
+    over.abort();
+    await proven;
+    file?.remove();
   }
 }
 
-function spawnClient(
+/** Newer tokens for the sessions of this way. Never rejects. */
+async function keepProven(
   context: Context,
-  way: Way,
-  env: Record<string, string | undefined>,
-  command: readonly string[],
-): Promise<ExitCode> {
-  const [program = 'psql', ...args] = command;
-  return new Promise((resolve, reject) => {
-    const child = spawn(program, args, { stdio: 'inherit', env });
-    const ignored = (): void => undefined;
-    const passOn = (): void => void child.kill('SIGTERM');
-    process.on('SIGINT', ignored);
-    process.on('SIGTERM', passOn);
-    const done = (): void => {
-      process.off('SIGINT', ignored);
-      process.off('SIGTERM', passOn);
-    };
-    child.once('error', (error: NodeJS.ErrnoException) => {
-      done();
-      reject(
-        error.code === 'ENOENT'
-          ? new CliError(
-              EXIT.misconfigured,
-              `There is no program ${program} here`,
-              `Install it, or use another client: ${nextCommand(context, `dsn ${way.connection.metadata.name}`)}`,
-            )
-          : new CliError(EXIT.failed, `${program} could not be started: ${error.message}`),
-      );
-    });
-    child.once('exit', (code, signal) => {
-      done();
-      resolve(code ?? 128 + (signal === null ? 0 : os.constants.signals[signal]));
-    });
+  current: () => Way,
+  route: Route,
+  signal: AbortSignal,
+  onToken?: (token: string) => void,
+): Promise<void> {
+  const { person, connection } = current();
+  if (person === undefined) return;
+  await renewSessions(context, {
+    person,
+    namespace: connection.metadata.namespace ?? 'default',
+    connection: connection.metadata.name,
+    grant: () => current().grant,
+    // Of the grant that is in force by then.
+    ticket() {
+      const { proof } = current();
+      return proof.kind === 'Ticket' ? proof.ticket() : undefined;
+    },
+    sessions: route.sessions,
+    ...(onToken === undefined ? {} : { onToken }),
+    signal,
   });
 }
 
@@ -347,9 +353,10 @@ async function listen(context: Context, first: Way, options: ConnectOptions): Pr
       return ended.abort();
     }
   };
+  const proven = keepProven(context, () => way, route, AbortSignal.any([io.signal, ended.signal]));
   await Promise.race([watch().catch(() => undefined), listener.closed]);
   ended.abort();
-  await listener.closed;
+  await Promise.all([listener.closed, proven]);
   return io.signal.aborted ? EXIT.ok : EXIT.denied;
 }
 

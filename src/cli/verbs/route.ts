@@ -15,6 +15,8 @@ export interface RouteOptions {
 
 export interface Route extends AsyncDisposable {
   to: Pick<ClientTarget, 'host' | 'port' | 'address'>;
+  /** Ids of the sessions that go this way now; undefined: it does not know them. */
+  sessions?(): readonly string[];
 }
 
 /** In a cluster: straight from its pods and where the endpoint is for outside, else a tunnel. Closed by disposal. */
@@ -60,6 +62,7 @@ export async function openRoute(
   }
   return {
     to: { host: `${service}.${namespace}.svc`, address: '127.0.0.1', port: tunnel.port },
+    sessions: () => tunnel.sessions(),
     async [Symbol.asyncDispose]() {
       ended.abort();
       await tunnel.closed;
