@@ -1,8 +1,9 @@
 // `make accept-identity`: every acceptance criterion of identity and approvals that a machine can check, against real
 // servers. Arguments: names of groups to run; none: all.
 import { idp } from './identity/idp.ts';
+import { logins } from './identity/logins.ts';
 import { page } from './identity/page.ts';
 import { tokens } from './identity/tokens.ts';
 import { runCriteria } from './runner.ts';
 
-await runCriteria('accept-identity', [idp, page, tokens]);
+await runCriteria('accept-identity', [idp, logins, page, tokens]);
