@@ -312,3 +312,30 @@ test('INV-10: whatever fails, in the end what was published last is stored', asy
   assert.equal(at.stored('grants-1'), undefined);
   assert.equal(at.fenced, 0);
 });
+
+test('INV-04: what tokens are verified by is one object for all, found again after a restart and restored where changed', async (context) => {
+  const at = await bed(context);
+  const identity = (providers: unknown[], more = {}): ShardEnvelope =>
+    at.envelope('identity', { providers }, { uid: '*', ...more });
+  at.publisher.publish(identity([{ name: 'corp' }]));
+  at.publisher.publish(at.envelope('heartbeat', { atMs: 1 }, { uid: '*' }));
+  await at.settle();
+  assert.deepEqual(at.writes, ['create identity', 'create heartbeat']);
+  assert.equal((await at.publisher.read('*', 'identity'))?.payload, '{"providers":[{"name":"corp"}]}');
+  // By a key of somebody else, and deleted: both are asked for anew. A heartbeat comes by itself.
+  at.model.put(
+    PATH,
+    'identity',
+    inNamespace({ spec: identity([], { key: signingKeyFromPem(pemOf()) }), metadata: {} }),
+  );
+  at.model.put(PATH, 'heartbeat', undefined);
+  await at.settle(1_000);
+  assert.deepEqual(at.lost, ['*']);
+  at.publisher.publish(identity([{ name: 'corp' }]));
+  await at.settle(1_000);
+  assert.equal((await at.publisher.read('*', 'identity'))?.payload, '{"providers":[{"name":"corp"}]}');
+  at.model.put(PATH, 'identity', undefined);
+  await at.settle(5_000);
+  assert.deepEqual(at.lost, ['*', '*']);
+  assert.equal(await at.publisher.read('*', 'identity'), undefined);
+});

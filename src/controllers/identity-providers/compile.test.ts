@@ -1,0 +1,98 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import type { IdentityProvider, IdentityProviderSpec } from '../../api/identity-provider.ts';
+import { compileProvider, sourceOf, specProblem } from './compile.ts';
+
+const provider = (change: Partial<IdentityProviderSpec> = {}, name = 'corp'): IdentityProvider => ({
+  apiVersion: 'sallyport.dev/v1alpha1',
+  kind: 'IdentityProvider',
+  metadata: { name, uid: name, resourceVersion: '1', generation: 1, creationTimestamp: '2026-01-01T00:00:00Z' },
+  spec: {
+    issuer: 'https://id.corp.example',
+    audiences: [{ audience: 'sallyport', use: 'Access', clients: ['cli'] }],
+    ...change,
+  },
+});
+const problemOf = (change: Partial<IdentityProviderSpec>): string => {
+  const one = provider(change);
+  return specProblem(one, [one]) ?? '';
+};
+
+test('what is left out is filled in so that it allows least', () => {
+  assert.deepEqual(compileProvider(provider(), undefined), {
+    name: 'corp',
+    issuer: 'https://id.corp.example',
+    algorithms: ['RS256', 'PS256', 'ES256', 'EdDSA'],
+    keys: [],
+    keysGoodUntilMs: 0,
+    skewMs: 30_000,
+    audiences: [{ audience: 'sallyport', use: 'Access', clients: ['cli'], types: ['at+jwt'], marks: {} }],
+    claims: { uid: 'sub', username: 'sub', workload: [] },
+    prefix: { username: 'corp:', groups: 'corp:' },
+    void: [],
+  });
+});
+
+test('access tokens are typed at+jwt, or marked', () => {
+  const marked = provider({ audiences: [{ audience: 'a', use: 'Access', clients: ['c'], marks: { typ: 'Bearer' } }] });
+  assert.deepEqual(compileProvider(marked, undefined).audiences[0]?.types, []);
+  assert.match(
+    problemOf({ audiences: [{ audience: 'a', use: 'Access', clients: ['c'], types: ['jwt'] }] }),
+    /can not be told from ID tokens.*Add marks/,
+  );
+});
+
+test('an audience of which a token could be two things is refused; what sets them apart lets it through', () => {
+  const both = (access: object, id: object): string =>
+    problemOf({
+      audiences: [
+        { audience: 'cli', use: 'Access', clients: ['cli'], ...access },
+        { audience: 'cli', use: 'ID', ...id },
+      ],
+    });
+  assert.equal(both({}, {}), '', 'at+jwt and jwt are two types');
+  assert.match(both({ marks: { typ: 'Bearer' } }, {}), /a token could be both/);
+  assert.equal(both({ marks: { typ: 'Bearer' } }, { marks: { typ: 'ID' } }), '');
+  assert.match(both({ marks: { typ: 'Bearer' } }, { marks: { kind: 'id' } }), /a token could be both/);
+  assert.match(both({}, { types: ['at+jwt'] }), /a token could be both/);
+  assert.match(
+    problemOf({
+      audiences: [
+        { audience: 'a', use: 'Workload' },
+        { audience: 'a', use: 'Workload' },
+      ],
+    }),
+    /listed twice/,
+  );
+});
+
+test('INV-08: no prefix makes names of the system’s', () => {
+  assert.match(problemOf({ prefix: { username: 'system:' } }), /the cluster’s own/);
+  assert.match(problemOf({ prefix: { groups: 'System:masters' } }), /the cluster’s own/);
+  assert.equal(problemOf({ prefix: { username: '', groups: '' } }), '');
+});
+
+test('skew beyond two minutes, an address that is none, and certificates that are none are refused', () => {
+  assert.match(problemOf({ clockSkew: '121s' }), /more than 120s/);
+  assert.equal(problemOf({ clockSkew: '2m' }), '');
+  assert.match(problemOf({ issuer: 'https://' }), /no https address/);
+  assert.match(problemOf({ caBundle: 'nothing' }), /no certificate that can be read/);
+  assert.match(
+    problemOf({ caBundle: '-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----' }),
+    /no certificate that can be read/,
+  );
+});
+
+test('two of one issuer, octet by octet, name each other', () => {
+  const all = [provider(), provider({}, 'twin'), provider({ issuer: 'https://id.corp.example/' }, 'slash')];
+  assert.match(specProblem(all[0]!, all) ?? '', /claimed by twin as well/);
+  assert.match(specProblem(all[1]!, all) ?? '', /claimed by corp as well/);
+  assert.equal(specProblem(all[2]!, all), undefined);
+});
+
+test('keys are of an issuer and a CA, of nothing else', () => {
+  const from = sourceOf(provider().spec);
+  assert.equal(sourceOf(provider({ clockSkew: '10s' }).spec), from);
+  assert.notEqual(sourceOf(provider({ caBundle: 'x' }).spec), from);
+  assert.notEqual(sourceOf(provider({ issuer: 'https://else' }).spec), from);
+});
