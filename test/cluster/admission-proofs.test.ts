@@ -202,7 +202,7 @@ describe('proofs at admission', { skip }, () => {
       authority: await authorityOf(await makeAuthorityKeys('Sallyport CA', sources), sources),
       sealer,
       protocols: [],
-      proofs: { portal: PORTAL, key, alsoTrusted: [] },
+      proofs: { portal: PORTAL, client: 'portal', key, alsoTrusted: [] },
       ...sources,
       log: (_level, message, details) => void logged.push(`${message} ${JSON.stringify(details)}`),
       port: 0,
@@ -335,6 +335,11 @@ describe('proofs at admission', { skip }, () => {
     refused(await create(portal, await act(vote(), { aud: 'wiki' })), /Nobody vouches/);
     refused(await create(portal, await act(vote(), { aud: 'sallyport', azp: 'cli' })), /Nobody vouches/);
     refused(await create(portal, await act(vote(), { iss: CI })), /Nobody vouches/);
+    refused(await create(portal, await act(vote(), { aud: 'marked' })), /Nobody vouches/);
+    assert.ok(
+      logged.some((line) => /login of another client/.test(line)),
+      logged.join('\n'),
+    );
     refused(await create(portal, await act(vote(), { exp: seconds() - 60, iat: seconds() - 100 })), /Nobody vouches/);
     refused(await create(portal, await act(vote(), { preferred_username: '\u202eecila' })), /Nobody vouches/);
     const forged = await act(vote());

@@ -110,13 +110,23 @@ export async function operatorCommand(
     const control: ControlRecords = { write: (body, options) => records.control(body, options) };
 
     const portal = io.env['SALLYPORT_PORTAL'] || undefined;
+    const portalClient = io.env['SALLYPORT_PORTAL_CLIENT'] || undefined;
+    const proofs =
+      portal === undefined
+        ? undefined
+        : {
+            portal,
+            ...(portalClient === undefined ? {} : { client: portalClient }),
+            key: keys.key,
+            alsoTrusted: keys.alsoTrusted,
+          };
     admission = await startAdmission({
       client,
       namespace,
       authority,
       sealer,
       protocols: [postgresDefinition.rules],
-      ...(portal === undefined ? {} : { proofs: { portal, key: keys.key, alsoTrusted: keys.alsoTrusted } }),
+      ...(proofs === undefined ? {} : { proofs }),
       clock,
       random,
       log,

@@ -22,6 +22,11 @@ import type { TokenUse, TrustedProvider } from '../../policy/bundle.ts';
 export interface ProofSources {
   /** Username of the portal's ServiceAccount. */
   portal: string;
+  /**
+   * The client that is registered for the page. Logins of other clients decide nothing: whoever is talked into entering a
+   * code for a device, or into a login on a laptop, has not looked at an act.
+   */
+  client: string | undefined;
   /** What tokens are verified by; undefined: not known yet. */
   providers(): readonly TrustedProvider[] | undefined;
   /** Ids of the operator's keys in force; acts are bound to one. */
@@ -79,9 +84,16 @@ export async function checkProof(request: ProofRequest, sources: ProofSources): 
   let cause: string | undefined;
   const verify = async (use: TokenUse, text: string): Promise<ProvenToken | undefined> => {
     const verdict = await verifyToken(text, { providers, uses: [use], nowMs: sources.nowMs });
-    if (verdict.kind === 'Good') return verdict.token;
-    cause = causeOf(verdict);
-    return undefined;
+    if (verdict.kind === 'Bad') {
+      cause = causeOf(verdict);
+      return undefined;
+    }
+    const { token } = verdict;
+    if (use === 'ID' && sources.client !== undefined && (token.client ?? token.audience) !== sources.client) {
+      cause = `A token of ${token.provider} was refused (Client): it is a login of another client than the page’s`;
+      return undefined;
+    }
+    return token;
   };
   const object = { kind, metadata: { name, namespace }, spec } as unknown as ActObject;
   if (via === 'Portal') {

@@ -42,6 +42,8 @@ export interface AdmissionOptions {
   proofs?: {
     /** Username of the portal's ServiceAccount. */
     portal: string;
+    /** Its client at the identity provider. Default: any whose ID tokens are declared. */
+    client?: string;
     key: SigningKey;
     alsoTrusted: readonly TrustedKey[];
   };
@@ -174,6 +176,7 @@ function proofSources(options: AdmissionOptions): { sources: () => ProofSources;
   const underWay = new Map<string, { namespace: string; untilMs: number }>();
   const common: Omit<ProofSources, 'nowMs'> = {
     portal: proofs.portal,
+    client: proofs.client,
     providers: () => providers.current(),
     clusters: trusted.map(({ keyId }) => keyId),
     key: proofKeyOf(proofs.key),

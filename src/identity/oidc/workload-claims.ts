@@ -39,6 +39,12 @@ const CODE_CLAIMS: ReadonlySet<string> = new Set([
  */
 const TRUE_EVENTS: ReadonlySet<string> = new Set(['push', 'workflow_dispatch', 'schedule', 'release']);
 
+/**
+ * Likewise what starts a pipeline of a branch's own code. Not those of merge requests, whose `ref_path` is that of a
+ * branch of the same name, nor of their children (`parent_pipeline`), which do not say whose children they are.
+ */
+const TRUE_SOURCES: ReadonlySet<string> = new Set(['push', 'web', 'schedule', 'api', 'trigger', 'pipeline']);
+
 export function workloadClaims(payload: JsonObject, names: readonly string[]): WorkloadClaims {
   const withheld = untrueRef(payload);
   const claims: Record<string, string> = {};
@@ -59,9 +65,12 @@ function untrueRef(payload: JsonObject): string | undefined {
   const source = payload['pipeline_source'];
   const path = payload['ref_path'];
   if (source !== undefined || path !== undefined) {
-    const ofMerge = typeof source !== 'string' || /merge_request|pull_request/.test(source);
-    const ofRef = typeof path === 'string' && /^refs\/(heads|tags)\/./.test(path);
-    if (ofMerge || !ofRef) return 'the pipeline runs for a merge request or not for a branch or tag by its full path';
+    if (!(typeof source === 'string' && TRUE_SOURCES.has(source))) {
+      return 'what started the pipeline may run code of others under this ref, such as that of a merge request (only push, web, schedule, api, trigger and pipeline are believed)';
+    }
+    if (!(typeof path === 'string' && /^refs\/(heads|tags)\/./.test(path))) {
+      return 'the pipeline does not run for a branch or tag by its full path (ref_path)';
+    }
   }
   return undefined;
 }

@@ -138,6 +138,7 @@ test('a merge request’s pipeline does not pass for its target’s branch', asy
   for (const pipeline_source of ['push', 'web', 'schedule', 'api']) assert.ok(await meets({ pipeline_source }));
   assert.ok(!(await meets({ pipeline_source: 'merge_request_event' })));
   assert.ok(!(await meets({ pipeline_source: 'external_pull_request_event' })));
+  assert.ok(!(await meets({ pipeline_source: 'parent_pipeline' })));
   assert.ok(!(await meets({ pipeline_source: undefined })));
   assert.ok(!(await meets({ ref_path: 'refs/merge-requests/7/head' })));
   assert.ok(!(await meets({ ref_path: undefined })));
