@@ -32,8 +32,8 @@ export function holdCriteria(scene: () => SecurityScene): Criterion[] {
             commandHash: HASH,
             rules: [{ policy: `${SHOP}/orders-team`, rule: 'all' }],
             reason: 'r',
-            // Whoever is at hand.
-            requirements: [{ rule: 'all', count: 1, approvers: [{ kind: 'User', name: 'alice' }] }],
+            // Whoever is at hand; not alice, whose grant it is, whatever the proxy says.
+            requirements: [{ rule: 'all', count: 1, approvers: [{ kind: 'User', name: 'bob' }] }],
             requestedAt: new Date().toISOString(),
             until: new Date(Date.now() + 60_000).toISOString(),
           },
@@ -65,7 +65,7 @@ export function holdCriteria(scene: () => SecurityScene): Criterion[] {
         try {
           refused(await thief.create(api('commandholds'), hold('sallyport-orders-0', 'orders')), /must name the proxy/);
           const forged = ok(await thief.create<CommandHold>(api('commandholds'), hold('sallyport-vault-0', 'orders')));
-          const decided = await approve(forged, 'alice');
+          const decided = await approve(forged, 'bob');
           assert.equal(decided.status?.phase, 'Denied', JSON.stringify(decided.status));
           assert.match(decided.status?.reason ?? '', /does not serve Connection orders/);
           const releases = ok(
@@ -76,7 +76,7 @@ export function holdCriteria(scene: () => SecurityScene): Criterion[] {
           assert.ok(!/"Approved"/.test(releases), releases);
           // Of its own Connection it is believed: it has that one's credentials anyway.
           const own = ok(await thief.create<CommandHold>(api('commandholds'), hold('sallyport-vault-0', 'vault')));
-          assert.equal((await approve(own, 'alice')).status?.phase, 'Approved');
+          assert.equal((await approve(own, 'bob')).status?.phase, 'Approved');
           return 'refused at admission under another’s name, denied by the operator under its own';
         } finally {
           await thief.close();
