@@ -62,6 +62,8 @@ export interface GatewayOptions {
   serves?: (connectionUid: string) => boolean;
   /** Where uses of sealed grants are counted; absent: none is opened. */
   sealedUses?: SealedUses;
+  /** Somebody showed a token by a key that this IdentityProvider is not known to have: it may have a new one. */
+  onUnknownKey?: (provider: string) => void;
   /** How hints begin: `sallyport` (default) or `kubectl access`. */
   commandPrefix?: string;
 }

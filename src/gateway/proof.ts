@@ -3,7 +3,7 @@
 import { causeOf, TOKEN_REFUSED } from '../identity/oidc/describe-fault.ts';
 import { looksLikeToken } from '../identity/oidc/looks-like-token.ts';
 import { readTokenText } from '../identity/oidc/token-text.ts';
-import { type ProvenToken, verifyToken } from '../identity/oidc/verify-token.ts';
+import { type ProvenToken, type TokenVerdict, verifyToken } from '../identity/oidc/verify-token.ts';
 import { claimedGrant, type TicketFault, verifyTicket } from '../identity/tickets.ts';
 import type { BundleGrant } from '../policy/bundle.ts';
 import type { LoginFacts } from '../policy/step-up.ts';
@@ -85,6 +85,7 @@ async function proveByToken(world: SessionWorld, request: ProofRequest): Promise
     nowMs: clock.now(),
   });
   if (verdict.kind === 'Bad') {
+    tellOfUnknownKey(world, verdict);
     return {
       kind: 'Failed',
       cause: causeOf(verdict),
@@ -107,6 +108,11 @@ async function proveByToken(world: SessionWorld, request: ProofRequest): Promise
   }
   if (choice.kind === 'One') return { kind: 'Proven', grant: choice.grant, login: { kind: 'Token', token } };
   return unsuited(choice, { world, request, login, token });
+}
+
+/** Whoever is told asks the issuer once a minute at most: it costs nobody anything to show such tokens. */
+export function tellOfUnknownKey(world: SessionWorld, verdict: TokenVerdict & { kind: 'Bad' }): void {
+  if (verdict.unknownKid === true && verdict.provider !== undefined) world.options.onUnknownKey?.(verdict.provider);
 }
 
 /** Says which of their own grants the person could have meant, and of nobody else's anything. */

@@ -10,7 +10,7 @@ import type { Cut } from '../protocols/protocol.ts';
 import type { ConnectionBundle } from './bundle-store.ts';
 import { owns } from './grant-of.ts';
 import type { LiveSession } from './live-session.ts';
-import { LOGIN_USES } from './proof.ts';
+import { LOGIN_USES, tellOfUnknownKey } from './proof.ts';
 import type { SessionWorld } from './session-world.ts';
 
 export interface RenewalProof {
@@ -57,7 +57,10 @@ export async function renewSession(world: SessionWorld, request: RenewalRequest)
     uses: LOGIN_USES,
     nowMs: clock.now(),
   });
-  if (verdict.kind === 'Bad') return failed(causeOf(verdict), TOKEN_REFUSED.replace(/\.$/, `, ${session.id}.`));
+  if (verdict.kind === 'Bad') {
+    tellOfUnknownKey(world, verdict);
+    return failed(causeOf(verdict), TOKEN_REFUSED.replace(/\.$/, `, ${session.id}.`));
+  }
   const { token } = verdict;
   const live = session.live();
   // Whether there is such a session is told to those alone who could be its user.

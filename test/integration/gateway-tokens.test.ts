@@ -52,6 +52,17 @@ test('INV-01: a token lets its person in to their own grant, by password or by i
   assert.ok(!JSON.stringify([h.records.events, h.logged]).includes('eyJ'), 'no token in records or log');
 });
 
+test('a token by a key that is not known is told of, so that its issuer is asked; any other bad one is not', async (t) => {
+  const told: string[] = [];
+  const { issuer, enter } = await scene(t, { onUnknownKey: (provider) => void told.push(provider) });
+  await enter(`${issuer.token().slice(0, -4)}AAAA`);
+  await enter(issuer.token({ iss: 'https://evil.example' }, { kid: 'k9' }));
+  assert.deepEqual(told, []);
+  const { answer } = await enter(issuer.token({}, { kid: 'k9' }));
+  assert.match(answer, /^ERROR InvalidProof/);
+  assert.deepEqual(told, ['corp']);
+});
+
 test('INV-01: tokens that are no good open nothing, count as failures and tell the client no cause', async (t) => {
   const { h, issuer, enter } = await scene(t, { limits: { failureBurst: 6 } });
   const id = { aud: 'cli', azp: 'cli', client_id: undefined };

@@ -158,6 +158,7 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
       random,
       log,
       ...(options.metrics !== undefined ? { metrics: options.metrics } : {}),
+      onUnknownKey: (provider) => operator.unknownKey(provider),
       commandPrefix: prefix,
     });
 
