@@ -1,9 +1,10 @@
 import assert from 'node:assert/strict';
 import { generateKeyPairSync } from 'node:crypto';
 import test from 'node:test';
+import { proofKeyOf, publishedProofKey } from '../../identity/proof-encryption.ts';
 import type { KubeClient } from '../../kube/client.ts';
 import { signingKeyFromPem, type TrustedKey, trustedKeyOf } from '../../policy/bundle-signing.ts';
-import { publishTrust, type TrustConfigMap } from './trust.ts';
+import { proofTermsOf, publishTrust, type TrustConfigMap } from './trust.ts';
 
 const freshKey = (): { pem: string; trusted: TrustedKey } => {
   const pem = generateKeyPairSync('ed25519').privateKey.export({ type: 'pkcs8', format: 'pem' }).toString();
@@ -39,6 +40,29 @@ test('INV-07: the keys that still count are published, and nothing else', async 
   assert.equal(writes(), 1);
   assert.equal(await publish([now.trusted]), 'Written');
   assert.deepEqual(Object.keys(read()!.data!), [now.trusted.keyId]);
+});
+
+test('what proofs are made for and encrypted to is published beside them, and follows the key', async () => {
+  const { client, read, writes } = server();
+  const [first, second] = [freshKey(), freshKey()];
+  const publish = ({ pem, trusted }: ReturnType<typeof freshKey>, also: TrustedKey[] = []): Promise<string> =>
+    publishTrust({
+      client,
+      namespace: 'system',
+      trusted: [trusted, ...also],
+      proofKey: publishedProofKey(proofKeyOf(signingKeyFromPem(pem))),
+    });
+  assert.equal(await publish(first), 'Written');
+  assert.equal(proofTermsOf(read()!)?.cluster, first.trusted.keyId);
+  assert.equal(proofTermsOf(read()!)?.key.kid, first.trusted.keyId);
+  read()!.metadata.annotations!['theirs'] = 'kept';
+  assert.equal(await publish(first), 'Unchanged');
+  assert.equal(await publish(second, [first.trusted]), 'Written');
+  assert.equal(proofTermsOf(read()!)?.key.kid, second.trusted.keyId);
+  assert.equal(read()!.metadata.annotations!['theirs'], 'kept');
+  assert.equal(writes(), 2);
+  assert.ok(!JSON.stringify(read()).includes('"d"'));
+  assert.equal(proofTermsOf({ ...read()!, metadata: { name: 'x', namespace: 'y' } }), undefined);
 });
 
 test('a ConfigMap that is somebody else’s is left alone', async () => {
