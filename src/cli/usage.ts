@@ -2,6 +2,7 @@
 // Modules with a SQL parser or a server in them are loaded by the verbs that need them, so that the others start at once.
 import type { Command } from 'commander';
 import { type Context, findConnection, type VerbNeeds } from './context.ts';
+import { pipelineOptions } from './identity/verbs.ts';
 import { CliError, EXIT, type ExitCode } from './io.ts';
 
 export type Action = (context: Context, args: string[], options: GivenOptions) => Promise<ExitCode>;
@@ -25,7 +26,7 @@ export function engineerVerbs({ verb, run, cluster }: Shell): void {
   verb('ls', 'Connections, where they are, and what you may do there', group).action(
     run(async (context) => (await import('./verbs/views.ts')).ls(context)),
   );
-  verb('request <connection>', 'ask for access', group, [
+  const request = verb('request <connection>', 'ask for access', group, [
     'request orders-db --for 1h --reason INC-1234 --wait',
     'request orders-db --for 2h --not-before 22:00 --reason "night deploy"',
     'request orders-db --extend orders-db-7fk2p --for 30m --reason "not done yet"',
@@ -47,10 +48,16 @@ export function engineerVerbs({ verb, run, cluster }: Shell): void {
     .option('--for-user <name>', 'on behalf of this user, where the policy makes you a delegator')
     .option('--provider <name>', 'with --for-user: IdentityProvider whose token logs in as them')
     .option('--key <public>', 'with --for-user: their public key, as `key` prints it')
-    .option('--wait', 'wait for the approval')
-    .action(
-      run(async (context, [name], options) => (await import('./verbs/request.ts')).request(context, name!, options)),
-    );
+    .option('--wait', 'wait for the approval');
+  pipelineOptions(request).action(
+    run(
+      async (context, [name], options) =>
+        options['server'] === undefined
+          ? (await import('./verbs/request.ts')).request(context, name!, options)
+          : (await import('./identity/pipeline.ts')).requestAt(context, name!, options),
+      { offlineWith: 'server' },
+    ),
+  );
   const connect = verb(
     'connect <connection> [command...]',
     'start a client (default psql) with a fresh ticket',
@@ -74,9 +81,13 @@ export function engineerVerbs({ verb, run, cluster }: Shell): void {
       .option('--tunnel', 'through the API server, even where there is a shorter way')
       .option('--direct', 'straight to the endpoint; default only in pods and where it is exposed to the outside');
   }
-  connect.action(
-    run(async (context, [name, ...command], options) =>
-      (await import('./verbs/connect.ts')).connect(context, name!, { ...options, command }),
+  pipelineOptions(connect).action(
+    run(
+      async (context, [name, ...command], options: Record<string, never>) =>
+        options['server'] === undefined
+          ? (await import('./verbs/connect.ts')).connect(context, name!, { ...options, command })
+          : (await import('./identity/pipeline.ts')).connectAt(context, name!, { ...options, command }),
+      { offlineWith: 'server' },
     ),
   );
   verb('dsn <connection>', 'print a DSN whose password is a ticket (5 minutes)', group, [

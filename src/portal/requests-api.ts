@@ -2,6 +2,7 @@
 // it goes on as the proof of the one grant it makes and is kept nowhere; what is somebody else's is not there; nothing of
 // a token or of what went wrong inside is in an answer.
 import type { IncomingMessage, ServerResponse } from 'node:http';
+import { canonicalJson, sha256Hex } from '../api/canonical.ts';
 import type { Connection } from '../api/connection.ts';
 import { type AccessGrant, type AccessGrantSpec, GRANT_PHASES, type GrantPhase } from '../api/grant.ts';
 import { API_GROUP_VERSION } from '../api/group.ts';
@@ -9,7 +10,7 @@ import type { CommandHold } from '../api/hold.ts';
 import { fieldOf, validateSpec } from '../api/validate.ts';
 import { type ActObject, provenName, stemOf } from '../identity/acts.ts';
 import { type ProvenToken, verifyToken } from '../identity/oidc/verify-token.ts';
-import { API_BODY_BYTES, type HoldView, REQUESTS_PATH, type RequestView } from './api-types.ts';
+import { API_BODY_BYTES, type HoldView, REQUESTS_PATH, type RequestList, type RequestView } from './api-types.ts';
 import { isOwn } from './concerns.ts';
 import { HttpError, readBody } from './http.ts';
 import { grantPath, holdPath } from './pages/decide.ts';
@@ -17,6 +18,7 @@ import type { Portal } from './portal.ts';
 
 const ONE = /^\/v1\/requests\/([a-z0-9][-a-z0-9.]{0,252})\/([a-z0-9][-a-z0-9.]{0,252})$/;
 const MOST_HOLDS = 20;
+const MOST_LISTED = 20;
 const LONGEST_TOKEN = 16 * 1024;
 /** Bad tokens a minute, all together, before the next are turned away unlooked at. */
 const MOST_BAD = 600;
@@ -61,6 +63,12 @@ export function createRequestsApi(
       if (path === REQUESTS_PATH && method === 'POST') {
         const { text, token } = await person(request);
         send(response, 201, await ask(portal, text, token, await readJson(request)));
+        return true;
+      }
+      if (path === REQUESTS_PATH && method === 'GET') {
+        const { token } = await person(request);
+        const asked = new URL(request.url ?? '', 'http://portal').searchParams;
+        send(response, 200, await listOf(portal, token, asked.get('namespace') ?? '', asked.get('connection') ?? ''));
         return true;
       }
       const [, namespace, name] = ONE.exec(path) ?? [];
@@ -141,17 +149,7 @@ export function specOf(body: Record<string, unknown>): { namespace: string; spec
   for (const field of ['account', 'duration', 'notBefore', 'reason', 'ticket', 'clientKey'])
     if (body[field] !== undefined) spec[field] = body[field];
   if (policy !== undefined) spec['policyRef'] = { name: policy };
-  if (commands !== undefined) {
-    const wanted = commands as { text?: unknown; hash?: unknown }[];
-    if (
-      !Array.isArray(commands) ||
-      wanted.some((each) => typeof each?.text !== 'string' || typeof each.hash !== 'string')
-    ) {
-      throw new HttpError(400, 'Each of commands needs a text and its hash.');
-    }
-    spec['commands'] = wanted.map((each) => each.text);
-    spec['commandHashes'] = wanted.map((each) => each.hash);
-  }
+  if (commands !== undefined) spec['commands'] = commands;
   const problem = validateSpec('AccessGrant', spec)[0];
   if (problem !== undefined) throw new HttpError(400, `${fieldOf(problem.path)}: ${problem.message}; ${problem.hint}`);
   return { namespace, spec: spec as unknown as AccessGrantSpec };
@@ -193,6 +191,23 @@ async function ownGrant(portal: Portal, token: ProvenToken, namespace: string, n
   return grant;
 }
 
+/** Those of the workload that are open or in force, newest first: a job that is run again finds what was approved. */
+async function listOf(portal: Portal, token: ProvenToken, namespace: string, connection: string): Promise<RequestList> {
+  const all = await portal.world.list<AccessGrant>('AccessGrant');
+  const own = all
+    .filter(
+      ({ metadata, spec, status }) =>
+        metadata.namespace === namespace &&
+        spec.connectionRef.name === connection &&
+        spec.requester?.uid !== undefined &&
+        isOwn(token.principal, spec.requester) &&
+        ['Pending', 'Active'].includes(status?.phase ?? 'Pending'),
+    )
+    .sort((a, b) => (a.metadata.creationTimestamp > b.metadata.creationTimestamp ? -1 : 1))
+    .slice(0, MOST_LISTED);
+  return { items: await Promise.all(own.map((each) => viewOf(portal, each))) };
+}
+
 async function viewOf(portal: Portal, grant: AccessGrant): Promise<RequestView> {
   const { metadata, spec, status } = grant;
   const namespace = metadata.namespace ?? '';
@@ -217,6 +232,7 @@ async function viewOf(portal: Portal, grant: AccessGrant): Promise<RequestView> 
       expiresAt: status?.expiresAt,
       account: status?.account,
       policy: status?.policy?.name,
+      commandsHash: spec.commands === undefined ? undefined : sha256Hex(canonicalJson(spec.commands)),
     }),
     link: `${origin}${grantPath(grant)}`,
     connection: {
