@@ -109,6 +109,7 @@ export async function operatorCommand(
     undo.push(() => records.close());
     const control: ControlRecords = { write: (body, options) => records.control(body, options) };
 
+    let leading: Control | undefined;
     const portal = io.env['SALLYPORT_PORTAL'] || undefined;
     const portalClient = io.env['SALLYPORT_PORTAL_CLIENT'] || undefined;
     const proofs =
@@ -119,6 +120,8 @@ export async function operatorCommand(
             ...(portalClient === undefined ? {} : { client: portalClient }),
             key: keys.key,
             alsoTrusted: keys.alsoTrusted,
+            // The replica that leads asks; the others' keys come by its next round.
+            onUnknownKey: (provider: string) => leading?.operator.unknownKey(provider),
           };
     admission = await startAdmission({
       client,
@@ -190,6 +193,7 @@ export async function operatorCommand(
         details: { epoch, version: version() },
       });
       if (signal.aborted) await started.stop();
+      else leading = started;
       return started;
     };
     const election = startLeaderElection({

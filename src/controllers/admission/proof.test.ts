@@ -107,6 +107,11 @@ test('INV-08: the login must be one of the page’s client, by a trusted key, an
   assert.match((await cause(await acted({ aud: ['portal', 'device'], azp: 'device' })))!, /Client|AmbiguousUse/);
   assert.match((await cause(await acted({ aud: 'ci' })))!, /\(Use\)/);
   assert.match((await cause(await acted(), { providers: () => [] }))!, /\(UnknownIssuer\)/);
+  const asked: string[] = [];
+  const rotated = { ...provider, keys: [{ ...provider.keys[0]!, kid: 'k0' }] };
+  const unknown = { providers: () => [rotated], onUnknownKey: (name: string) => void asked.push(name) };
+  assert.match((await cause(await acted(), unknown))!, /\(UnknownKey\)/);
+  assert.deepEqual(asked, ['corp']);
   const device = await stampOrProve(await acted({ aud: 'device' }), context, sources({ client: undefined }));
   assert.equal(outcome(device), 'corp:boss');
   const elsewhere = { ...(await acted()), userInfo: { username: 'alice' } };

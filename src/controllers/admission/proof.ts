@@ -34,6 +34,8 @@ export interface ProofSources {
   key: ProofKey;
   /** Whether a grant of this name is in another namespace: a pipeline's token has made one already. */
   usedElsewhere(name: string, namespace: string): Promise<boolean>;
+  /** A token shows a key that its issuer, by name of the IdentityProvider, had not published when it was asked last. */
+  onUnknownKey?: ((provider: string) => void) | undefined;
   nowMs: number;
 }
 
@@ -86,6 +88,7 @@ export async function checkProof(request: ProofRequest, sources: ProofSources): 
     const verdict = await verifyToken(text, { providers, uses: [use], nowMs: sources.nowMs });
     if (verdict.kind === 'Bad') {
       cause = causeOf(verdict);
+      if (verdict.unknownKid === true && verdict.provider !== undefined) sources.onUnknownKey?.(verdict.provider);
       return undefined;
     }
     const { token } = verdict;

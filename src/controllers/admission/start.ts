@@ -46,6 +46,8 @@ export interface AdmissionOptions {
     client?: string;
     key: SigningKey;
     alsoTrusted: readonly TrustedKey[];
+    /** As ProofSources has it. Whoever asks issuers bounds how often. */
+    onUnknownKey?(provider: string): void;
   };
   /** 0: any free one. */
   port: number;
@@ -180,6 +182,7 @@ function proofSources(options: AdmissionOptions): { sources: () => ProofSources;
     providers: () => providers.current(),
     clusters: trusted.map(({ keyId }) => keyId),
     key: proofKeyOf(proofs.key),
+    onUnknownKey: (provider) => proofs.onUnknownKey?.(provider),
     async usedElsewhere(name, namespace) {
       const now = clock.monotonic();
       for (const [each, { untilMs }] of underWay) {
