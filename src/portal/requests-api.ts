@@ -2,9 +2,15 @@
 // it goes on as the proof of the one grant it makes and is kept nowhere; what is somebody else's is not there; nothing of
 // a token or of what went wrong inside is in an answer.
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import { canonicalJson, sha256Hex } from '../api/canonical.ts';
+import { canonicalJson, sha256Hex, specHash } from '../api/canonical.ts';
 import type { Connection } from '../api/connection.ts';
-import { type AccessGrant, type AccessGrantSpec, GRANT_PHASES, type GrantPhase } from '../api/grant.ts';
+import {
+  type AccessApprovalSpec,
+  type AccessGrant,
+  type AccessGrantSpec,
+  GRANT_PHASES,
+  type GrantPhase,
+} from '../api/grant.ts';
 import { API_GROUP_VERSION } from '../api/group.ts';
 import type { CommandHold } from '../api/hold.ts';
 import { fieldOf, validateSpec } from '../api/validate.ts';
@@ -16,7 +22,7 @@ import { HttpError, readBody } from './http.ts';
 import { grantPath, holdPath } from './pages/decide.ts';
 import type { Portal } from './portal.ts';
 
-const ONE = /^\/v1\/requests\/([a-z0-9][-a-z0-9.]{0,252})\/([a-z0-9][-a-z0-9.]{0,252})$/;
+const ONE = /^\/v1\/requests\/([a-z0-9][-a-z0-9.]{0,252})\/([a-z0-9][-a-z0-9.]{0,252})(\/withdraw)?$/;
 const MOST_HOLDS = 20;
 const MOST_LISTED = 20;
 const LONGEST_TOKEN = 16 * 1024;
@@ -71,10 +77,16 @@ export function createRequestsApi(
         send(response, 200, await listOf(portal, token, asked.get('namespace') ?? '', asked.get('connection') ?? ''));
         return true;
       }
-      const [, namespace, name] = ONE.exec(path) ?? [];
-      if (name !== undefined && method === 'GET') {
+      const [, namespace = '', name, withdraws] = ONE.exec(path) ?? [];
+      if (name !== undefined && withdraws === undefined && method === 'GET') {
         const { token } = await person(request);
-        send(response, 200, await viewOf(portal, await ownGrant(portal, token, namespace!, name)));
+        send(response, 200, await viewOf(portal, await ownGrant(portal, token, namespace, name)));
+        return true;
+      }
+      if (name !== undefined && withdraws !== undefined && method === 'POST') {
+        const { text, token } = await person(request);
+        request.resume();
+        send(response, 200, await withdraw(portal, text, token, await ownGrant(portal, token, namespace, name)));
         return true;
       }
       throw new HttpError(404, 'There is no such call.');
@@ -180,6 +192,37 @@ async function ask(
       throw new HttpError(503, 'Sallyport can not store the request now.');
     case 'Made':
       return viewOf(portal, made.object as AccessGrant);
+  }
+}
+
+const SETTLE_MS = 3_000;
+const LOOK_MS = 75;
+
+/** Answers once the operator has looked at it, or soon after. */
+async function withdraw(portal: Portal, text: string, token: ProvenToken, grant: AccessGrant): Promise<RequestView> {
+  const { name, namespace = '', uid } = grant.metadata;
+  const spec: AccessApprovalSpec = {
+    targetRef: { kind: 'AccessGrant', name, uid },
+    specHash: specHash(grant.spec),
+    decision: 'Withdraw',
+  };
+  const made = await portal.world.create({
+    apiVersion: API_GROUP_VERSION,
+    kind: 'AccessApproval',
+    metadata: { name: provenName(stemOf('Pipeline', { kind: 'AccessApproval', spec }), token.fingerprint), namespace },
+    spec: { ...spec, approver: { via: 'Pipeline', proof: text } },
+  });
+  if (made.kind === 'Refused') throw new HttpError(403, made.message, made.hint);
+  if (made.kind === 'Unavailable') {
+    portal.log('warn', 'a job’s withdrawal could not be stored', { error: made.message });
+    throw new HttpError(503, 'Sallyport can not store it now.');
+  }
+  const until = portal.clock.monotonic() + SETTLE_MS;
+  for (;;) {
+    const seen = (await portal.world.get<AccessGrant>('AccessGrant', namespace, name)) ?? grant;
+    const over = seen.status?.phase !== undefined && seen.status.phase !== 'Pending' && seen.status.phase !== 'Active';
+    if (over || portal.clock.monotonic() >= until) return viewOf(portal, seen);
+    await new Promise<void>((resolve) => portal.clock.after(LOOK_MS, resolve));
   }
 }
 

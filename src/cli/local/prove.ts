@@ -49,14 +49,18 @@ export async function provenBy(given: NewObject, sources: ProofSources): Promise
       });
       return verdict.kind === 'Refused' ? verdict : { kind: 'Proven', actor: actorOf(verdict.token, via), object };
     }
-    if (via !== 'Pipeline' || kind !== 'AccessGrant') return refused('Nobody makes this by such a proof.');
+    if (via !== 'Pipeline' || (act.kind === 'AccessApproval' && act.spec.decision !== 'Withdraw')) {
+      return refused('Nobody makes this by such a proof.');
+    }
     const token = await verify('Workload', proof);
     if (token === undefined) return refused('Nobody vouches for the token that is to prove this.');
     const name = provenName(stemOf(via, act), token.fingerprint);
     if (object.metadata.name !== name) return refused('The object is not named after its proof.');
-    // In every namespace: one token, one grant.
-    const { items } = await sources.store.list<AccessGrant>('AccessGrant');
-    if (items.some(({ metadata }) => metadata.name === name)) return { kind: 'Used' };
+    if (kind === 'AccessGrant') {
+      // In every namespace: one token, one grant.
+      const { items } = await sources.store.list<AccessGrant>('AccessGrant');
+      if (items.some(({ metadata }) => metadata.name === name)) return { kind: 'Used' };
+    }
     return { kind: 'Proven', actor: actorOf(token, via), object };
   } catch (error) {
     // A spec that is none can not be hashed.
