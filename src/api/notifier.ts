@@ -253,7 +253,7 @@ export const TicketPolicy = closed(
       minItems: 1,
       maxItems: 16,
       description:
-        'States in which the ticket allows access, octet by octet: names of Jira statuses, values of ServiceNow’s `state`. Read when access is asked for and when it starts.',
+        'Ids of the states in which the ticket allows access, octet by octet: of Jira’s status, values of ServiceNow’s `state`. Read when access is asked for and when it starts.',
     }),
     assigneeIsRequester: Type.Optional(
       Type.Boolean({ description: 'Whether the ticket must be assigned to whom the access is for. Default false.' }),

@@ -2,8 +2,9 @@
 // servers. Arguments: names of groups to run; none: all.
 import { idp } from './identity/idp.ts';
 import { logins } from './identity/logins.ts';
+import { notify } from './identity/notify.ts';
 import { page } from './identity/page.ts';
 import { tokens } from './identity/tokens.ts';
 import { runCriteria } from './runner.ts';
 
-await runCriteria('accept-identity', [idp, logins, page, tokens]);
+await runCriteria('accept-identity', [idp, cli, notify, logins, page, tokens]);

@@ -69,8 +69,11 @@ spec:
   ${more}
 `;
 
-/** `events` narrows what the chat is told. */
-export function notifyFiles(servers: NotifyServers): Record<string, string> {
+/** `target`: a PostgreSQL that lets `reader` in by the password `SECRETDB`; default: nobody is there. */
+export function notifyFiles(
+  servers: NotifyServers,
+  target: { port: number; ca?: string } = { port: 9 },
+): Record<string, string> {
   const { slack, jira, serviceNow, shared, open, certificates } = servers;
   const { ca } = certificates;
   const home = 'sallyport-system';
@@ -133,8 +136,10 @@ kind: Connection
 metadata: {name: orders-db, namespace: payments}
 spec:
   type: PostgreSQL
-  postgresql: {host: localhost, port: 9}
-  accounts: [{name: reader, secretRef: {name: reader}}]
+  postgresql:
+    host: localhost
+    port: ${target.port}
+${target.ca === undefined ? '' : `    tls:\n      ca: |\n        ${indent(target.ca, 8)}\n`}  accounts: [{name: reader, secretRef: {name: reader}}]
 `,
       secret('reader', 'payments', { username: 'reader', password: 'SECRETDB', 'sallyport-hosts': 'localhost' }),
       policy('plain', 'plain', ''),
