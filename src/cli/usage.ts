@@ -1,7 +1,7 @@
 // How each verb is called: its options, examples and where it is found in the help. Each verb is a function elsewhere.
 // Modules with a SQL parser or a server in them are loaded by the verbs that need them, so that the others start at once.
 import type { Command } from 'commander';
-import { type Context, findConnection, type VerbNeeds } from './context.ts';
+import { type Context, findConnection, findGrant, type VerbNeeds } from './context.ts';
 import { pipelineOptions } from './identity/verbs.ts';
 import { CliError, EXIT, type ExitCode } from './io.ts';
 
@@ -57,6 +57,29 @@ export function engineerVerbs({ verb, run, cluster }: Shell): void {
           : (await import('./identity/pipeline.ts')).requestAt(context, name!, options),
       { offlineWith: 'server' },
     ),
+  );
+  verb('seal [connection]', 'have access approved now for a time when nobody can be asked', group, [
+    'seal orders-db --for 30m --uses 2 --reason "on call in March" --wait',
+    'seal --save orders-db-7fk2p        # once it is approved',
+  ])
+    .option('--for <duration>', 'how long each use lasts; default 30m')
+    .option('--valid-for <duration>', 'how long it can be opened; default and most 720h')
+    .option('--uses <count>', 'how often, on each proxy; default 1')
+    .option('--reason <text>', 'why; approvers see it')
+    .option('--account <name>', 'account of the Connection; default: the policy’s first')
+    .option('--policy <name>', 'policy to run under, where several fit')
+    .option('--wait', 'wait for the approval')
+    .option('--save <grant>', 'keep what opens this grant, which was approved meanwhile')
+    .action(
+      run(async (context, [name], options: { save?: string; validFor?: string; uses?: string }) => {
+        const { seal, save } = await import('./verbs/seal.ts');
+        if (options.save !== undefined) return save(context, await findGrant(context, options.save));
+        if (name === undefined) throw new CliError(EXIT.misconfigured, 'Name a Connection', 'See `ls`.');
+        return seal(context, name, options);
+      }),
+    );
+  verb('unseal <grant>', 'print a DSN of a sealed grant, asking nobody', group, ['unseal orders-db-7fk2p']).action(
+    run(async (context, [name]) => (await import('./verbs/seal.ts')).unseal(context, name!), { offline: true }),
   );
   const connect = verb(
     'connect <connection> [command...]',

@@ -109,6 +109,8 @@ export interface OperatorOptions extends Omit<ControllerContext, 'cache'> {
   prefix: string;
   /** Address of the approval page, for hints. */
   portal?: string;
+  /** Told how many emergencies wait for their sign-off, whenever that changes. */
+  signOffsDue?(count: number): void;
 }
 
 export interface Operator {
@@ -279,6 +281,7 @@ export async function startOperator(options: OperatorOptions): Promise<Operator>
       withheld,
       prefix: options.prefix,
       ...(options.portal === undefined ? {} : { portal: options.portal }),
+      ...(options.signOffsDue === undefined ? {} : { signOffsDue: options.signOffsDue }),
     }),
   );
   queue('holds', ['CommandHold'], holdsTouchedBy, createHoldReconciler({ ...context, doubt }));

@@ -9,6 +9,8 @@ export interface Metrics extends GatewayMetrics {
   recordLag(milliseconds: number): void;
   /** Whether records can be written now. */
   recordsWritable(writable: boolean): void;
+  /** Emergencies whose review is due now. */
+  signOffsDue(count: number): void;
   /** What became of a notifier’s message; `type` is the notifier’s. */
   notice(type: string, outcome: 'Delivered' | 'Retried' | 'Dropped'): void;
   /** The text exposition and its content type. */
@@ -75,6 +77,11 @@ export function createMetrics(clock: Clock, version: string): Metrics {
   const writable = new Gauge({
     name: 'sallyport_records_writable',
     help: '1 while records can be written.',
+    registers,
+  });
+  const due = new Gauge({
+    name: 'sallyport_sign_offs_due',
+    help: 'Grants taken by break-glass or opened under seal that nobody has signed off.',
     registers,
   });
   const notices = new Counter({
@@ -148,6 +155,7 @@ export function createMetrics(clock: Clock, version: string): Metrics {
       holds.dec();
       holdsEnded.inc({ outcome });
     },
+    signOffsDue: (count) => due.set(count),
     notice: (type, outcome) => notices.inc({ type, outcome }),
     authFailure: (code) => authFailures.inc({ code }),
     socketRefused: (reason) => refused.inc({ reason }),

@@ -7,4 +7,4 @@ import { page } from './identity/page.ts';
 import { tokens } from './identity/tokens.ts';
 import { runCriteria } from './runner.ts';
 
-await runCriteria('accept-identity', [idp, cli, notify, logins, page, tokens]);
+await runCriteria('accept-identity', [idp, cli, notify, logins, page, tokens, approvals, breakglass]);

@@ -34,6 +34,8 @@ export interface ControlOptions {
   settings: WorkloadSettings;
   /** Absent: nobody is told, and no ticket can be read. */
   notifiers?: NotifierServices;
+  /** Told how many emergencies wait for their sign-off. */
+  signOffsDue?(count: number): void;
   clock: Clock;
   random: Random;
   log: Log;
@@ -126,6 +128,7 @@ export async function startControl(options: ControlOptions): Promise<Control> {
       },
     },
     ...(options.notifiers === undefined ? {} : { notifiers: options.notifiers }),
+    ...(options.signOffsDue === undefined ? {} : { signOffsDue: options.signOffsDue }),
     pace: PACE,
     prefix: 'kubectl access',
   });

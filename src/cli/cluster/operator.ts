@@ -182,6 +182,7 @@ export async function operatorCommand(
           clock,
           count: (type, outcome) => metrics.notice(type, outcome),
         }),
+        signOffsDue: (count) => metrics.signOffsDue(count),
         clock,
         random,
         log,

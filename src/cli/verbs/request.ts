@@ -26,6 +26,8 @@ export interface RequestOptions {
   /** Public key of whom it is for. */
   key?: string;
   commandFile?: string;
+  /** For an outage to come (seal.ts). */
+  sealed?: NonNullable<AccessGrantSpec['sealed']>;
   wait?: boolean;
 }
 
@@ -88,6 +90,7 @@ export async function createGrant(
     ...(parent !== undefined ? { extends: { name: parent.metadata.name, uid: parent.metadata.uid } } : {}),
     ...(options.breakGlass ? { breakGlass: true } : {}),
     ...(commands !== undefined ? { commands } : {}),
+    ...(options.sealed !== undefined ? { sealed: options.sealed } : {}),
     ...(options.forUser !== undefined
       ? {
           beneficiary: {

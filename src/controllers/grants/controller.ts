@@ -9,7 +9,7 @@ import type { Resource } from '../../api/resource.ts';
 import type { Principal } from '../../policy/principal.ts';
 import type { ControlBody } from '../../recording/envelope.ts';
 import { saysSomethingElse } from '../changes.ts';
-import { withCondition } from '../conditions.ts';
+import { conditionIs, withCondition } from '../conditions.ts';
 import type { ControllerContext } from '../ports.ts';
 import type { CacheEvent, Reconcile } from '../runtime.ts';
 import { keyOf, splitKey } from '../runtime.ts';
@@ -26,6 +26,7 @@ export interface GrantControllerOptions extends ControllerContext {
   prefix: string;
   /** Address of the approval page, where there is one. */
   portal?: string;
+  signOffsDue?(count: number): void;
 }
 
 /** Keys of grants that an event bears on. */
@@ -72,10 +73,20 @@ const undecided = (grant: AccessGrant): boolean => grant.status === undefined ||
 
 export function createGrantReconciler(options: GrantControllerOptions): Reconcile {
   const { cache, sealer, clock } = options;
+  const due = new Set<string>();
+  const tellDue = (key: string, status: AccessGrantStatus | undefined): void => {
+    const before = due.size;
+    if (conditionIs(status?.conditions, 'SignedOff', 'False')) due.add(key);
+    else due.delete(key);
+    if (due.size !== before) options.signOffsDue?.(due.size);
+  };
   return async (key) => {
     const { namespace, name } = splitKey(key);
     const grant = cache.get<AccessGrant>({ kind: 'AccessGrant', ...(namespace ? { namespace } : {}), name });
-    if (grant === undefined) return undefined;
+    if (grant === undefined) {
+      tellDue(key, undefined);
+      return undefined;
+    }
     let approvals = cache.indexed<AccessApproval>('AccessApproval', 'target', `AccessGrant ${key}`);
     const before = sealedStatus(grant, sealer);
     const decideOn = (votes: readonly AccessApproval[]): GrantDecision =>
@@ -136,6 +147,7 @@ export function createGrantReconciler(options: GrantControllerOptions): Reconcil
       for (const body of actsOf(grant, before, decision.status)) await recordAct(options, body, tightens);
       await writeStatus(options, grant, decision.status);
     }
+    tellDue(key, decision.status);
     if (untold !== undefined) throw untold;
     return decision.nextMs === undefined ? undefined : { againInMs: decision.nextMs - clock.now() };
   };

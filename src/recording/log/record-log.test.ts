@@ -113,6 +113,27 @@ test('INV-01: with durability Disk a callback waits for the sync, and one sync s
   await log.close();
 });
 
+test('an act may ask to be synced before it takes effect, where others are only written', async (t) => {
+  const folder = recordFolder(t);
+  let syncs = 0;
+  let failing = false;
+  const files = faultyFiles(({ name }) => {
+    if (name === 'fdatasync') syncs += 1;
+    return failing && name === 'fdatasync' ? { kind: 'Fail', code: 'EIO' } : undefined;
+  });
+  const log = await openTestLog(folder, { files });
+  const act = { act: 'grant.break-glass', actor: { username: 'sallyport' } };
+  const before = syncs;
+  await log.control(act);
+  assert.equal(syncs, before);
+  await log.control(act, { durability: 'Disk' });
+  assert.equal(syncs, before + 1);
+  failing = true;
+  await assert.rejects(log.control(act, { durability: 'Disk' }), RecordingError);
+  failing = false;
+  await log.close().catch(() => undefined);
+});
+
 test('INV-04: a failed sync fails everything that waited for it, also what was written meanwhile', async (t) => {
   const folder = recordFolder(t);
   let failing = false;

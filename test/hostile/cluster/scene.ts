@@ -5,6 +5,7 @@ import pg from 'pg';
 import { specHash } from '../../../src/api/canonical.ts';
 import type { Connection } from '../../../src/api/connection.ts';
 import type { AccessApproval, AccessGrant } from '../../../src/api/grant.ts';
+import type { ProcessLimits } from '../../../src/gateway/limits.ts';
 import { type ClientKeyPair, generateClientKey } from '../../../src/identity/keys.ts';
 import { issueTicket } from '../../../src/identity/tickets.ts';
 import type { KubeAnswer } from '../../../src/kube/answer.ts';
@@ -94,7 +95,9 @@ export function refused(answer: KubeAnswer<unknown>, message: RegExp, statuses: 
 
 export const sleep = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
 
-export async function startSecurityScene(): Promise<SecurityScene> {
+export async function startSecurityScene(
+  options: { proxyLimits?: Partial<ProcessLimits> } = {},
+): Promise<SecurityScene> {
   const undo: (() => Promise<unknown>)[] = [];
   const stop = async (): Promise<void> => {
     for (const step of undo.splice(0).reverse()) await step();
@@ -113,13 +116,12 @@ export async function startSecurityScene(): Promise<SecurityScene> {
     const sallyport = await startSallyport(plane);
     undo.push(() => sallyport.stop());
     await plane.apply(...rights(), ...access(target));
-    const proxy = await sallyport.startProxy(SHOP, WORKLOAD, {
-      orders: {
-        username: 'orders_app',
-        password: PASSWORD,
-        'sallyport-hosts': `orders.${SHOP}.svc:${target.port}`,
-      },
-    });
+    const orders = {
+      username: 'orders_app',
+      password: PASSWORD,
+      'sallyport-hosts': `orders.${SHOP}.svc:${target.port}`,
+    };
+    const proxy = await sallyport.startProxy(SHOP, WORKLOAD, { orders }, options.proxyLimits);
     const { admin } = sallyport;
     const connection = await until('the Connection to be Ready', async () => {
       const seen = ok(await admin.get<Connection>(api('connections', 'orders')));
