@@ -170,7 +170,11 @@ export function createSession(world: SessionWorld, seed: SessionSeed): Session {
     tls: seed.tls,
     authenticate,
     tokenSource() {
-      const provider = bundle.view?.identity?.providers.find(({ login }) => login !== undefined);
+      // One whose tokens would be refused for its old keys is worth sending somebody to only where there is no other.
+      const offering = (bundle.view?.identity?.providers ?? [])
+        .filter(({ login }) => login !== undefined)
+        .sort((a, b) => (a.name < b.name ? -1 : 1));
+      const provider = offering.find(({ keysGoodUntilMs }) => keysGoodUntilMs > clock.now()) ?? offering[0];
       return provider?.login === undefined
         ? undefined
         : { discovery: `${provider.issuer}/.well-known/openid-configuration`, scope: provider.login.scope };

@@ -122,7 +122,7 @@ export async function startBed(): Promise<Bed> {
         {
           apiGroups: ['sallyport.dev'],
           resources: ['enforcementbundles'],
-          resourceNames: ['heartbeat'],
+          resourceNames: ['heartbeat', 'identity'],
           verbs: ['get', 'list', 'watch'],
         },
       ],
@@ -279,7 +279,7 @@ async function startOperator(admin: KubeClient, target: PostgresServer): Promise
       return envelope.sequence;
     },
     write(envelope, name = `${envelope.connectionUid}.${envelope.shard}`) {
-      const namespace = name === 'heartbeat' ? OPERATOR_NAMESPACE : NAMESPACE;
+      const namespace = name === 'heartbeat' || name === 'identity' ? OPERATOR_NAMESPACE : NAMESPACE;
       const body = {
         apiVersion: API_GROUP_VERSION,
         kind: 'EnforcementBundle',

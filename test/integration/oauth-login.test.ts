@@ -89,7 +89,9 @@ async function start(t: TestContext, session: object = {}): Promise<Harness> {
   const alice = { username: 'corp:alice', uid: `${idp.issuer} alice`, groups: ['corp:app-team'], aliases: [] };
   h.grants(grantFor(h.clock, { principal: alice, via: 'Portal' }));
   h.overlay();
-  h.publish('identity', { providers: [provider()] }, { connectionUid: EVERY_CONNECTION });
+  // Nobody is sent to one whose keys could not be fetched for too long.
+  const away = { ...provider(), name: 'aaa', issuer: 'https://away.invalid', keysGoodUntilMs: 0 };
+  h.publish('identity', { providers: [away, provider()] }, { connectionUid: EVERY_CONNECTION });
   h.heartbeat();
   await until(() => h.gateway.endpoints().size === 1, 'listening');
   return h;
