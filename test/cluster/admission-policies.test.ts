@@ -376,6 +376,15 @@ describe('admission policies', { skip }, () => {
       as('admin', `system:serviceaccount:kube-system:${name}`, ['system:masters']),
     );
     for (const client of kubernetes) allowed(await client.delete(inShop('enforcementbundles', 'b1'), { dryRun: true }));
+    // What a Connection leaves behind on request: its owner is taken out, and nothing else is changed.
+    const [garbage, namespaces] = kubernetes;
+    const unowned = { metadata: { ownerReferences: null } };
+    const owned = { metadata: { ownerReferences: [{ apiVersion: 'v1', kind: 'Pod', name: 'p', uid: 'u' }] } };
+    allowed(await operator.patch(inShop('enforcementbundles', 'b1'), owned, 'merge'));
+    refused(await namespaces!.patch(inShop('enforcementbundles', 'b1'), unowned, 'merge'), /Only Sallyport's operator/);
+    const more = { ...unowned, spec: { sequence: 3 } };
+    refused(await garbage!.patch(inShop('enforcementbundles', 'b1'), more, 'merge'), /Only Sallyport's operator/);
+    allowed(await garbage!.patch(inShop('enforcementbundles', 'b1'), unowned, 'merge'));
     allowed(await operator.delete(inShop('enforcementbundles', 'b1')));
   });
 

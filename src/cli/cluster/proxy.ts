@@ -13,6 +13,7 @@ import { startProxy } from '../../proxy/main.ts';
 import { publicKeyFromRaw } from '../../recording/signer.ts';
 import { systemClock } from '../../system/clock.ts';
 import { systemFiles } from '../../system/files.ts';
+import { collectGarbage } from '../../system/garbage.ts';
 import { systemRandom } from '../../system/random.ts';
 import { createLog, LOG_LEVELS } from '../../telemetry/log.ts';
 import { createMetrics } from '../../telemetry/metrics.ts';
@@ -41,6 +42,8 @@ export interface PodPlaces {
 }
 const POD: PodPlaces = { records: '/records', credentials: CREDENTIALS_FOLDER, healthPort: 8081, tunnelPort: 8443 };
 const USER_AGENT = 'sallyport-proxy';
+/** Once it serves and has looked at its targets, what the start needed is given back. */
+const SETTLED_MS = 5_000;
 
 /** Runs until SIGTERM or SIGINT, then drains; a second signal ends what still lives, a third ends the process. */
 export async function proxyCommand(io: Io, options: ProxyCommandOptions, places: PodPlaces = POD): Promise<ExitCode> {
@@ -89,10 +92,18 @@ export async function proxyCommand(io: Io, options: ProxyCommandOptions, places:
     log,
     metrics: createMetrics(clock, version()),
   });
+  let cancelGiveBack = (): void => undefined;
+  proxy.started.then(
+    () => {
+      cancelGiveBack = clock.after(SETTLED_MS, collectGarbage);
+    },
+    () => undefined,
+  );
   await new Promise<void>((resolve) => {
     if (io.signal.aborted) return resolve();
     io.signal.addEventListener('abort', () => resolve(), { once: true });
   });
+  cancelGiveBack();
   let signals = 0;
   const again = (): void => {
     signals += 1;

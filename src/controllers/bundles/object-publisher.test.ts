@@ -339,3 +339,18 @@ test('INV-04: what tokens are verified by is one object for all, found again aft
   assert.deepEqual(at.lost, ['*', '*']);
   assert.equal(await at.publisher.read('*', 'identity'), undefined);
 });
+
+test('what was left by a Connection that is gone is taken away, all of it, and nothing else', async (context) => {
+  const first = await bed(context);
+  first.publisher.publish(first.envelope('policy', { say: 'stays' }));
+  await first.settle();
+  const { model } = first;
+  await first.publisher.stop();
+  for (const shard of ['policy', 'grants-0'] as const)
+    model.put(PATH, `gone.${shard}`, inNamespace({ spec: first.envelope(shard, {}, { uid: 'gone' }), metadata: {} }));
+  const second = await bed(context, model);
+  await second.settle(500);
+  assert.deepEqual(second.writes.toSorted(), ['delete gone.grants-0', 'delete gone.policy']);
+  assert.deepEqual([...model.objects(PATH).keys()], [`${UID}.policy`]);
+  assert.deepEqual([second.lost, second.fenced, second.publisher.idle], [[], 0, true]);
+});

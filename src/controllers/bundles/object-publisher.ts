@@ -3,7 +3,8 @@
 // it replaces, so a leader of yesterday overwrites and deletes nothing; a shard whose content is already there is not
 // written again, so that a restart writes only what changed. What fails is retried for as long as it is still the newest.
 // What somebody else changed or deleted, or what is older than what a proxy says it has, is asked for anew and replaced
-// by a newer one: the objects are watched, so that nothing is read or written while nothing happens.
+// by a newer one: the objects are watched, so that nothing is read or written while nothing happens. What was left by
+// Connections that are gone goes as soon as it is found: Kubernetes takes it with them, unless somebody told it not to.
 import { isDeepStrictEqual } from 'node:util';
 import type { EnforcementBundle } from '../../api/bundle-object.ts';
 import { API_GROUP_VERSION } from '../../api/group.ts';
@@ -106,18 +107,20 @@ export async function openObjectPublisher(options: ObjectPublisherOptions): Prom
 
   const homeOf = (uid: string): Home | undefined => {
     const known = homes.get(uid);
-    if (known !== undefined) return known;
+    if (known !== undefined && !isLeftover(uid, known)) return known;
     const place = uid === EVERY_CONNECTION ? { namespace: options.operatorNamespace, name: '' } : options.placeOf(uid);
-    if (place === undefined) return undefined;
+    if (place === undefined) return known;
     const home: Home = {
       namespace: place.namespace,
       owner: ownerOf(uid, place.name),
-      stored: new Map(),
-      wanted: new Map(),
+      stored: known?.stored ?? new Map(),
+      wanted: known?.wanted ?? new Map(),
     };
     homes.set(uid, home);
     return home;
   };
+  /** Whether the Connection was gone when this was found; then nobody waits for news of it. */
+  const isLeftover = (uid: string, home: Home): boolean => home.owner === undefined && uid !== EVERY_CONNECTION;
 
   const writeOne = async (uid: string, home: Home, shard: ShardName, envelope: ShardEnvelope): Promise<void> => {
     const name = bundleName(uid, shard);
@@ -212,12 +215,28 @@ export async function openObjectPublisher(options: ObjectPublisherOptions): Prom
     restore.add(uid);
   };
 
+  /** A bundle of a Connection that is gone: somebody deleted that while nobody led, and had what belongs to it left. */
+  const leftover = (bundle: EnforcementBundle, uid: string, shard: ShardName): void => {
+    const stored = storedOf(bundle, isGood(bundle, uid, shard));
+    if (leads(stored)) return fence();
+    const { namespace = '' } = bundle.metadata;
+    const home: Home = homes.get(uid) ?? { namespace, owner: undefined, stored: new Map(), wanted: new Map() };
+    if (home.namespace !== namespace) return;
+    homes.set(uid, home);
+    home.stored.set(shard, stored);
+    home.wanted.set(shard, null);
+    queue.add(uid);
+  };
+
   /** Takes in what the API server has. */
   const seen = (bundle: EnforcementBundle, type: 'Listed' | 'Added' | 'Modified' | 'Deleted'): void => {
     const { name, namespace, resourceVersion } = bundle.metadata;
     const parts = partsOf(name);
-    const home = parts && homeOf(parts.uid);
-    if (parts === undefined || home === undefined || home.namespace !== namespace) return;
+    if (parts === undefined) return;
+    const home = homeOf(parts.uid);
+    if (type === 'Listed' && (home === undefined || isLeftover(parts.uid, home)))
+      return leftover(bundle, parts.uid, parts.shard);
+    if (home === undefined || home.namespace !== namespace) return;
     const { uid, shard } = parts;
     const known = home.stored.get(shard);
     if (known !== undefined && isBefore(resourceVersion, known.resourceVersion)) return;
@@ -253,7 +272,7 @@ export async function openObjectPublisher(options: ObjectPublisherOptions): Prom
         else await writeOne(uid, home, shard, envelope);
         // A newer one may have come while this one was written.
         if (home.wanted.get(shard) === envelope) home.wanted.delete(shard);
-        options.onStored(uid);
+        if (!isLeftover(uid, home)) options.onStored(uid);
         if (fenced) return undefined;
       }
       if (home.wanted.size > 0) queue.add(uid);
