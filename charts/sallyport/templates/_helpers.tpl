@@ -13,6 +13,21 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end }}
 {{- end }}
 
+{{- define "sallyport.portal.selectorLabels" -}}
+app.kubernetes.io/name: sallyport
+app.kubernetes.io/component: portal
+{{- end }}
+
+{{- define "sallyport.portal.labels" -}}
+{{ include "sallyport.portal.selectorLabels" . }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+{{- with .Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
 {{- define "sallyport.image" -}}
 {{- with .Values.image -}}
 {{- if .digest -}}
