@@ -6,6 +6,7 @@ import fs from 'node:fs';
 import path from 'node:path';
 import type { Connection } from '../../api/connection.ts';
 import type { AccessGrant } from '../../api/grant.ts';
+import type { IdentityProvider } from '../../api/identity-provider.ts';
 import type { AccessPolicy, ClusterAccessPolicy } from '../../api/policy.ts';
 import { nextEpoch } from '../../controllers/bundles/controller.ts';
 import { type Operator, startOperator } from '../../controllers/operator.ts';
@@ -40,7 +41,7 @@ import { LOCAL_NOTIFIERS_NAMESPACE, watchSessions } from './notices.ts';
 import { openPortBook } from './ports.ts';
 import { followProviders } from './providers.ts';
 import { storedIdentity } from './stored-identity.ts';
-import { connectionTable, problemLines } from './view.ts';
+import { connectionTable, problemLines, providerLines } from './view.ts';
 
 /** Names clients may reach the listeners by. */
 const SERVER_NAMES = ['localhost', '127.0.0.1', '::1'];
@@ -209,7 +210,9 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
       connectionTable(operator.cache.list<Connection>('Connection'), [
         ...operator.cache.list<AccessPolicy>('AccessPolicy'),
         ...operator.cache.list<ClusterAccessPolicy>('ClusterAccessPolicy'),
-      ]) + problemLines(store.problems().map(problemView));
+      ]) +
+      providerLines(operator.cache.list<IdentityProvider>('IdentityProvider')) +
+      problemLines(store.problems().map(problemView));
     let shown = view();
     const show = (): void => {
       timer ??= setTimeout(() => {
@@ -248,7 +251,7 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
         operator.resync();
       }),
     );
-    for (const kind of ['Connection', 'AccessPolicy', 'ClusterAccessPolicy'] as const) {
+    for (const kind of ['Connection', 'AccessPolicy', 'ClusterAccessPolicy', 'IdentityProvider'] as const) {
       const { resourceVersion } = await store.list(kind);
       undo.push(store.watch(kind, resourceVersion, show, show));
     }

@@ -1,6 +1,7 @@
-// What `sallyport local` shows: a table of Connections with where they are reached and what is in their way, and every
-// problem of a file with its line. Pure.
+// What `sallyport local` shows: a table of Connections with where they are reached and what is in their way, and what
+// keeps identity providers from being believed, and every problem of a file with its line. Pure.
 import type { Connection } from '../../api/connection.ts';
+import type { IdentityProvider } from '../../api/identity-provider.ts';
 import type { AccessPolicy, ClusterAccessPolicy } from '../../api/policy.ts';
 import { line, table } from '../render.ts';
 import type { FileProblemView } from './api-types.ts';
@@ -42,6 +43,20 @@ export function connectionTable(
       })
       .join('')
   );
+}
+
+/** What keeps tokens from being believed, or people from logging in, one line each; nothing where all is well. */
+export function providerLines(providers: readonly IdentityProvider[]): string {
+  return providers
+    .flatMap(({ metadata, status }) => {
+      // A refused one says the same in every condition; keys that can not be had say it best.
+      const told = ['Accepted', 'KeysFresh', 'Ready', 'Login'].map((type) =>
+        status?.conditions?.find((condition) => condition.type === type && condition.status === 'False'),
+      );
+      const wrong = told.find((condition) => condition !== undefined);
+      return wrong === undefined ? [] : [`IdentityProvider ${metadata.name}: ${line(wrong.message)}\n`];
+    })
+    .join('');
 }
 
 export function problemLines(problems: readonly FileProblemView[]): string {

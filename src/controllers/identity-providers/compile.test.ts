@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { IdentityProvider, IdentityProviderSpec } from '../../api/identity-provider.ts';
-import { compileProvider, sourceOf, specProblem } from './compile.ts';
+import { compileProvider, sourceOf, specNote, specProblem } from './compile.ts';
 
 const provider = (change: Partial<IdentityProviderSpec> = {}, name = 'corp'): IdentityProvider => ({
   apiVersion: 'sallyport.dev/v1alpha1',
@@ -95,4 +95,15 @@ test('keys are of an issuer and a CA, of nothing else', () => {
   assert.equal(sourceOf(provider({ clockSkew: '10s' }).spec), from);
   assert.notEqual(sourceOf(provider({ caBundle: 'x' }).spec), from);
   assert.notEqual(sourceOf(provider({ issuer: 'https://else' }).spec), from);
+});
+
+test('providers that share a prefix say whom they trust with their names', () => {
+  const all = [
+    provider({ prefix: { groups: '' } }),
+    provider({ issuer: 'https://b', prefix: { groups: '' } }, 'b'),
+    provider({ issuer: 'https://c' }, 'c'),
+  ];
+  assert.match(specNote(all[0]!, all), /shares a prefix with b:/);
+  assert.match(specNote(all[1]!, all), /shares a prefix with corp:/);
+  assert.equal(specNote(all[2]!, all), '');
 });

@@ -91,6 +91,21 @@ export function specProblem(provider: IdentityProvider, others: readonly Identit
   return audienceProblem(spec.audiences);
 }
 
+/** What works but is seldom meant; empty where there is nothing to say. `others`: all that there are. */
+export function specNote(provider: IdentityProvider, others: readonly IdentityProvider[]): string {
+  const own = compileProvider(provider, undefined).prefix;
+  const sharing = others
+    .filter((each) => each.metadata.name !== provider.metadata.name)
+    .filter((each) => {
+      const { username, groups } = compileProvider(each, undefined).prefix;
+      return username === own.username || groups === own.groups;
+    })
+    .map((each) => each.metadata.name);
+  return sharing.length === 0
+    ? ''
+    : ` It shares a prefix with ${sharing.join(', ')}: to policies a name or group of one is the same as the other’s, so each issuer can make members of the other’s groups.`;
+}
+
 function audienceProblem(audiences: readonly Audience[]): string | undefined {
   for (const [index, one] of audiences.entries()) {
     if (one.use === 'Access' && (one.types?.includes('jwt') ?? false) && one.marks === undefined)

@@ -15,7 +15,7 @@ import { objectOf } from '../grants/controller.ts';
 import type { ControllerContext } from '../ports.ts';
 import { keyOf, type Reconcile, splitKey } from '../runtime.ts';
 import { writeStatus } from '../status.ts';
-import { sourceOf, specProblem } from './compile.ts';
+import { sourceOf, specNote, specProblem } from './compile.ts';
 import { afterFetch, decideProvider, FETCH_EVERY_MS, fetchDue, KEYS_SERVE_MS, type ProviderMemory } from './decide.ts';
 import type { HttpsGet } from './fetch.ts';
 import { fetchKeys } from './keys.ts';
@@ -69,6 +69,11 @@ export function createIdentityController(options: IdentityControllerOptions): Id
     options.publish(shard);
   };
 
+  const judge = (resource: IdentityProvider): { problem: string | undefined; note: string } => {
+    const all = cache.list<IdentityProvider>('IdentityProvider');
+    return { problem: specProblem(resource, all), note: specNote(resource, all) };
+  };
+
   const reconcile: Reconcile = async (key, signal) => {
     const { name } = splitKey(key);
     const resource = cache.get<IdentityProvider>({ kind: 'IdentityProvider', name });
@@ -78,7 +83,8 @@ export function createIdentityController(options: IdentityControllerOptions): Id
       if (compiled.delete(name)) publish();
       return undefined;
     }
-    const problem = specProblem(resource, cache.list<IdentityProvider>('IdentityProvider'));
+    const judged = judge(resource);
+    const { problem } = judged;
     const from = sourceOf(resource.spec);
     let memory = memories.get(name) ?? { good: undefined };
     const before = memory.good?.from === from ? memory.good : undefined;
@@ -92,7 +98,7 @@ export function createIdentityController(options: IdentityControllerOptions): Id
         log('warn', 'keys of an issuer can not be had', { provider: name, reason: fetched.reason });
     }
     const now = clock.now();
-    const { provider, status } = decideProvider(resource, problem, memory, now);
+    const { provider, status } = decideProvider(resource, judged, memory, now);
     if (resource.status?.observedGeneration !== resource.metadata.generation || keysDiffer(before, memory.good))
       await records.write({
         act: resource.status?.observedGeneration === undefined ? 'identityprovider.create' : 'identityprovider.change',
@@ -134,8 +140,8 @@ export function createIdentityController(options: IdentityControllerOptions): Id
       // Before anything is fetched: an issuer that hangs must not keep what is known of the others.
       for (const resource of cache.list<IdentityProvider>('IdentityProvider')) {
         const { name } = resource.metadata;
-        const problem = specProblem(resource, cache.list<IdentityProvider>('IdentityProvider'));
-        const { provider } = decideProvider(resource, problem, memories.get(name) ?? { good: undefined }, clock.now());
+        const memory = memories.get(name) ?? { good: undefined };
+        const { provider } = decideProvider(resource, judge(resource), memory, clock.now());
         if (provider !== undefined) compiled.set(name, provider);
       }
       publish();

@@ -55,10 +55,11 @@ export interface ProviderDecision {
 
 export function decideProvider(
   resource: IdentityProvider,
-  problem: string | undefined,
+  judged: { problem: string | undefined; note: string },
   memory: ProviderMemory,
   nowMs: number,
 ): ProviderDecision {
+  const { problem, note } = judged;
   const { spec, metadata, status: last } = resource;
   const good = memory.good?.from === sourceOf(spec) ? memory.good : undefined;
   const provider = problem === undefined ? compileProvider(resource, good) : undefined;
@@ -77,7 +78,7 @@ export function decideProvider(
     set('Accepted', 'False', 'NotAccepted', problem!);
     set('Ready', 'False', 'NotAccepted', `None of its tokens is believed. ${problem}`);
   } else {
-    set('Accepted', 'True', 'Accepted', 'Its tokens are believed while its keys are known.');
+    set('Accepted', 'True', 'Accepted', `Its tokens are believed while its keys are known.${note}`);
     const { status, reason, message } = readiness(provider, good, memory, nowMs);
     set('Ready', status, reason, message);
   }
