@@ -1,5 +1,8 @@
 // `make accept-identity`: every acceptance criterion of identity and approvals that a machine can check, against real
 // servers. Arguments: names of groups to run; none: all.
+import { approvals } from './identity/approvals.ts';
+import { breakglass } from './identity/breakglass.ts';
+import { cli } from './identity/cli.ts';
 import { idp } from './identity/idp.ts';
 import { logins } from './identity/logins.ts';
 import { notify } from './identity/notify.ts';
