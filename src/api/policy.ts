@@ -182,7 +182,12 @@ const ruleFields = {
       {
         idleTimeout: Type.Optional(described(Duration, 'A session without a command for so long is ended.')),
         maxDuration: Type.Optional(described(Duration, 'A session is ended after so long; the grant may go on.')),
-        reauthenticate: Type.Optional(described(Duration, 'A session must log in anew after so long.')),
+        reauthenticate: Type.Optional(
+          described(
+            Duration,
+            'A session ends so long after its ticket or newest token was made, or with that token if that is sooner. `connect` hands newer tokens of an IdentityProvider over, and groups are judged anew by them; tickets renew nothing.',
+          ),
+        ),
         stepUp: Type.Optional(
           described(
             StepUp,

@@ -212,3 +212,37 @@ test('a session that must prove itself again is told so, idle or busy, and renew
   assert.equal((await h.gateway.renew(id, { token: without }, '127.0.0.1')).kind, 'Cut');
   await running;
 });
+
+test('INV-09: the notice comes between two messages of a long result, and nothing of that is lost', async (t) => {
+  const h = await start(t, { reauthenticateMs: 3_600_000 });
+  const client = new pg.Client({
+    host: 'localhost',
+    port: portOf(h),
+    user: 'reader',
+    password: await idp.tokenFor('alice', { expiresIn: 300 }),
+    database: 'postgres',
+    ssl: { ca: certificates.ca },
+  });
+  const notices: string[] = [];
+  client.on('error', () => undefined);
+  client.on('notice', ({ message }) => notices.push(message ?? ''));
+  t.after(() => client.end().catch(() => undefined));
+  await client.connect();
+  let rows = 0;
+  let sum = 0;
+  const query = new pg.Query("select i, repeat('x', 200) as pad from generate_series(1, 100000) i");
+  query.on('row', (row: { i: number; pad: string }) => {
+    if (rows === 0) h.clock.advance(245_000);
+    rows += 1;
+    sum += row.i;
+    assert.equal(row.pad.length, 200);
+  });
+  const done = new Promise<number>((resolve, reject) => {
+    query.on('end', () => resolve(notices.length));
+    query.on('error', reject);
+  });
+  client.query(query);
+  assert.equal(await done, 1, 'it came before the end');
+  assert.equal(rows, 100_000);
+  assert.equal(sum, 5_000_050_000);
+});
