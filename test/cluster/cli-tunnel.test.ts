@@ -10,7 +10,11 @@ import os from 'node:os';
 import path from 'node:path';
 import { after, before, test } from 'node:test';
 import tls from 'node:tls';
+import { renewThrough } from '../../src/cli/cluster/renew.ts';
 import { openTunnel } from '../../src/cli/cluster/tunnel.ts';
+import type { Renewal } from '../../src/gateway/renewal.ts';
+import { tokenAccess } from '../../src/kube/access.ts';
+import { createKubeClient } from '../../src/kube/client.ts';
 import { startTunnels, type TunnelServer } from '../../src/proxy/tunnel.ts';
 import { REPLICA_HEADER } from '../../src/proxy/tunnel-protocol.ts';
 import { systemClock } from '../../src/system/clock.ts';
@@ -34,6 +38,7 @@ let tunnels: TunnelServer;
 /** What an accepted tunnel is given to. */
 let serve: (socket: net.Socket) => void = () => undefined;
 const renewals: { session: string; proof: object; address: string }[] = [];
+let renewal: Renewal = { kind: 'Renewed', endsAtMs: 1_000 };
 
 before(async () => {
   if (skip !== false) return;
@@ -50,7 +55,7 @@ before(async () => {
     },
     renew: async (session, proof, address) => {
       renewals.push({ session, proof, address });
-      return { kind: 'Renewed', endsAtMs: 1_000 };
+      return renewal;
     },
     clock: systemClock,
     random: systemRandom,
@@ -273,6 +278,55 @@ it('a newer token for a session goes the same way, for whoever may open tunnels'
   assert.match(renewals[0]!.address, /^tunnel\/127\.0\.0\.1@/, 'as the API server tells it');
   assert.equal((await renew('carol')).status, 403);
   assert.equal(renewals.length, 1);
+});
+
+it('connect knows the sessions that its tunnel carries, and hands each a newer token', async () => {
+  const { server, ca } = bed.plane;
+  const ended = new AbortController();
+  const held: net.Socket[] = [];
+  serve = (socket) => void held.push(socket);
+  const access = tokenAccess(server, bed.plane.token('alice'), ca);
+  const kube = createKubeClient(access);
+  const place = { namespace: 'payments', connection: 'orders-db', id: 's-1' };
+  try {
+    const tunnel = await openTunnel({
+      access,
+      place: { contextName: 'test', server, who: undefined },
+      namespace: 'payments',
+      service: 'sallyport-orders-db',
+      connection: 'orders-db',
+      onProblem: () => undefined,
+      signal: ended.signal,
+    });
+    assert.deepEqual(tunnel.sessions(), []);
+    const client = net.connect(tunnel.port, '127.0.0.1');
+    await until(async () => tunnel.sessions().length === 1, 'the session');
+    assert.deepEqual(tunnel.sessions(), ['s-1']);
+    const [id] = tunnel.sessions();
+    const proof = { token: 'newer', ticket: 'beside' };
+    assert.deepEqual(await renewThrough(kube, { ...place, id: id! }, proof, ended.signal), renewal);
+    assert.deepEqual(renewals.at(-1)?.proof, proof);
+    for (const code of ['InvalidProof', 'NotNewer', 'LimitReached'] as const) {
+      renewal = { kind: 'Refused', code, message: `because ${code}` };
+      assert.deepEqual((await renewThrough(kube, place, proof, ended.signal)).kind, 'Refused');
+      assert.equal(((await renewThrough(kube, place, proof, ended.signal)) as { code: string }).code, code);
+    }
+    // Another replica may have it: the API server is asked again for one by chance, and not for ever.
+    renewal = { kind: 'Refused', code: 'NoSession', message: 'not here' };
+    const before = renewals.length;
+    assert.equal(((await renewThrough(kube, place, proof, ended.signal)) as { code: string }).code, 'NoSession');
+    assert.equal(renewals.length - before, 12);
+    client.destroy();
+    await until(async () => tunnel.sessions().length === 0, 'the end of the session');
+    ended.abort();
+    await tunnel.closed;
+  } finally {
+    ended.abort();
+    renewal = { kind: 'Renewed', endsAtMs: 1_000 };
+    serve = toPostgres;
+    for (const socket of held) socket.destroy();
+    await kube.close();
+  }
 });
 
 it('without a proxy that is ready, connect says so before any client starts', async () => {
