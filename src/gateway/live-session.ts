@@ -6,17 +6,19 @@ import type { ConnectionSpec } from '../api/connection.ts';
 import { isVoid as isVoidToken, type ProvenToken } from '../identity/oidc/verify-token.ts';
 import type { BundleGrant, LockEntry, OverlayShard, PolicyShard } from '../policy/bundle.ts';
 import { decide } from '../policy/decide.ts';
-import { prepareSessionPolicy, sessionLimits } from '../policy/prepare-session.ts';
+import { sessionLimits } from '../policy/prepare-session.ts';
 import type { SessionPolicy } from '../policy/session-policy.ts';
 import type { AuthenticatedSession, Cut, Gate, Limits } from '../protocols/protocol.ts';
-import type { EndBody, StartBody } from '../recording/envelope.ts';
+import type { EndBody } from '../recording/envelope.ts';
 import { randomSuffix } from '../system/random.ts';
 import type { Activity } from './activity.ts';
 import type { Admission } from './admission.ts';
 import { personIn, personToLock } from './grant-of.ts';
 import type { HoldingSession } from './holds.ts';
 import { lockHolding } from './locks.ts';
-import { type Login, proofTimes } from './proof.ts';
+import { preparePolicies } from './preparation.ts';
+import { type Login, proofTimes, tokenOf } from './proof.ts';
+import { renewedBody, startBody } from './session-records.ts';
 import type { SessionSeed, SessionWorld } from './session-world.ts';
 import {
   cutFor,
@@ -76,9 +78,6 @@ export function openLiveSession(world: SessionWorld, seed: LiveSeed): LiveSessio
   let proof = { ...proofTimes(login, clock.now()), at: clock.monotonic() };
   /** All groups the person had since they logged in: a lock on any of them holds. */
   let groupsSeen = personToLock(grant, tokenOf(login)?.principal, []).groups;
-  let prepared: SessionPolicy | undefined;
-  let preparedFrom: number | undefined;
-  let lastGeneration = 0;
   let limits: { of: PolicyShard | undefined; value: StandingFacts['limits'] } = { of: undefined, value: {} };
   let lock: { of: OverlayShard | undefined; value: LockEntry | undefined } = { of: undefined, value: undefined };
   let cutListener: ((cut: Cut) => void) | undefined;
@@ -94,29 +93,10 @@ export function openLiveSession(world: SessionWorld, seed: LiveSeed): LiveSessio
   const durability = connection.spec.recording?.durability ?? 'Write';
   const record = seed.activity.recorder(options.records.session(id, { durability }));
 
-  function policy(): SessionPolicy {
-    const { view } = bundle;
-    if (prepared !== undefined && (view === undefined || view.generation === preparedFrom)) return prepared;
-    // Protocols keep what they decided for a generation: other groups of the person make another one of the same policy.
-    const generation = Math.max(view?.generation ?? 0, lastGeneration + 1);
-    preparedFrom = view?.generation;
-    lastGeneration = generation;
-    if (view === undefined) return (prepared = nothingAllowed(0, grant.policy, 'the Connection was removed'));
-    try {
-      prepared = prepareSessionPolicy(
-        view.policy,
-        { policy: grant.policy, principal, account: grant.account, generation },
-        protocol.rules,
-      );
-    } catch (error) {
-      options.log('error', 'a policy could not be prepared; everything is denied', {
-        session: id,
-        error: String(error),
-      });
-      prepared = nothingAllowed(generation, grant.policy, 'it could not be prepared');
-    }
-    return prepared;
-  }
+  const preparation = preparePolicies(bundle, protocol.rules, (error) =>
+    options.log('error', 'a policy could not be prepared; everything is denied', { session: id, error: String(error) }),
+  );
+  const policy = (): SessionPolicy => preparation.policy(grant, principal);
 
   // Every session is looked at every second: what only a new shard changes is worked out once a shard.
   function limitsNow(): StandingFacts['limits'] {
@@ -194,7 +174,7 @@ export function openLiveSession(world: SessionWorld, seed: LiveSeed): LiveSessio
     grant = next;
     const token = tokenOf(login);
     principal = token === undefined ? grant.principal : personIn(grant, token.principal);
-    prepared = undefined;
+    preparation.forget();
     limits = { of: undefined, value: {} };
     lock = { of: undefined, value: undefined };
     return true;
@@ -393,19 +373,12 @@ export function openLiveSession(world: SessionWorld, seed: LiveSeed): LiveSessio
       proof = { ...proofTimes(login, clock.now()), at: clock.monotonic() };
       principal = personIn(grant, token.principal);
       groupsSeen = [...new Set([...groupsSeen, ...token.principal.groups])];
-      prepared = undefined;
+      preparation.forget();
       lock = { of: undefined, value: undefined };
       noticed = false;
       untold = undefined;
       clear = { at: Number.NEGATIVE_INFINITY, view: undefined };
-      record.append('notice', {
-        event: 'TokenRenewed',
-        provider: token.provider,
-        issuedAt: new Date(token.iatMs).toISOString(),
-        expiresAt: new Date(token.expMs).toISOString(),
-        groups: token.principal.groups,
-        ...(token.jti === undefined ? {} : { jti: token.jti }),
-      });
+      record.append('notice', renewedBody(token));
       const misfit = cutFor(facts());
       if (misfit?.code === 'PolicyChanged') seed.cut({ ...misfit, code: 'Reauthenticate' });
       else review();
@@ -427,51 +400,4 @@ function secretOf(spec: ConnectionSpec, account: string): string {
   const found = spec.accounts.find(({ name }) => name === account);
   if (found === undefined) throw new Error(`the Connection has no account ${account} any more`);
   return found.secretRef.name;
-}
-
-function nothingAllowed(generation: number, policy: string, problem: string): SessionPolicy {
-  return {
-    generation,
-    broken: [{ policy, problem }],
-    denies: [],
-    holds: [],
-    allows: [],
-    masks: [],
-    trustedFunctions: [],
-    transparent: undefined,
-  };
-}
-
-const tokenOf = (login: Login): ProvenToken | undefined => (login.kind === 'Token' ? login.token : undefined);
-
-function startBody(
-  protocol: string,
-  { connection: { uid, name, namespace }, admission, client }: LiveSeed,
-  policyGeneration: number,
-): StartBody {
-  const { grant, principal, login } = admission;
-  const token = tokenOf(login);
-  return {
-    protocol,
-    connection: { uid, name, namespace },
-    grant: { name: grant.name, uid: grant.uid, policy: grant.policy },
-    principal: {
-      username: principal.username,
-      ...(principal.uid === undefined ? {} : { uid: principal.uid }),
-      groups: principal.groups,
-    },
-    ...(token === undefined
-      ? {}
-      : {
-          login: {
-            provider: token.provider,
-            use: token.use,
-            issuedAt: new Date(token.iatMs).toISOString(),
-            ...(token.jti === undefined ? {} : { jti: token.jti }),
-          },
-        }),
-    account: grant.account,
-    client: { address: client.address },
-    policyGeneration,
-  };
 }

@@ -16,6 +16,9 @@ import type { SessionWorld } from './session-world.ts';
 /** By what a session was let in. */
 export type Login = { kind: 'Ticket'; jti: string; iatMs: number } | { kind: 'Token'; token: ProvenToken };
 
+/** The token that a session was let in or renewed by, if it was one. */
+export const tokenOf = (login: Login): ProvenToken | undefined => (login.kind === 'Token' ? login.token : undefined);
+
 export type Proven =
   | { kind: 'Proven'; grant: BundleGrant; login: Login }
   /** Proves nothing: it counts against the address. */
