@@ -40,7 +40,12 @@ export interface Bed {
   as(
     user: string,
     args: readonly string[],
-    more?: { env?: Record<string, string>; signal?: AbortSignal; onOut?(text: string): void },
+    more?: {
+      env?: Record<string, string>;
+      signal?: AbortSignal;
+      onOut?(text: string): void;
+      onErr?(text: string): void;
+    },
   ): Promise<Run>;
   /** The webhook goes away and comes back. */
   webhook(up: boolean): Promise<void>;
@@ -206,6 +211,7 @@ export async function openBed(): Promise<Bed> {
         },
         ...(more.signal === undefined ? {} : { signal: more.signal }),
         ...(more.onOut === undefined ? {} : { onOut: more.onOut }),
+        ...(more.onErr === undefined ? {} : { onErr: more.onErr }),
       }),
     async webhook(up) {
       if (up) return listen(port);
@@ -238,7 +244,13 @@ export function inPayments(plane: ControlPlane, user: string): string {
 /** `kubectl access` in this process. */
 export async function runCli(
   args: readonly string[],
-  given: { env: Record<string, string>; signal?: AbortSignal; prefix?: string; onOut?(text: string): void },
+  given: {
+    env: Record<string, string>;
+    signal?: AbortSignal;
+    prefix?: string;
+    onOut?(text: string): void;
+    onErr?(text: string): void;
+  },
 ): Promise<Run> {
   const result: Run = { code: 0, out: '', err: '' };
   const io: Io = {
@@ -246,7 +258,10 @@ export async function runCli(
       result.out += text;
       given.onOut?.(text);
     },
-    err: (text) => void (result.err += text),
+    err: (text) => {
+      result.err += text;
+      given.onErr?.(text);
+    },
     outTty: false,
     errTty: false,
     inTty: false,

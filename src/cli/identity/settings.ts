@@ -112,7 +112,15 @@ export const scopeOf = (more: readonly string[]): string =>
 
 /** Of the IdentityProvider by that name, or of the only one that people log in with. */
 export async function settingsFromPlace(context: Context, name: string | undefined): Promise<LoginSettings> {
-  const all = await context.client.list<IdentityProvider>('IdentityProvider');
+  const all = await context.client.list<IdentityProvider>('IdentityProvider').catch((error: unknown) => {
+    if (!(error instanceof CliError) || error.exitCode !== EXIT.denied) throw error;
+    throw new CliError(
+      EXIT.denied,
+      `${line(context.actor.username)} may not read where people log in (IdentityProviders)`,
+      'An admin types: kubectl create clusterrolebinding sallyport-login --clusterrole=sallyport-login --group=system:authenticated\nOr name the provider: login --issuer URL --client-id ID.',
+      { cause: error },
+    );
+  });
   const usable = all.filter((each) => each.spec.login !== undefined);
   const names = usable.map((each) => each.metadata.name);
   const found = name === undefined ? usable : all.filter((each) => each.metadata.name === name);
