@@ -6,8 +6,10 @@ import { after, before, describe, test } from 'node:test';
 import { specHash } from '../../src/api/canonical.ts';
 import type { AccessApproval, AccessGrant } from '../../src/api/grant.ts';
 import type { Resource } from '../../src/api/resource.ts';
+import { createClusterWorld } from '../../src/cli/cluster/portal-cluster.ts';
 import { type Admission, startAdmission } from '../../src/controllers/admission/start.ts';
 import { authorityOf, makeAuthorityKeys } from '../../src/controllers/pki/authority.ts';
+import { publishTrust } from '../../src/controllers/pki/trust.ts';
 import { createSealer } from '../../src/controllers/seal.ts';
 import { type ActObject, actNonce, actOf, provenName, stemOf } from '../../src/identity/acts.ts';
 import { verifyToken } from '../../src/identity/oidc/verify-token.ts';
@@ -16,7 +18,8 @@ import { impersonating } from '../../src/kube/access.ts';
 import type { KubeAnswer } from '../../src/kube/answer.ts';
 import { createKubeClient, type KubeClient } from '../../src/kube/client.ts';
 import type { TrustedProvider } from '../../src/policy/bundle.ts';
-import { signingKeyFromPem, signShard } from '../../src/policy/bundle-signing.ts';
+import { signingKeyFromPem, signShard, trustedKeyOf } from '../../src/policy/bundle-signing.ts';
+import type { NewObject } from '../../src/store/resource-store.ts';
 import { systemClock } from '../../src/system/clock.ts';
 import { systemRandom } from '../../src/system/random.ts';
 import { CI, CORP, ci, corp, GITHUB_JOB, job, token } from '../hostile/identity/scene.ts';
@@ -162,13 +165,11 @@ describe('proofs at admission', { skip }, () => {
 
   before(async () => {
     plane = await startControlPlane({ users: [{ name: 'alice', groups: ['payments'] }, ...KUBERNETES_USERS] });
-    const values = ['portal.enabled=true'];
-    await applyChart(
-      plane,
-      ({ kind, metadata }) =>
-        kind !== 'Deployment' && metadata.name !== 'sallyport-webhook' && !metadata.name.startsWith('sallyport-portal'),
-      values,
-    );
+    const values = ['portal.enabled=true', 'portal.url=https://access.corp.example', 'portal.clientId=portal'];
+    await applyChart(plane, ({ kind, metadata }) => kind !== 'Deployment' && metadata.name !== 'sallyport-webhook', [
+      ...values,
+      `portal.issuer=${CORP}`,
+    ]);
     const bind = (namespace: string, subject: object): Parameters<ControlPlane['apply']>[0][] =>
       ['requester', 'approver'].map((role) => ({
         apiVersion: 'rbac.authorization.k8s.io/v1',
@@ -177,13 +178,10 @@ describe('proofs at admission', { skip }, () => {
         roleRef: { apiGroup: 'rbac.authorization.k8s.io', kind: 'ClusterRole', name: `sallyport-${role}` },
         subjects: [subject],
       }));
-    const account = { kind: 'ServiceAccount', name: 'sallyport-portal', namespace: RELEASE_NAMESPACE };
     await plane.apply(
       { apiVersion: 'v1', kind: 'Namespace', metadata: { name: 'shop' } },
       { apiVersion: 'v1', kind: 'Namespace', metadata: { name: 'other' } },
       ...bind('shop', { kind: 'Group', name: 'payments', apiGroup: 'rbac.authorization.k8s.io' }),
-      ...bind('shop', account),
-      ...bind('other', account),
     );
     operator = await podClient(plane, {
       namespace: RELEASE_NAMESPACE,
@@ -277,6 +275,57 @@ describe('proofs at admission', { skip }, () => {
     refused(await create(portal, one), /already exists/, 409);
     const inClear = await act(vote(), {}, { clear: true });
     assert.equal(made(await create(portal, inClear)).spec.approver?.via, 'Portal');
+  });
+
+  test('INV-08: the portal’s process, with its own rights, sees what there is and makes what people prove', async () => {
+    const world = createClusterWorld({
+      client: portal,
+      namespace: RELEASE_NAMESPACE,
+      ...sources,
+      log: (_level, message, details) => void logged.push(`${message} ${JSON.stringify(details)}`),
+    });
+    try {
+      const trustedKeys = [trustedKeyOf(key)];
+      const proofKey = publishedProofKey(proofKeyOf(key));
+      await publishTrust({ client: operator, namespace: RELEASE_NAMESPACE, trusted: trustedKeys, proofKey });
+      await until(
+        'its first look',
+        () => Promise.resolve(world.trouble()),
+        (trouble) => trouble === undefined,
+      );
+      await until('the providers', world.providers, (found) => found.length === 2);
+      assert.equal(await world.cluster(), key.keyId);
+      const told = new Promise<void>((resolve) => void world.onChange(resolve));
+      // In clear: encrypting is the world’s part.
+      const { body, bare } = await act(request({ reason: 'by the portal' }), {}, { clear: true });
+      const object = { ...body, metadata: { ...body.metadata, namespace: bare.namespace } } as NewObject;
+      const result = await world.create(object);
+      assert.equal(result.kind, 'Made', JSON.stringify([result, logged.slice(-3)]));
+      await told;
+      assert.equal((await world.create(object)).kind, 'Exists');
+      const altered = { ...object, spec: { ...(object.spec as object), reason: 'other' } };
+      const refusal = await world.create({ ...altered, metadata: { ...object.metadata, name: 'orders-1' } });
+      assert.match(refusal.kind === 'Refused' ? refusal.message : '', /proves another act/, JSON.stringify(refusal));
+      const grants = await until(
+        'the grant in its view',
+        () => world.list<AccessGrant>('AccessGrant'),
+        (found) => found.some(({ spec }) => spec.reason === 'by the portal'),
+      );
+      assert.ok(grants.every(({ kind }) => kind === 'AccessGrant'));
+      for (const kind of ['Connection', 'AccessPolicy', 'AccessApproval', 'CommandHold'] as const)
+        await world.list(kind);
+      assert.deepEqual(await world.sessions(), []);
+    } finally {
+      await world.stop();
+    }
+    // It reads and creates, and nothing else.
+    for (const kept of [
+      await portal.delete(api('accessgrants', 'shop', 'x')),
+      await portal.list('/api/v1/secrets'),
+      await portal.patch(api('accessgrants', 'shop', 'x/status'), { status: {} }, 'merge'),
+      await portal.list('/apis/sallyport.dev/v1alpha1/clusteraccesspolicies'),
+    ])
+      refused(kept, /forbidden|cannot/);
   });
 
   test('INV-08: the page can neither alter what was decided nor say who decided', async () => {
