@@ -44,6 +44,9 @@ export interface Keycloak {
   /** A code + PKCE login in `corp`; `broker`: at `partner` by SAML, as one of its people. */
   login(user: string, options?: { broker?: boolean; agent?: WebAgent }): Promise<KeycloakTokens>;
   refresh(refreshToken: string, client?: string): Promise<KeycloakTokens>;
+  /** Begins a device flow (RFC 8628), and ends it once it was approved. */
+  startDevice(): Promise<{ device_code: string; verification_uri_complete: string }>;
+  finishDevice(deviceCode: string): Promise<KeycloakTokens>;
   /** Does at the device flow's address what the person would. */
   approveDevice(url: string, user: string): Promise<void>;
   /** A new key signs from now on; those before stay published. */
@@ -215,6 +218,19 @@ export async function startKeycloak(): Promise<Keycloak> {
     },
     refresh: (refreshToken, client = 'cli') =>
       tokens({ grant_type: 'refresh_token', client_id: client, refresh_token: refreshToken }),
+    startDevice: () =>
+      call(
+        'POST',
+        `${issuer}/protocol/openid-connect/auth/device`,
+        undefined,
+        new URLSearchParams({ client_id: 'cli-device', scope: 'openid' }),
+      ),
+    finishDevice: (deviceCode) =>
+      tokens({
+        grant_type: 'urn:ietf:params:oauth:grant-type:device_code',
+        client_id: 'cli-device',
+        device_code: deviceCode,
+      }),
     async approveDevice(url, user) {
       const agent = webAgent(ca);
       const page = await throughForms(agent, await agent.get(url), user);

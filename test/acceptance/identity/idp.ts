@@ -78,6 +78,20 @@ export const idp: CriteriaGroup = {
       },
     },
     {
+      claim: 'Its device flow ends with a token of the device client, by which nobody could have acted on the page',
+      async check() {
+        const device = await keycloak.startDevice();
+        await keycloak.approveDevice(device.verification_uri_complete, 'alice');
+        const tokens = await keycloak.finishDevice(device.device_code);
+        const { principal, client } = await good(tokens.access_token);
+        assert.equal(principal.username, 'corp:alice');
+        assert.equal(client, keycloak.clients.device);
+        const verdict = await verify(tokens.access_token, ['ID']);
+        assert.equal(verdict.kind === 'Bad' && verdict.fault, 'Use');
+        return `client ${client}; as an ID token: ${verdict.kind === 'Bad' && verdict.fault}`;
+      },
+    },
+    {
       claim: 'A group taken away in Keycloak is missing from the token of the next refresh',
       async check() {
         const first = await keycloak.login('bob');
