@@ -1,18 +1,19 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { postgresDefinition } from '../../protocols/postgres/definition.ts';
+
+import { keyRules } from '../../policy/test-protocol.ts';
 import { guardrailFaults, guardrailHandler } from './guardrail.ts';
 
-const PROTOCOLS = [postgresDefinition.rules];
+const PROTOCOLS = [keyRules];
 const guardrail = (spec: object): object => ({
   apiVersion: 'sallyport.dev/v1alpha1',
   kind: 'ClusterAccessPolicy',
-  metadata: { name: 'no-drops' },
+  metadata: { name: 'frozen' },
   spec,
 });
 const GOOD = {
   connectionSelector: {},
-  rules: [{ name: 'no-drops', action: 'Deny', sql: { statements: ['DROP *'] } }],
+  rules: [{ name: 'frozen', action: 'Deny', message: 'Nothing runs while we move.' }],
 };
 const ask = (object: unknown, more: object = {}) =>
   guardrailHandler(PROTOCOLS, () => undefined)(
