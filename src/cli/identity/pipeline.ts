@@ -36,6 +36,7 @@ interface Job {
 }
 
 const POLL_MS = 3_000;
+const LEAST_LEFT_MS = 60_000;
 
 function openJob(context: Context, name: string, options: PipelineOptions): Job {
   const server = originOf(options.server ?? '');
@@ -79,7 +80,7 @@ export async function requestAt(
     options.commandFile === undefined
       ? undefined
       : await (await import('../verbs/command-file.ts')).readStatements(options.commandFile);
-  let view = await sameAsBefore(job, commands, options);
+  let view = await sameAsBefore(job, commands, options, context.now());
   if (view === undefined) {
     const clientKey = makeKey(context);
     view = await job.client.ask({
@@ -131,12 +132,15 @@ async function sameAsBefore(
   job: Job,
   commands: readonly string[] | undefined,
   options: RequestOptions,
+  nowMs: number,
 ): Promise<RequestView | undefined> {
   const wanted = commands === undefined ? undefined : commandsHash(commands);
   const all = await job.client.mine(job.namespace, job.connection);
   return all.find(
     (each) =>
       each.commandsHash === wanted &&
+      // One that is about to end would end under the job.
+      (each.expiresAt === undefined || Date.parse(each.expiresAt) - nowMs > LEAST_LEFT_MS) &&
       (options.account === undefined || each.account === undefined || each.account === options.account) &&
       (options.policy === undefined || each.policy === undefined || each.policy === options.policy),
   );
