@@ -1,7 +1,7 @@
 // Test support: the controllers over a real directory store, with a clock that is moved by hand and a protocol made for
 // tests.
 import assert from 'node:assert/strict';
-import { generateKeyPairSync } from 'node:crypto';
+import { generateKeyPairSync, type KeyObject } from 'node:crypto';
 import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
@@ -19,6 +19,7 @@ import type { Actor } from '../store/resource-store.ts';
 import { systemFiles } from '../system/files.ts';
 import { type ManualClock, manualClock } from '../system/manual-clock.ts';
 import { systemRandom } from '../system/random.ts';
+import type { NotifierServices } from './notifiers/channel.ts';
 import { type Operator, startOperator } from './operator.ts';
 import { createSealer } from './seal.ts';
 
@@ -94,6 +95,7 @@ export const dana = person('dana', 'dba');
 export async function world(
   context: Cleanup,
   yaml = connection('payments') + policy('payments', 'team', 'dev', 'dba'),
+  notifiers?: (key: KeyObject) => NotifierServices,
 ): Promise<World> {
   const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'sallyport-operator-'));
   const directory = path.join(folder, 'access');
@@ -147,6 +149,7 @@ export async function world(
       caBundle: 'CA',
       probe: async () => ({ kind: 'Reachable', version: 'test' }),
       prefix: 'sallyport',
+      ...(notifiers === undefined ? {} : { notifiers: notifiers(key.privateKey) }),
     });
     return { store, operator };
   };

@@ -124,6 +124,8 @@ export function createNotifierDesk(
     const notifier = find(entry.key);
     if (notifier?.metadata.uid !== entry.uid) return;
     const channel = channelOf(notifier, services, clock);
+    if (trouble !== undefined && notifier.status?.conditions?.find(({ type }) => type === 'Ready')?.status !== 'False')
+      log('warn', 'notices do not get through', { notifier: entry.key, why: trouble });
     const lost = dropped.length === 0 ? '' : ` ${dropped.length} were given up.`;
     const status = statusOf(
       notifier,
@@ -178,6 +180,7 @@ export function createNotifierDesk(
     if (fresh) {
       entry.tickets = channel.kind === 'Good' ? channel.tickets : undefined;
       if (channel.kind === 'Unusable') {
+        log('warn', 'a notifier can not be used', { notifier: key, why: channel.message });
         await entry.outbox?.stop();
         entry.outbox = undefined;
       } else if (entry.outbox !== undefined) {

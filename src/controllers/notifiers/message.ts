@@ -97,15 +97,15 @@ function titleOf(event: NotifierEvent, facts: Facts): string {
   }
 }
 
-const PAGES = { AccessGrant: 'grants', CommandHold: 'holds', AccessSession: 'sessions' } as const;
-
 export function messageOf(
   occurrence: Occurrence,
   notifier: { uid: string; portalUrl: string | undefined },
   prefix: string,
 ): Message {
   const { event, facts, namespace, kind, name } = occurrence;
-  const page = `${PAGES[kind]}/${encodeURIComponent(namespace)}/${encodeURIComponent(name)}`;
+  // A session has no page of its own; its grant has.
+  const shown = kind === 'AccessSession' ? (facts['grant'] ?? '') : name;
+  const page = `${kind === 'CommandHold' ? 'holds' : 'grants'}/${encodeURIComponent(namespace)}/${encodeURIComponent(shown)}`;
   const link = notifier.portalUrl === undefined ? undefined : `${notifier.portalUrl.replace(/\/+$/, '')}/${page}`;
   const command = commandOf(occurrence, prefix);
   return {

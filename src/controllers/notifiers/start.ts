@@ -43,7 +43,7 @@ export function withheldByTicket(
   { cache, sealer }: Pick<ControllerContext, 'cache' | 'sealer'>,
   grant: AccessGrant,
 ): string | undefined {
-  if (grant.spec.ticket === undefined || grant.spec.notBefore === undefined) return undefined;
+  if (grant.spec.ticket === undefined) return undefined;
   const status = sealedStatus(grant, sealer);
   if (status?.policy === undefined || status.expiresAt === undefined || grant.spec.breakGlass === true)
     return undefined;

@@ -91,6 +91,8 @@ export function createTicketController(options: TicketControllerOptions): Ticket
         if (status.phase !== 'Pending' && status.phase !== 'Active') seen.delete(uid);
         return need.nextMs === undefined ? undefined : again(need.nextMs - clock.now());
       }
+      // Whoever stamped the vote before it may have a clock that is ahead; one from before its step was open counts not.
+      if (clock.now() <= need.afterMs) return again(need.afterMs + 1 - clock.now());
       // A change of the grant is no reason to ask sooner than the system or the pause allows.
       if (clock.now() < known.nextMs) return again(known.nextMs - clock.now());
       const source = options.source(ticket.notifier, namespace);

@@ -113,13 +113,14 @@ const facts = (change: Partial<TicketCase>): TicketCase => ({
 });
 
 test('it is asked at the request, when its step is open, and before a planned start', () => {
-  assert.deepEqual(ticketNeed(facts({})), { kind: 'Read', purpose: 'Request', approvals: false });
+  assert.deepEqual(ticketNeed(facts({})), { kind: 'Read', purpose: 'Request', approvals: false, afterMs: 0 });
   assert.deepEqual(ticketNeed(facts({ looked: true })), { kind: 'Nothing' });
   const open = { phase: 'Pending', approvals: [counted('lead')] } as const;
   assert.deepEqual(ticketNeed(facts({ status: { ...open, approvals: [...open.approvals] }, looked: true })), {
     kind: 'Read',
     purpose: 'Gate',
     approvals: false,
+    afterMs: Date.parse('2026-01-01T00:00:00Z'),
   });
   const startMs = 10 * BEFORE_START_MS;
   const planned: AccessGrantStatus = {
@@ -133,7 +134,12 @@ test('it is asked at the request, when its step is open, and before a planned st
     nextMs: startMs - BEFORE_START_MS,
   });
   const late = facts({ status: planned, votes: [gate], nowMs: startMs - 1_000 });
-  assert.deepEqual(ticketNeed(late), { kind: 'Read', purpose: 'Start', approvals: false });
+  assert.deepEqual(ticketNeed(late), {
+    kind: 'Read',
+    purpose: 'Start',
+    approvals: false,
+    afterMs: startMs - BEFORE_START_MS,
+  });
   assert.match(ticketWithholds(planned, ticket, [gate]) ?? '', /not been read for its start/);
   const kept = { ...gate, decision: 'Keep' as const, atMs: startMs - 1_000 };
   assert.deepEqual(ticketNeed({ ...late, votes: [gate, kept] }), { kind: 'Nothing' });
@@ -147,8 +153,16 @@ test('it is asked at the request, when its step is open, and before a planned st
 test('its vote is wanted where the open step names it, once', () => {
   const named = { ...lead, approvers: [{ kind: 'User' as const, name: 'ticket:jira' }] };
   const auto = { ticket: { ...ticket, autoApprove: true }, steps: [named, own], looked: true };
-  assert.deepEqual(ticketNeed(facts(auto)), { kind: 'Read', purpose: 'Request', approvals: true });
+  assert.deepEqual(ticketNeed(facts(auto)), { kind: 'Read', purpose: 'Request', approvals: true, afterMs: 0 });
   const vote = { voter: 'ticket:jira', decision: 'Approve' as const, atMs: 5 };
   assert.deepEqual(ticketNeed(facts({ ...auto, votes: [vote] })), { kind: 'Nothing' });
   assert.deepEqual(ticketNeed(facts({ ...auto, ticket })), { kind: 'Nothing' });
+});
+
+test('a vote from before its step was open, by whatever clock, is cast again', () => {
+  const opened = Date.parse('2026-01-01T00:00:00Z');
+  const open = facts({ status: { phase: 'Pending', approvals: [counted('lead')] }, looked: true });
+  const gate = { voter: 'ticket-check:jira', decision: 'Approve' as const, atMs: opened };
+  assert.equal(ticketNeed({ ...open, votes: [gate] }).kind, 'Read');
+  assert.equal(ticketNeed({ ...open, votes: [{ ...gate, atMs: opened + 1 }] }).kind, 'Nothing');
 });

@@ -50,7 +50,8 @@ export interface TicketCase {
 
 export type TicketNeed =
   | { kind: 'Nothing'; nextMs?: number }
-  | { kind: 'Read'; purpose: TicketPurpose; approvals: boolean };
+  /** `afterMs`: a vote must be later than that to count; clocks of those who stamp may differ. */
+  | { kind: 'Read'; purpose: TicketPurpose; approvals: boolean; afterMs: number };
 
 /** What is to be asked now. */
 export function ticketNeed(facts: TicketCase): TicketNeed {
@@ -61,19 +62,25 @@ export function ticketNeed(facts: TicketCase): TicketNeed {
   if (status.expiresAt === undefined) {
     const open = openStep(facts);
     if (open === undefined) return nothing;
+    const afterMs = openedMs(facts);
     if (open.name === TICKET_STEP) {
-      const said = votes.some((vote) => vote.voter === checker && vote.decision === 'Approve');
-      return said ? nothing : { kind: 'Read', purpose: 'Gate', approvals: false };
+      const said = votes.some((vote) => vote.voter === checker && vote.decision === 'Approve' && vote.atMs > afterMs);
+      return said ? nothing : { kind: 'Read', purpose: 'Gate', approvals: false, afterMs };
     }
-    const votesHere = mayVote(facts, open);
-    return facts.looked && !votesHere ? nothing : { kind: 'Read', purpose: 'Request', approvals: votesHere };
+    const votesHere = mayVote(facts, open, afterMs);
+    return facts.looked && !votesHere ? nothing : { kind: 'Read', purpose: 'Request', approvals: votesHere, afterMs };
   }
   const startMs = Date.parse(status.notBefore ?? '');
   if (!isPlanned(status, votes, checker)) return nothing;
   if (keptSince(votes, checker, startMs)) return nothing;
   return nowMs < startMs - BEFORE_START_MS
     ? { kind: 'Nothing', nextMs: startMs - BEFORE_START_MS }
-    : { kind: 'Read', purpose: 'Start', approvals: false };
+    : { kind: 'Read', purpose: 'Start', approvals: false, afterMs: startMs - BEFORE_START_MS };
+}
+
+/** When the step that is open was opened: by the last vote that counted, or by the request. */
+function openedMs({ status, requestedMs }: TicketCase): number {
+  return (status.approvals ?? []).reduce((latest, vote) => Math.max(latest, Date.parse(vote.at)), requestedMs);
 }
 
 /** Whether the ticket was read for a start that lay ahead when the ticket filled its step. */
@@ -103,12 +110,12 @@ function openStep(facts: Pick<TicketCase, 'status' | 'steps'>): TicketCase['step
 }
 
 /** Whether the step that is open names the ticket system, and its one vote is still to come. */
-function mayVote({ ticket, votes }: TicketCase, open: TicketCase['steps'][number]): boolean {
+function mayVote({ ticket, votes }: TicketCase, open: TicketCase['steps'][number], afterMs: number): boolean {
   const voter = ticketVoter(ticket.notifier.name);
   return (
     ticket.autoApprove === true &&
     open.approvers.some((subject) => subject.kind === 'User' && subject.name === voter) &&
-    !votes.some((vote) => vote.voter === voter && vote.decision === 'Approve')
+    !votes.some((vote) => vote.voter === voter && vote.decision === 'Approve' && vote.atMs > afterMs)
   );
 }
 
