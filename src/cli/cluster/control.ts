@@ -32,6 +32,8 @@ export interface ControlOptions {
   /** Raised with each leader; see the Lease. */
   epoch: number;
   settings: WorkloadSettings;
+  /** Address of the approval page, for hints. */
+  portal?: string;
   /** Absent: nobody is told, and no ticket can be read. */
   notifiers?: NotifierServices;
   /** Told how many emergencies wait for their sign-off. */
@@ -131,6 +133,7 @@ export async function startControl(options: ControlOptions): Promise<Control> {
     ...(options.signOffsDue === undefined ? {} : { signOffsDue: options.signOffsDue }),
     pace: PACE,
     prefix: 'kubectl access',
+    ...(options.portal === undefined ? {} : { portal: options.portal }),
   });
   for (const replica of operator.cache.list<ProxyReplica>('ProxyReplica')) acknowledge(replica);
   await workloads.attach(operator);

@@ -158,6 +158,7 @@ export async function operatorCommand(
       );
       const started = await startControl({
         client,
+        ...(io.env['SALLYPORT_PORTAL_URL'] ? { portal: io.env['SALLYPORT_PORTAL_URL'] } : {}),
         keys,
         authority,
         sealer,
