@@ -132,7 +132,15 @@ export async function listen(scene: Scene, user: string, connection: string): Pr
   let problems = '';
   child.stdout?.on('data', (part: Buffer) => (said += part.toString()));
   child.stderr?.on('data', (part: Buffer) => (problems += part.toString()));
-  const ended = new Promise<void>((resolve) => child.once('close', () => resolve()));
+  // Whatever a check that fails leaves behind ends with it.
+  const end = (): void => void child.kill('SIGTERM');
+  process.once('exit', end);
+  const ended = new Promise<void>((resolve) =>
+    child.once('close', () => {
+      process.off('exit', end);
+      resolve();
+    }),
+  );
   const dsn = await Promise.race([
     scene.until('the listener', () => Promise.resolve(/postgresql:\/\/\S+/.exec(said)?.[0]), 30_000),
     ended.then(() => Promise.reject(new Error(`the listener ended: ${said}${problems}`))),
@@ -141,7 +149,7 @@ export async function listen(scene: Scene, user: string, connection: string): Pr
     dsn,
     problems: () => problems,
     async stop() {
-      child.kill('SIGTERM');
+      end();
       await ended;
     },
   };
