@@ -274,3 +274,20 @@ test('where no step asks anybody, a reviewer of emergencies consents to a sealed
   await at.vote(person('sam', 'sec'), grant, 'Approve');
   assert.equal(await phase(at, grant), 'Active');
 });
+
+test('a vote that a replica with a clock ahead has stamped counts at once: to give and to take', async (context) => {
+  const at = await world(context);
+  /** The stamp is made as the call begins; whoever decides comes later, by a clock that is behind. */
+  const ahead = async (grant: AccessGrant, decision: 'Approve' | 'Revoke'): Promise<void> => {
+    const now = at.clock.now();
+    at.clock.setWall(now + 1_500);
+    const voting = at.vote(dana, grant, decision);
+    at.clock.setWall(now);
+    await voting;
+  };
+  const grant = await at.grant(alice);
+  await ahead(grant, 'Approve');
+  assert.equal(await phase(at, grant), 'Active');
+  await ahead(grant, 'Revoke');
+  assert.equal(await phase(at, grant), 'Revoked');
+});

@@ -20,7 +20,7 @@ import { beneficiaryFault, delegationFault, ownerOf } from './people.ts';
 import { commandsFault, requestFault, stepUpFault, stepUpOn } from './request-faults.ts';
 import { lifeOf, ms, PURPOSE, sealedFacts, sealedStatus } from './sealed.ts';
 import { withSignOff } from './sign-off.ts';
-import { type ProvenVote, provenVotes } from './votes.ts';
+import { type ProvenVote, provenNow, provenVotes } from './votes.ts';
 import { conditionsOf, described, messageOf, waitingText } from './wording.ts';
 
 /** How long a request waits for its approvers when its policy does not say. */
@@ -70,7 +70,7 @@ export interface GrantDecision {
 }
 
 export function decideGrant(facts: GrantFacts, sealer: Sealer): GrantDecision {
-  const { grant, nowMs } = facts;
+  const { grant } = facts;
   const hash = specHash(grant.spec);
   const before = sealedStatus(grant, sealer);
   const { votes, rejected } = provenVotes(
@@ -84,6 +84,7 @@ export function decideGrant(facts: GrantFacts, sealer: Sealer): GrantDecision {
     facts.approvals,
     sealer,
   );
+  const nowMs = provenNow(facts.nowMs, votes);
   const verdicts = new Map<string, { counted: boolean; reason: string; message: string }>();
   for (const [uid, message] of rejected) verdicts.set(uid, { counted: false, reason: 'Invalid', message });
 

@@ -25,6 +25,14 @@ export interface VoteTarget {
   specHash: string;
 }
 
+/**
+ * Time as it has been by the operator's own seals: a replica whose clock is a little ahead may have stamped a vote, and
+ * the one that decides must neither wait for its own clock nor forget to look again. Stamps lie within two seconds of the
+ * API server's clock.
+ */
+export const provenNow = (nowMs: number, votes: readonly Pick<ProvenVote, 'atMs'>[]): number =>
+  votes.reduce((latest, { atMs }) => Math.max(latest, atMs), nowMs);
+
 /** `rejected`: uid of the approval to a sentence that says why it is no vote. */
 export function provenVotes(
   target: VoteTarget,

@@ -8,7 +8,7 @@ import { groupPersons } from '../../policy/persons.ts';
 import type { Principal } from '../../policy/principal.ts';
 import { matchesAny } from '../../policy/subjects.ts';
 import { rfc3339 } from '../conditions.ts';
-import { type ProvenVote, provenVotes } from '../grants/votes.ts';
+import { type ProvenVote, provenNow, provenVotes } from '../grants/votes.ts';
 import type { Sealer } from '../seal.ts';
 
 /** An approval is good for one run of the same command for this long. */
@@ -41,7 +41,7 @@ export function decideHold(
   hold: CommandHold,
   approvals: readonly AccessApproval[],
   sealer: Sealer,
-  nowMs: number,
+  clockMs: number,
   /** Why what the hold says of itself is not to be believed. */
   doubt?: string,
   /** Others whose command it is: who asked for the grant and whom it is for, as their stamps say. */
@@ -58,6 +58,7 @@ export function decideHold(
     approvals,
     sealer,
   );
+  const nowMs = provenNow(clockMs, votes);
   const verdicts = new Map<string, { counted: boolean; reason: string; message: string }>();
   for (const [uid, message] of rejected) verdicts.set(uid, { counted: false, reason: 'Invalid', message });
   const tell = (vote: ProvenVote, counted: boolean, reason: string, message: string): void => {
@@ -95,7 +96,6 @@ export function decideHold(
   const rank = (vote: ProvenVote): number => (vote.decision === 'Approve' ? 1 : 0);
   const ordered = [...votes].sort((a, b) => a.atMs - b.atMs || rank(a) - rank(b) || (a.uid < b.uid ? -1 : 1));
   for (const vote of ordered) {
-    if (vote.atMs > nowMs) break;
     seen.push(vote.voter);
     // Only those seen so far: a later voter must not undo what was decided.
     const persons = groupPersons([...seen, ...counted.map((each) => each.voter)]);
