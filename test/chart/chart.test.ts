@@ -67,6 +67,16 @@ describe('the chart', () => {
     });
   }
 
+  test('no object is in it twice', async () => {
+    for (const values of VALUES) {
+      const names = objectsOf(await render('4', values)).map(
+        ({ apiVersion, kind, metadata }) => `${apiVersion} ${kind} ${metadata.namespace ?? ''} ${metadata.name}`,
+      );
+      const twice = names.filter((name, index) => names.indexOf(name) !== index);
+      assert.deepEqual(twice, [], values);
+    }
+  });
+
   test('both Helms render the same', async () => {
     for (const values of VALUES)
       assert.deepEqual(objectsOf(await render('3', values)), objectsOf(await render('4', values)));
