@@ -5,8 +5,10 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { parseAllDocuments } from 'yaml';
+import { KINDS } from '../../src/api/kinds.ts';
 import type { WorkloadPlan } from '../../src/controllers/workloads/plan.ts';
 import { proxyRules } from '../../src/controllers/workloads/rbac.ts';
+import type { KindName } from '../../src/store/resource-store.ts';
 import { KUBERNETES_USERS, podClient, RELEASE_NAMESPACE, until } from '../support/chart.ts';
 import {
   type ControlPlane,
@@ -37,11 +39,7 @@ describe('GitOps', { skip }, () => {
       await applyThrice(plane, objects, []);
       // What the operator writes beside: status, which nobody's repository has.
       for (const { kind, metadata } of objects.filter(({ apiVersion }) => apiVersion.startsWith('sallyport.dev/'))) {
-        const plural = {
-          Connection: 'connections',
-          AccessPolicy: 'accesspolicies',
-          ClusterAccessPolicy: 'clusteraccesspolicies',
-        }[kind];
+        const { plural } = KINDS[kind as KindName];
         const namespace = metadata.namespace === undefined ? '' : `/namespaces/${metadata.namespace}`;
         const answer = await plane.clientFor().patch(
           `/apis/sallyport.dev/v1alpha1${namespace}/${plural}/${metadata.name}/status`,

@@ -15,6 +15,7 @@ export const EXAMPLES = [
   'gitops/flux',
   'gitops/external-secrets',
   'gitops/secrets-store-csi',
+  'ci/access',
 ] as const;
 
 /** What lies in a folder of examples/, its subfolders apart. */
