@@ -299,3 +299,26 @@ test('INV-04: while records can not be written nothing is granted, but a revocat
   await at.settle();
   assert.equal(await phase(at, second), 'Active');
 });
+
+test('INV-10: a Connection that comes while issuers’ keys are read has its place before its bundle is published', async (context) => {
+  const heard: string[] = [];
+  const late = connection('payments').replace('name: orders-db', 'name: late-db');
+  const at = await world(context, undefined, undefined, ({ directory, reload }) => ({
+    also: {
+      kinds: [],
+      onChange({ kind, type, object }) {
+        if (kind === 'Connection') heard.push(`${type} ${object.metadata.name}`);
+      },
+    },
+    storedIdentity: {
+      read: async () => {
+        fs.writeFileSync(path.join(directory, 'late.yaml'), late);
+        reload();
+        for (let turn = 0; turn < 20; turn += 1) await new Promise((resolve) => setImmediate(resolve));
+        return undefined;
+      },
+    },
+  }));
+  await at.settle();
+  assert.ok(heard.includes('Added late-db'), heard.join(', '));
+});

@@ -351,10 +351,6 @@ export async function startOperator(options: OperatorOptions): Promise<Operator>
       ? undefined
       : startNotifiers({ ...context, services: options.notifiers, prefix: options.prefix, queue });
 
-  // Those that came while the cache was filled, of which nobody has heard yet.
-  for (const object of cache.list<Connection>('Connection'))
-    options.also?.onChange({ kind: 'Connection', type: 'Added', object, previous: undefined });
-
   const resync = (): void => {
     compiled = new Map();
     for (const { kinds, queue: each } of queues) {
@@ -367,6 +363,10 @@ export async function startOperator(options: OperatorOptions): Promise<Operator>
     }
   };
   await identity.recover();
+  // Those that came while the cache was filled and keys were read, of which nobody has heard yet. Nothing is awaited from
+  // here until everybody hears of everything: what came in between would have no place, and its bundle be published nowhere.
+  for (const object of cache.list<Connection>('Connection'))
+    options.also?.onChange({ kind: 'Connection', type: 'Added', object, previous: undefined });
   started = true;
   resync();
   let cancelBeat: () => void = () => undefined;

@@ -20,7 +20,7 @@ import { systemFiles } from '../system/files.ts';
 import { type ManualClock, manualClock } from '../system/manual-clock.ts';
 import { systemRandom } from '../system/random.ts';
 import type { NotifierServices } from './notifiers/channel.ts';
-import { type Operator, startOperator } from './operator.ts';
+import { type Operator, type OperatorOptions, startOperator } from './operator.ts';
 import { createSealer } from './seal.ts';
 
 const protocol: ProtocolDefinition = {
@@ -96,6 +96,8 @@ export async function world(
   context: Cleanup,
   yaml = connection('payments') + policy('payments', 'team', 'dev', 'dba'),
   notifiers?: (key: KeyObject) => NotifierServices,
+  /** Beside what a test has. */
+  more: (files: { directory: string; reload(): void }) => Partial<OperatorOptions> = () => ({}),
 ): Promise<World> {
   const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'sallyport-operator-'));
   const directory = path.join(folder, 'access');
@@ -150,6 +152,7 @@ export async function world(
       probe: async () => ({ kind: 'Reachable', version: 'test' }),
       prefix: 'sallyport',
       ...(notifiers === undefined ? {} : { notifiers: notifiers(key.privateKey) }),
+      ...more({ directory, reload: () => store.reload() }),
     });
     return { store, operator };
   };
