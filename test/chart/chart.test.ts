@@ -77,6 +77,17 @@ describe('the chart', () => {
     }
   });
 
+  test('every argument of a container is text', async () => {
+    type Template = { spec?: { template?: { spec?: { containers?: { args?: unknown[]; command?: unknown[] }[] } } } };
+    for (const values of VALUES) {
+      const containers = objectsOf(await render('4', values)).flatMap(
+        (object) => (object as Template).spec?.template?.spec?.containers ?? [],
+      );
+      for (const { args = [], command = [] } of containers)
+        for (const word of [...command, ...args]) assert.equal(typeof word, 'string', JSON.stringify(word));
+    }
+  });
+
   test('both Helms render the same', async () => {
     for (const values of VALUES)
       assert.deepEqual(objectsOf(await render('3', values)), objectsOf(await render('4', values)));

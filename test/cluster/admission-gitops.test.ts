@@ -123,6 +123,21 @@ describe('GitOps', { skip }, () => {
     await applyThrice(plane, objects, []);
   });
 
+  for (const values of fs.readdirSync(path.join(ROOT, 'charts/sallyport/ci'))) {
+    test(`the API server takes every object of the chart with ci/${values}`, async () => {
+      const release = ['sallyport', 'charts/sallyport', '-n', RELEASE_NAMESPACE];
+      const { stdout } = await helm('4', ['template', ...release, '-f', `charts/sallyport/ci/${values}`]);
+      const objects = parseAllDocuments(stdout)
+        .map((document) => document.toJS() as KubernetesObject | null)
+        // Monitoring's kinds are another project's, and not here.
+        .filter((object) => object !== null && !object.apiVersion.startsWith('monitoring.'));
+      assert.ok(objects.length > 20);
+      await plane.kubectl(['apply', '--server-side', '--dry-run=server', '--force-conflicts', '-f', '-'], {
+        input: JSON.stringify({ apiVersion: 'v1', kind: 'List', items: objects }),
+      });
+    });
+  }
+
   test('the operator has the rights it needs: to hand a proxy its Role, to keep its Secret, its Lease and its webhook', async () => {
     const operator = await podClient(plane, {
       namespace: RELEASE_NAMESPACE,
