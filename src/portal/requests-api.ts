@@ -228,10 +228,20 @@ async function withdraw(portal: Portal, text: string, token: ProvenToken, grant:
 
 async function ownGrant(portal: Portal, token: ProvenToken, namespace: string, name: string): Promise<AccessGrant> {
   const grant = await portal.world.get<AccessGrant>('AccessGrant', namespace, name);
-  // By uid alone: names of workloads are written by whoever names repositories.
-  const own = grant?.spec.requester?.uid !== undefined && isOwn(token.principal, grant.spec.requester);
-  if (grant === undefined || !own) throw new HttpError(404, 'There is no such request, or it is not yours.');
+  if (grant === undefined || !isOfJob(token, grant))
+    throw new HttpError(404, 'There is no such request, or it is not yours.');
   return grant;
+}
+
+/**
+ * Whether a job with the same standing asked: by uid, for names of workloads are written by whoever names repositories, and
+ * with the same claims. A job of another branch is of the same repository, and no request of main's is its own.
+ */
+function isOfJob(token: ProvenToken, { spec: { requester } }: Pick<AccessGrant, 'spec'>): boolean {
+  if (requester?.uid === undefined || !isOwn(token.principal, requester)) return false;
+  const claims = (of: { workload?: { claims: Readonly<Record<string, string>> } | undefined }): string =>
+    canonicalJson(of.workload?.claims ?? {});
+  return claims(requester) === claims(token.principal);
 }
 
 /** Those of the workload that are open or in force, newest first: a job that is run again finds what was approved. */
@@ -242,8 +252,7 @@ async function listOf(portal: Portal, token: ProvenToken, namespace: string, con
       ({ metadata, spec, status }) =>
         metadata.namespace === namespace &&
         spec.connectionRef.name === connection &&
-        spec.requester?.uid !== undefined &&
-        isOwn(token.principal, spec.requester) &&
+        isOfJob(token, { spec }) &&
         ['Pending', 'Active'].includes(status?.phase ?? 'Pending'),
     )
     .sort((a, b) => (a.metadata.creationTimestamp > b.metadata.creationTimestamp ? -1 : 1))
