@@ -1,5 +1,5 @@
 // What the controllers are handed by whoever composes the process.
-import type { ShardEnvelope } from '../policy/bundle.ts';
+import type { GrantShardName, ShardEnvelope } from '../policy/bundle.ts';
 import type { ProtocolDefinition } from '../protocols/protocol.ts';
 import type { ControlBody } from '../recording/envelope.ts';
 import type { KindName, ResourceStore } from '../store/resource-store.ts';
@@ -27,6 +27,8 @@ export interface ShardPublisher {
   withdraw(connectionUid: string, shard: string): void;
   /** Withdraws whatever else is stored of this Connection: shards of an earlier life, or put there by somebody. */
   keepOnly?(connectionUid: string, shards: ReadonlySet<string>): void;
+  /** The shard that each grant of this Connection is stored in, by uid. Absent: nothing outlives the process. */
+  placed?(connectionUid: string): ReadonlyMap<string, GrantShardName>;
   /** Whether anything of this Connection is stored or about to be. Absent: never waited for (local mode). */
   holds?(connectionUid: string): boolean;
 }

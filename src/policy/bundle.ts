@@ -13,7 +13,8 @@ export const SHARD_LIMIT = 256 * 1024;
 /** In place of a Connection's uid: the shard is for all of them. Only `heartbeat` and `identity` may be. */
 export const EVERY_CONNECTION = '*';
 
-export type ShardName = 'policy' | 'identity' | `grants-${number}` | 'releases' | 'overlay' | 'heartbeat';
+export type GrantShardName = `grants-${number}`;
+export type ShardName = 'policy' | 'identity' | GrantShardName | 'releases' | 'overlay' | 'heartbeat';
 
 /** A shard as stored: the signature is Ed25519 over `signedBytes(envelope)` (see bundle-signing.ts). */
 export interface ShardEnvelope {

@@ -5,7 +5,15 @@ import { parseDuration } from '../../api/duration.ts';
 import type { AccessGrant } from '../../api/grant.ts';
 import type { CommandHold } from '../../api/hold.ts';
 import type { AccessLock } from '../../api/lock.ts';
-import type { BundleGrant, GrantsShard, LockEntry, PolicyShard, Release } from '../../policy/bundle.ts';
+import {
+  type BundleGrant,
+  type GrantShardName,
+  type GrantsShard,
+  type LockEntry,
+  type PolicyShard,
+  type Release,
+  SHARD_LIMIT,
+} from '../../policy/bundle.ts';
 import { homeOf, sessionLimits } from '../../policy/prepare-session.ts';
 import type { Principal } from '../../policy/principal.ts';
 import { matchesAny } from '../../policy/subjects.ts';
@@ -14,8 +22,12 @@ import { sealedStatus } from '../grants/sealed.ts';
 import { sealedHold } from '../holds/decide.ts';
 import type { Sealer } from '../seal.ts';
 
-/** Grants in one shard at most; a grant is well below 1 KiB, its command hashes and groups apart. */
-const GRANTS_PER_SHARD = 64;
+/** A proxy knows no higher number of a shard. */
+const MOST_GRANT_SHARDS = 4096;
+/** What a shard takes in; a grant is well below 1 KiB, its command hashes and groups apart. */
+const ROOM = { grants: 64, bytes: 200 * 1024 };
+/** What may stay in it; a little is left for what is around the grants. */
+const LIMIT = { grants: Number.POSITIVE_INFINITY, bytes: SHARD_LIMIT - 1024 };
 
 export interface PublishedGrants {
   grants: BundleGrant[];
@@ -106,23 +118,61 @@ export function misfit(
   return undefined;
 }
 
-/** Splits grants over `grants-N` by uid, so that one more grant rewrites one shard. The count is a power of two. */
-export function grantShards(grants: readonly BundleGrant[]): Map<`grants-${number}`, BundleGrant[]> {
-  let count = 1;
-  const spread = (): BundleGrant[][] => {
-    const shards: BundleGrant[][] = Array.from({ length: count }, () => []);
-    for (const grant of grants)
-      shards[Number.parseInt(grant.uid.replace(/[^0-9a-f]/g, '').slice(0, 6) || '0', 16) % count]!.push(grant);
-    return shards;
-  };
-  let shards = spread();
-  const tooBig = (shard: BundleGrant[]): boolean =>
-    shard.length > GRANTS_PER_SHARD || JSON.stringify(shard).length > 200 * 1024;
-  while (count < 4096 && shards.some((shard) => shard.length > 1 && tooBig(shard))) {
-    count *= 2;
-    shards = spread();
+/**
+ * Splits grants over `grants-N`, so that one more grant rewrites one shard. A proxy hears of each shard on its own, and
+ * of a new one later than of a change to one it has: a grant that moved would be in none for a while, and its sessions be
+ * cut. So each stays in the shard that `placed` names for as long as it is published; others go where there is room,
+ * lowest first, so that high shards run empty. `grants-0` is always there, and others only with something in them.
+ */
+export function grantShards(
+  grants: readonly BundleGrant[],
+  placed: ReadonlyMap<string, GrantShardName> = new Map(),
+): Map<GrantShardName, BundleGrant[]> {
+  interface Shard {
+    grants: BundleGrant[];
+    bytes: number;
   }
-  return new Map(shards.map((each, index) => [`grants-${index}` as const, each]));
+  const shards: (Shard | undefined)[] = [];
+  const shardAt = (index: number): Shard => (shards[index] ??= { grants: [], bytes: 0 });
+  const put = (index: number, grant: BundleGrant, bytes: number): void => {
+    const shard = shardAt(index);
+    shard.grants.push(grant);
+    shard.bytes += bytes;
+  };
+  const fits = (index: number, bytes: number, most: { grants: number; bytes: number }): boolean => {
+    const shard = shardAt(index);
+    return shard.grants.length === 0 || (shard.grants.length < most.grants && shard.bytes + bytes <= most.bytes);
+  };
+  const homeless: { grant: BundleGrant; bytes: number }[] = [];
+  for (const grant of grants) {
+    // With the comma behind it.
+    const bytes = Buffer.byteLength(JSON.stringify(grant)) + 1;
+    const index = indexOf(placed.get(grant.uid));
+    // A proxy takes no shard above the limit at all: what has outgrown its shard has to move.
+    if (index !== undefined && fits(index, bytes, LIMIT)) put(index, grant, bytes);
+    else homeless.push({ grant, bytes });
+  }
+  for (const { grant, bytes } of homeless) {
+    let index = 0;
+    while (index < MOST_GRANT_SHARDS - 1 && !fits(index, bytes, ROOM)) index += 1;
+    put(index, grant, bytes);
+  }
+  shardAt(0);
+  const named = new Map<GrantShardName, BundleGrant[]>();
+  for (const [index, shard] of shards.entries()) {
+    if (shard === undefined || (index > 0 && shard.grants.length === 0)) continue;
+    // However they came to be here: the same grants are the same content.
+    named.set(
+      `grants-${index}`,
+      shard.grants.sort((a, b) => (a.uid < b.uid ? -1 : 1)),
+    );
+  }
+  return named;
+}
+
+function indexOf(shard: GrantShardName | undefined): number | undefined {
+  const index = shard === undefined ? Number.NaN : Number(shard.slice('grants-'.length));
+  return Number.isInteger(index) && index >= 0 && index < MOST_GRANT_SHARDS ? index : undefined;
 }
 
 /** What a shard says: sealed grants apart from the others. */

@@ -1,6 +1,7 @@
 // Publishes each Connection's signed bundle: the shards policy, grants-N, releases, overlay, and a heartbeat. A shard is
 // signed anew only when what it says changed. (epoch, sequence) only ever grows: the epoch is raised and stored at every
-// start, before anything is published.
+// start, before anything is published. A grant is in the same shard from its first publication to its last, whoever leads:
+// a proxy is told of each shard on its own, and one that it does not find where it was it takes for revoked.
 import { sha256Hex } from '../../api/canonical.ts';
 import type { Connection } from '../../api/connection.ts';
 import type { AccessGrant } from '../../api/grant.ts';
@@ -8,6 +9,7 @@ import type { CommandHold } from '../../api/hold.ts';
 import type { AccessLock } from '../../api/lock.ts';
 import {
   EVERY_CONNECTION,
+  type GrantShardName,
   type IdentityShard,
   type PolicyShard,
   type ShardEnvelope,
@@ -66,8 +68,11 @@ export interface BundleController {
 export function createBundleController(options: BundleControllerOptions): BundleController {
   const { cache, sealer, clock, publisher } = options;
   let sequence = 0;
-  /** By Connection key: its uid, and the hash of what each shard said last. */
-  const published = new Map<string, { uid: string; shards: Map<ShardName, string> }>();
+  /** By Connection key: its uid, the hash of what each shard said last, and the shard of each grant. */
+  const published = new Map<
+    string,
+    { uid: string; shards: Map<ShardName, string>; places: ReadonlyMap<string, GrantShardName> }
+  >();
   /** By uid of Connections whose first bundle waits for grants: since when. */
   const waiting = new Map<string, number>();
 
@@ -127,8 +132,9 @@ export function createBundleController(options: BundleControllerOptions): Bundle
     const first = !published.has(key);
     if (first && awaited(uid, asked) > 0) return { againInMs: LOOK_AGAIN_MS };
     waiting.delete(uid);
-    if (first) published.set(key, { uid, shards: new Map() });
-    const { shards } = published.get(key)!;
+    if (first) published.set(key, { uid, shards: new Map(), places: publisher.placed?.(uid) ?? new Map() });
+    const entry = published.get(key)!;
+    const { shards } = entry;
     const nowMs = clock.now();
     const definition = options.definitions.find(({ type }) => type === connection.spec.type);
     const { grants } = bundleGrants(
@@ -139,7 +145,10 @@ export function createBundleController(options: BundleControllerOptions): Bundle
       // A hash that no command has, where the protocol has none: such a grant was refused.
       (account, text) => definition?.commandHash?.(connection, account, text) ?? '',
     );
-    const split = grantShards(grants);
+    const split = grantShards(grants, entry.places);
+    entry.places = new Map(
+      Array.from(split, ([name_, part]) => part.map(({ uid: grant }) => [grant, name_] as const)).flat(),
+    );
     const releases = bundleReleases(cache.indexed<CommandHold>('CommandHold', 'connection', key), sealer, nowMs);
     const locks = bundleLocks(connection.metadata, cache.list<AccessLock>('AccessLock', namespace), nowMs);
     // What takes away goes out before what gives, the policy before the grants that lean on it.
@@ -148,7 +157,7 @@ export function createBundleController(options: BundleControllerOptions): Bundle
     for (const [shardName, part] of split) publish(uid, shards, shardName, grantsPayload(part));
     publish(uid, shards, 'releases', { releases });
     for (const stale of Array.from(shards.keys())) {
-      if (!stale.startsWith('grants-') || split.has(stale as `grants-${number}`)) continue;
+      if (!stale.startsWith('grants-') || split.has(stale as GrantShardName)) continue;
       publisher.withdraw(uid, stale);
       shards.delete(stale);
     }

@@ -163,6 +163,27 @@ test('INV-10: after a restart only what changed is written; what is no longer wa
   assert.deepEqual(second.lost, []);
 });
 
+test('INV-10: after a restart it is known which shard each grant is stored in; what nobody signed says nothing', async (context) => {
+  const first = await bed(context);
+  const grants = (...uids: string[]): unknown => ({ grants: uids.map((uid) => ({ uid })) });
+  first.publisher.publish(first.envelope('grants-0', grants('a', 'b')));
+  first.publisher.publish(first.envelope('grants-2', { ...(grants('c') as object), sealed: [{ uid: 'd' }] }));
+  first.publisher.publish(first.envelope('grants-3', grants('e')));
+  first.publisher.publish(first.envelope('policy', grants('f')));
+  await first.settle();
+  await first.publisher.stop();
+  const forged = first.envelope('grants-3', grants('a', 'e'), { key: signingKeyFromPem(pemOf()) });
+  first.tamper('grants-3', forged);
+  const second = await bed(context, first.model);
+  const places = { a: 'grants-0', b: 'grants-0', c: 'grants-2', d: 'grants-2' };
+  assert.deepEqual(Object.fromEntries(second.publisher.placed!(UID)), places);
+  // What another leader still stores before this one has published anything.
+  second.tamper('grants-0', first.envelope('grants-0', grants('a', 'b', 'g')));
+  await second.settle();
+  assert.deepEqual(Object.fromEntries(second.publisher.placed!(UID)), { ...places, g: 'grants-0' });
+  assert.equal(second.publisher.placed!('nobody').size, 0);
+});
+
 test('INV-08: shards of an earlier life, and those that somebody put there, do not stay', async (context) => {
   const first = await bed(context);
   const old = first.envelope('grants-3', { grants: ['ended meanwhile'] });

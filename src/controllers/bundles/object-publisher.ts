@@ -15,7 +15,13 @@ import type { KubeClient } from '../../kube/client.ts';
 import { isBefore } from '../../kube/object.ts';
 import { listPages } from '../../kube/pages.ts';
 import { followChanges } from '../../kube/watch-loop.ts';
-import { EVERY_CONNECTION, type ShardEnvelope, type ShardName } from '../../policy/bundle.ts';
+import {
+  EVERY_CONNECTION,
+  type GrantShardName,
+  type GrantsShard,
+  type ShardEnvelope,
+  type ShardName,
+} from '../../policy/bundle.ts';
 import { type TrustedKey, verifyShard } from '../../policy/bundle-signing.ts';
 import type { Clock } from '../../system/clock.ts';
 import type { Random } from '../../system/random.ts';
@@ -72,6 +78,8 @@ interface Stored extends Mark {
   payloadHash: string;
   /** Whether a trusted key signed it. */
   good: boolean;
+  /** Uids of what is in it, where it was found and not written here. */
+  grants?: readonly string[];
 }
 interface Home {
   namespace: string;
@@ -191,10 +199,13 @@ export async function openObjectPublisher(options: ObjectPublisherOptions): Prom
   }
 
   /** Whether a trusted key signed it, for this very place: what nobody signed is as good as absent. */
-  const isGood = ({ spec }: EnforcementBundle, uid: string, shard: ShardName): boolean =>
-    spec.connectionUid === uid &&
-    spec.shard === shard &&
-    verifyShard(options.trusted, spec as ShardEnvelope).kind === 'Good';
+  const proven = ({ spec }: EnforcementBundle, uid: string, shard: ShardName): { payload: unknown } | undefined => {
+    if (spec.connectionUid !== uid || spec.shard !== shard) return undefined;
+    const verdict = verifyShard(options.trusted, spec as ShardEnvelope);
+    return verdict.kind === 'Good' ? { payload: verdict.payload } : undefined;
+  };
+  const isGood = (bundle: EnforcementBundle, uid: string, shard: ShardName): boolean =>
+    proven(bundle, uid, shard) !== undefined;
 
   const restore = createQueue({
     name: 'restore',
@@ -250,7 +261,11 @@ export async function openObjectPublisher(options: ObjectPublisherOptions): Prom
     if (known?.resourceVersion === resourceVersion) return;
     // What was sent from here comes back before its answer at times.
     const own = !!waiting && isSame(waiting, bundle.spec) && isDeepStrictEqual(waiting, bundle.spec);
-    const now = storedOf(bundle, own || isGood(bundle, uid, shard));
+    const found = own ? undefined : proven(bundle, uid, shard);
+    const now: Stored = {
+      ...storedOf(bundle, own || found !== undefined),
+      ...(found !== undefined && shard.startsWith('grants-') ? { grants: grantsIn(found.payload) } : {}),
+    };
     home.stored.set(shard, now);
     if (leads(now)) return fence();
     // Before anything is published here it is only learnt what there is.
@@ -370,6 +385,12 @@ export async function openObjectPublisher(options: ObjectPublisherOptions): Prom
         queue.add(uid);
       }
     },
+    placed(uid) {
+      const places = new Map<string, GrantShardName>();
+      for (const [shard, { grants = [] }] of homes.get(uid)?.stored ?? [])
+        for (const grant of grants) places.set(grant, shard as GrantShardName);
+      return places;
+    },
     holds(uid) {
       const home = homes.get(uid);
       return home !== undefined && home.stored.size + home.wanted.size > 0;
@@ -417,6 +438,12 @@ function storedOf(bundle: EnforcementBundle, good: boolean): Stored {
   const { epoch, sequence, payloadHash } = bundle.spec;
   const { resourceVersion } = bundle.metadata;
   return { epoch, sequence, payloadHash: good ? payloadHash : '', resourceVersion, good };
+}
+
+/** Uids of the grants in a shard, whatever else later formats put there. */
+function grantsIn(payload: unknown): string[] {
+  const { grants = [], sealed = [] } = payload as Partial<GrantsShard>;
+  return [...grants, ...sealed].flatMap((grant) => (typeof grant?.uid === 'string' ? [grant.uid] : []));
 }
 
 const isOlder = (mark: Mark, than: Mark): boolean =>
