@@ -114,6 +114,21 @@ const examples: [rule: string, good: unknown[], bad: unknown[]][] = [
     [{}, { breakGlass: true }, { beneficiary: { kind: 'User' } }, { beneficiary: { kind: 'User' }, breakGlass: false }],
     [{ beneficiary: { kind: 'Group' } }, { beneficiary: { kind: 'User' }, breakGlass: true }],
   ],
+  ["self.type != 'SSH'", [{ type: 'SSH', ssh: {} }, { type: 'PostgreSQL' }], [{ type: 'SSH' }]],
+  [
+    'has(self.hostKeys)',
+    [{ hostKeys: ['k'] }, { hostAuthorities: ['k'] }, { hostKeys: ['k'], hostAuthorities: ['k'] }],
+    [{}],
+  ],
+  ['has(self.secretRef) != has', [{ secretRef: {} }, { certificate: {} }], [{}, { secretRef: {}, certificate: {} }]],
+  [
+    "self.type == 'SSH' ||",
+    [
+      { type: 'SSH', accounts: [{ certificate: {} }] },
+      { type: 'PostgreSQL', accounts: [{ secretRef: {} }] },
+    ],
+    [{ type: 'PostgreSQL', accounts: [{ secretRef: {} }, { certificate: {} }] }],
+  ],
   [
     '[has(self.user)',
     [{ user: 'a' }, { everything: true }, { group: 'g', everything: false }],

@@ -22,6 +22,13 @@ export const CEL_CHECKS: ReadonlyMap<string, (self: unknown) => boolean> = new M
     "self.type != 'PostgreSQL' || has(self.postgresql)",
     (self) => fields(self).type !== 'PostgreSQL' || has(self, 'postgresql'),
   ],
+  ["self.type != 'SSH' || has(self.ssh)", (self) => fields(self).type !== 'SSH' || has(self, 'ssh')],
+  ['has(self.hostKeys) || has(self.hostAuthorities)', (self) => has(self, 'hostKeys') || has(self, 'hostAuthorities')],
+  ['has(self.secretRef) != has(self.certificate)', (self) => has(self, 'secretRef') !== has(self, 'certificate')],
+  [
+    "self.type == 'SSH' || self.accounts.all(account, has(account.secretRef))",
+    (self) => fields(self).type === 'SSH' || list(fields(self).accounts).every((account) => has(account, 'secretRef')),
+  ],
   ["self.type != 'Slack' || has(self.slack)", (self) => fields(self).type !== 'Slack' || has(self, 'slack')],
   ["self.type != 'Webhook' || has(self.webhook)", (self) => fields(self).type !== 'Webhook' || has(self, 'webhook')],
   ["self.type != 'Jira' || has(self.jira)", (self) => fields(self).type !== 'Jira' || has(self, 'jira')],

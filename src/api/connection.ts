@@ -81,18 +81,97 @@ export const PostgresTarget = closed(
   { description: 'A PostgreSQL server. Required by `type: PostgreSQL`.' },
 );
 
+const PublicKeyLine = Type.String({
+  minLength: 16,
+  maxLength: 4096,
+  pattern: '^(ssh-ed25519|ssh-rsa|ecdsa-sha2-nistp(256|384|521)) [A-Za-z0-9+/]+={0,2}( .*)?$',
+});
+
+const TargetUser = Type.String({ minLength: 1, maxLength: 64, pattern: '^[A-Za-z0-9_][A-Za-z0-9_.@-]*$' });
+
+export const SshTarget = closed(
+  {
+    host: Type.String({ minLength: 1, maxLength: 253, description: 'Name or address of the server.' }),
+    port: Type.Optional(described(Port, 'TCP port of the server. Default 22.')),
+    hostKeys: Type.Optional(
+      Type.Array(PublicKeyLine, {
+        minItems: 1,
+        maxItems: 16,
+        description:
+          'Public keys of the server, as `ssh-keyscan` prints them without the name. The server must show one of these.',
+      }),
+    ),
+    hostAuthorities: Type.Optional(
+      Type.Array(PublicKeyLine, {
+        minItems: 1,
+        maxItems: 16,
+        description: 'Public keys of authorities whose host certificates are believed, if they name `hostPrincipal`.',
+      }),
+    ),
+    hostPrincipal: Type.Optional(
+      Type.String({ minLength: 1, maxLength: 253, description: 'Name a host certificate must carry. Default `host`.' }),
+    ),
+    loginShell: Type.Optional(
+      enumOf(
+        ['Posix', 'Other'],
+        'What reads command lines at the target. Posix: sh, dash, bash, zsh, ksh. Other (fish, csh, an appliance): rules compare whole lines only. Default Posix.',
+      ),
+    ),
+  },
+  {
+    description: 'An SSH server. Required by `type: SSH`.',
+    'x-kubernetes-validations': [
+      {
+        rule: 'has(self.hostKeys) || has(self.hostAuthorities)',
+        message: 'give hostKeys or hostAuthorities: a server that can not be told from another is not dialled',
+      },
+    ],
+  },
+);
+
 export const ConnectionSpec = closed(
   {
-    type: enumOf(['PostgreSQL'], 'The protocol; the member of the same name configures it.'),
+    type: enumOf(['PostgreSQL', 'SSH'], 'The protocol; the member of the same name configures it.'),
     postgresql: Type.Optional(PostgresTarget),
+    ssh: Type.Optional(SshTarget),
     accounts: Type.Array(
-      closed({
-        name: described(ItemName, 'What policies and grants call it: reader, writer, owner.'),
-        secretRef: closed(
-          { name: described(Name, 'Name of the Secret, in the Connection’s namespace.') },
-          { description: 'Secret with keys `username`, `password` and `sallyport-hosts` (targets it may be sent to).' },
-        ),
-      }),
+      closed(
+        {
+          name: described(ItemName, 'What policies and grants call it: reader, writer, owner.'),
+          secretRef: Type.Optional(
+            closed(
+              { name: described(Name, 'Name of the Secret, in the Connection’s namespace.') },
+              {
+                description:
+                  'Secret with keys `username`, `password` (for SSH also `ssh-privatekey`) and `sallyport-hosts` (targets it may be sent to).',
+              },
+            ),
+          ),
+          certificate: Type.Optional(
+            closed(
+              {
+                users: Type.Array(TargetUser, {
+                  minItems: 1,
+                  maxItems: 32,
+                  description: 'Users of the target it may log in as; the first is the default.',
+                }),
+              },
+              {
+                description:
+                  'SSH only: instead of a Secret, certificates that live for minutes. The target trusts the authority in `status.ssh.userAuthority`.',
+              },
+            ),
+          ),
+        },
+        {
+          'x-kubernetes-validations': [
+            {
+              rule: 'has(self.secretRef) != has(self.certificate)',
+              message: 'give exactly one of secretRef and certificate',
+            },
+          ],
+        },
+      ),
       {
         minItems: 1,
         maxItems: 16,
@@ -250,10 +329,25 @@ export const ConnectionSpec = closed(
         message: 'type PostgreSQL needs the member postgresql',
         fieldPath: '.postgresql',
       },
+      {
+        rule: "self.type != 'SSH' || has(self.ssh)",
+        message: 'type SSH needs the member ssh',
+        fieldPath: '.ssh',
+      },
+      {
+        rule: "self.type == 'SSH' || self.accounts.all(account, has(account.secretRef))",
+        message: 'certificate belongs to accounts of type SSH only',
+        fieldPath: '.accounts',
+      },
     ],
   },
 );
 export type ConnectionSpec = Static<typeof ConnectionSpec>;
+
+/** Names of the Secrets its accounts use, each once. */
+export function secretsOf(spec: ConnectionSpec): string[] {
+  return [...new Set(spec.accounts.flatMap(({ secretRef }) => (secretRef === undefined ? [] : [secretRef.name])))];
+}
 
 export const ConnectionStatus = closed({
   observedGeneration: Type.Optional(Type.Integer({ description: '`metadata.generation` that this status is about.' })),
@@ -268,6 +362,25 @@ export const ConnectionStatus = closed({
   ),
   caBundle: Type.Optional(
     Type.String({ maxLength: 65536, description: 'PEM certificates that clients verify the gateway with.' }),
+  ),
+  ssh: Type.Optional(
+    closed(
+      {
+        userAuthority: Type.Optional(
+          Type.String({
+            maxLength: 1024,
+            description: 'Line for the target’s TrustedUserCAKeys: whom certificate accounts are signed by.',
+          }),
+        ),
+        knownHosts: Type.Optional(
+          Type.Array(Type.String({ maxLength: 2048 }), {
+            maxItems: 16,
+            description: 'Lines for clients’ known_hosts: the gateway’s own keys and their authority.',
+          }),
+        ),
+      },
+      { description: 'Of type SSH: what both ends need to know of keys.' },
+    ),
   ),
   conditions: Type.Optional(Conditions),
 });

@@ -8,6 +8,7 @@ import type { BundleGrant, LockEntry, OverlayShard, PolicyShard } from '../polic
 import { decide } from '../policy/decide.ts';
 import { sessionLimits } from '../policy/prepare-session.ts';
 import type { SessionPolicy } from '../policy/session-policy.ts';
+import { credentialOf, hostsOf } from '../protocols/credential.ts';
 import type { AuthenticatedSession, Cut, Gate, Limits } from '../protocols/protocol.ts';
 import type { EndBody } from '../recording/envelope.ts';
 import { randomSuffix } from '../system/random.ts';
@@ -110,6 +111,13 @@ export function openLiveSession(world: SessionWorld, seed: LiveSeed): LiveSessio
       limits = { of: shard, value: { ...own, ...(Number.isFinite(idle) ? { idleTimeoutMs: idle } : {}) } };
     }
     return limits.value;
+  }
+
+  function accountNow(): ConnectionSpec['accounts'][number] {
+    const { accounts } = bundle.view?.policy.connection.spec ?? connection.spec;
+    const found = accounts.find(({ name }) => name === grant.account);
+    if (found === undefined) throw new Error(`the Connection has no account ${grant.account} any more`);
+    return found;
   }
 
   function lockNow(): LockEntry | undefined {
@@ -295,15 +303,11 @@ export function openLiveSession(world: SessionWorld, seed: LiveSeed): LiveSessio
           };
     },
     async credential() {
-      return await credentials.read(
-        connection,
-        secretOf(bundle.view?.policy.connection.spec ?? connection.spec, grant.account),
-      );
+      return await credentialOf(credentials, connection, accountNow());
     },
     async dial(target, signal) {
-      const spec = bundle.view?.policy.connection.spec ?? connection.spec;
-      const { hosts } = await credentials.read(connection, secretOf(spec, grant.account));
-      return await options.dialGuard.dial(target, hosts, AbortSignal.any([signal, world.signal]));
+      const credential = await credentialOf(credentials, connection, accountNow());
+      return await options.dialGuard.dial(target, hostsOf(credential, target), AbortSignal.any([signal, world.signal]));
     },
     onCut(listener) {
       cutListener = listener;
@@ -394,10 +398,4 @@ export function openLiveSession(world: SessionWorld, seed: LiveSeed): LiveSessio
     ended: finish,
     abandon: (reason) => finish(reason, undefined),
   };
-}
-
-function secretOf(spec: ConnectionSpec, account: string): string {
-  const found = spec.accounts.find(({ name }) => name === account);
-  if (found === undefined) throw new Error(`the Connection has no account ${account} any more`);
-  return found.secretRef.name;
 }

@@ -45,8 +45,9 @@ export function loginFacts(login: Login): LoginFacts | undefined {
 /** What tokens may be used for to log in. An ID token is for the client that asked for it, and nobody else. */
 export const LOGIN_USES = ['Access', 'Workload'] as const;
 
-const secretOf = (proof: Proof): string => (proof.kind === 'Token' ? proof.token : proof.secret);
-const isToken = (proof: Proof): boolean => proof.kind === 'Token' || looksLikeToken(proof.secret);
+const secretOf = (proof: Proof): string =>
+  proof.kind === 'Token' ? proof.token : proof.kind === 'Password' ? proof.secret : '';
+const isToken = (proof: Proof): boolean => proof.kind === 'Token' || looksLikeToken(secretOf(proof));
 
 type ProofRequest = Pick<AdmissionRequest, 'proof' | 'connection' | 'bundle' | 'sessionId' | 'wait'>;
 

@@ -37,6 +37,7 @@ export function limitsOf(spec: ConnectionSpec, process: ProcessLimits): Limits {
   const idle = spec.limits?.idleTimeout === undefined ? undefined : parseDuration(spec.limits.idleTimeout);
   return {
     handshakeMs: process.handshakeMs,
+    proofs: 1,
     statementBytes: spec.limits?.statementBytes ?? 256 * 1024, // parsing 1 MiB blocks the event loop for a second
     rowBytes: spec.limits?.rowBytes ?? 16 * 1024 * 1024,
     clientBufferBytes: process.clientBufferBytes,
@@ -168,7 +169,9 @@ export function createSession(world: SessionWorld, seed: SessionSeed): Session {
     random,
     limits,
     tls: seed.tls,
+    keys: undefined,
     authenticate,
+    recognises: () => false,
     tokenSource() {
       // One whose tokens would be refused for its old keys is worth sending somebody to only where there is no other.
       const offering = (bundle.view?.identity?.providers ?? [])

@@ -44,6 +44,7 @@ export interface ProbeTarget {
   connection: { uid: string; name: string; namespace: string; spec: ConnectionSpec };
   account: string;
   credential: Credential;
+  keys: ConnectionKeys | undefined;
   dial: Dial;
   signal: AbortSignal;
 }
@@ -73,9 +74,44 @@ export interface ServerTls {
  */
 export type Proof =
   /** A ticket or a token: the gateway tells them apart by their header, and tries nothing else. */
-  | { kind: 'Password'; secret: string; user: string }
+  | {
+      kind: 'Password';
+      secret: string;
+      user: string /** The ticket is used up by this: whoever sees it can not use it. */;
+      once?: true;
+    }
   /** A token that came by a way of its own (OAUTHBEARER). */
-  | { kind: 'Token'; token: string; user: string };
+  | { kind: 'Token'; token: string; user: string }
+  /** A key whose possession the protocol has verified itself, over something unique to this connection. Raw Ed25519, base64url. */
+  | { kind: 'Key'; publicKey: string; user: string }
+  /** The same of a certified key; everything of the certificate but who its authority is was verified. */
+  | { kind: 'Certificate'; certificate: UserCertificate; user: string };
+
+/** What a certificate authority says of a person (OpenSSH's PROTOCOL.certkeys). */
+export interface UserCertificate {
+  /** Wire form of the authority's public key, base64. */
+  authority: string;
+  keyId: string;
+  serial: bigint;
+  /** Never empty; compared whole. */
+  principals: readonly string[];
+  /** Milliseconds since 1970; Infinity: for ever. */
+  validAfterMs: number;
+  validBeforeMs: number;
+}
+
+/** What a client says it could prove. Looking it up proves nothing and changes nothing. */
+export type Offer =
+  | { kind: 'Key'; publicKey: string; user: string }
+  | { kind: 'Certificate'; certificate: UserCertificate; user: string };
+
+/** Keys of a Connection's listener where its protocol has keys of its own: the same over restarts, rollouts and replicas. */
+export interface ConnectionKeys {
+  /** 32 secret bytes of this Connection alone; a protocol derives its keys from it (HKDF, with labels of its own). */
+  seed: Buffer;
+  /** What the installation certified of them, in the protocol's own text form; read at each use, as they are renewed. */
+  certificates(): readonly string[];
+}
 
 /** Where a client may get a token, for mechanisms that tell it (RFC 7628). */
 export interface TokenSource {
@@ -96,6 +132,8 @@ export type Authentication =
 
 export interface Limits {
   handshakeMs: number;
+  /** Proofs that one connection may try. */
+  proofs: number;
   statementBytes: number;
   rowBytes: number;
   /** Bytes of a client that are kept while it waits (holds, slow targets). */
@@ -115,8 +153,15 @@ export interface SessionContext {
   readonly random: Random;
   readonly limits: Limits;
   readonly tls: ServerTls | undefined;
-  /** Looks up what proves this client; counts failures. One call per handshake. */
+  /** undefined: the shell knows none, and the protocol needs none. */
+  readonly keys: ConnectionKeys | undefined;
+  /**
+   * Looks up what proves this client; counts failures. After a refusal it may be called again, `limits.proofs` times a
+   * handshake in all; after `Granted` never.
+   */
   authenticate(proof: Proof): Promise<Authentication>;
+  /** Whether a proof of this might let somebody in, so that the client need not be asked for it in vain. */
+  recognises(offer: Offer): boolean;
   /** undefined: no provider of tokens is known, or none that clients could use. */
   tokenSource(): TokenSource | undefined;
   /** For protocols whose cancel arrives on a connection of its own: process-wide, shared by all Connections. */
@@ -155,8 +200,11 @@ export interface AuthenticatedSession {
   onNotice(listener: (notice: { message: string; hint?: string }) => void): void;
   /** For metrics: nanoseconds the gateway held one command, without waiting for records' disk or for people. */
   observe: SessionMetrics;
-  /** Ends it: the socket is gone or going. Writes the `end` record. Idempotent. */
-  ended(reason: string, message?: string): void;
+  /**
+   * Ends it: the socket is gone or going. Writes the `end` record. Idempotent. `survivors`: what still runs at the target
+   * although it was to end, for people.
+   */
+  ended(reason: string, message?: string, survivors?: readonly string[]): void;
 }
 
 export interface SessionMetrics {

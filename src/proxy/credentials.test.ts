@@ -28,6 +28,7 @@ test('a mounted Secret is read at each use, and its version changes with it', as
   const source = mountedCredentials(root);
   mount(root, '..1', GOOD);
   assert.deepEqual(await source.read(CONNECTION, 'orders-db-reader'), {
+    kind: 'Password',
     username: 'reader',
     password: 'correct-horse',
     hosts: ['db:5432', 'db2:5432'],
@@ -35,7 +36,7 @@ test('a mounted Secret is read at each use, and its version changes with it', as
   const version = await source.version('orders-db-reader');
   assert.equal(await source.version('orders-db-reader'), version);
   mount(root, '..2', { ...GOOD, password: 'battery-staple' });
-  assert.equal((await source.read(CONNECTION, 'orders-db-reader')).password, 'battery-staple');
+  assert.partialDeepStrictEqual(await source.read(CONNECTION, 'orders-db-reader'), { password: 'battery-staple' });
   assert.notEqual(await source.version('orders-db-reader'), version);
 });
 
@@ -44,7 +45,7 @@ test('plain files without a swapped folder do as well', async (t) => {
   fs.mkdirSync(path.join(root, 'plain'));
   for (const [key, value] of Object.entries(GOOD)) fs.writeFileSync(path.join(root, 'plain', key), value);
   const source = mountedCredentials(root);
-  assert.equal((await source.read(CONNECTION, 'plain')).username, 'reader');
+  assert.partialDeepStrictEqual(await source.read(CONNECTION, 'plain'), { username: 'reader' });
   const version = await source.version('plain');
   fs.writeFileSync(path.join(root, 'plain', 'password'), 'another-one');
   assert.notEqual(await source.version('plain'), version);

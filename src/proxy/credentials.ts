@@ -117,6 +117,7 @@ function credentialOf(values: ReadonlyMap<Key, Buffer>, fail: Fail): Credential 
     return value;
   };
   return {
+    kind: 'Password',
     username: line('username'),
     password: line('password'),
     hosts: text('sallyport-hosts').split(/\s+/).filter(Boolean),

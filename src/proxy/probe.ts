@@ -5,6 +5,7 @@ import type { ProxyReplicaSpec } from '../api/replica.ts';
 import type { DialGuard } from '../gateway/dial-guard.ts';
 import type { GatewayConnection } from '../gateway/gateway.ts';
 import { fraction } from '../kube/backoff.ts';
+import { credentialOf, hostsOf } from '../protocols/credential.ts';
 import type { ProbeResult, Protocol } from '../protocols/protocol.ts';
 import type { Clock } from '../system/clock.ts';
 import type { Random } from '../system/random.ts';
@@ -48,7 +49,7 @@ export function startProbes(options: ProbesOptions): Probes {
     for (const connection of options.connections()) {
       if (stopping.signal.aborted) return;
       seen.add(connection.uid);
-      const secret = connection.spec.accounts[0]?.secretRef.name ?? '';
+      const secret = connection.spec.accounts[0]?.secretRef?.name ?? '';
       const version = `${JSON.stringify(connection.spec)} ${await options.credentials.version(secret)}`;
       const entry = known.get(connection.uid);
       if (entry?.version === version && clock.monotonic() < entry.dueAt) continue;
@@ -72,12 +73,13 @@ export function startProbes(options: ProbesOptions): Probes {
     if (protocol === undefined || account === undefined)
       return { kind: 'Failed', reason: `No protocol serves type ${connection.spec.type}.`, hint: 'Upgrade the proxy.' };
     try {
-      const credential = await options.credentials.read(connection, account.secretRef.name);
+      const credential = await credentialOf(options.credentials, connection, account);
       return await protocol.probe({
         connection,
         account: account.name,
         credential,
-        dial: (target, signal) => options.dialGuard.dial(target, credential.hosts, signal),
+        keys: undefined,
+        dial: (target, signal) => options.dialGuard.dial(target, hostsOf(credential, target), signal),
         signal: AbortSignal.any([stopping.signal, AbortSignal.timeout(PROBE_MS)]),
       });
     } catch (error) {

@@ -8,6 +8,8 @@ export type RecordKind =
   | 'start' // session began: who, grant, connection, client
   | 'command' // before forwarding: text (masked), facts, decision
   | 'result' // tag, rows, bytes, error, masked rows up to a limit
+  | 'output' // bytes of a channel, before they pass
+  | 'resize' // of a terminal
   | 'notice'
   | 'hold' // opened and how it ended
   | 'end' // why the session ended
@@ -80,6 +82,26 @@ export interface ResultBody {
   facts?: Readonly<Record<string, unknown>>;
 }
 
+/** Bytes of one stream of a channel, masked. */
+export interface OutputBody {
+  /** The CommandBody's id they belong to. */
+  id: number;
+  stream: 'terminal' | 'stdin' | 'stdout' | 'stderr';
+  /** UTF-8 where the bytes are; else `base64` is there instead. Absent both: only their number is kept. */
+  text?: string;
+  base64?: string;
+  /** Bytes as they passed. */
+  bytes: number;
+  /** Values that were masked in it. */
+  masked?: number;
+}
+
+export interface ResizeBody {
+  id: number;
+  columns: number;
+  rows: number;
+}
+
 export interface HoldBody {
   hold: string;
   event: 'Opened' | 'Approved' | 'Denied' | 'TimedOut' | 'Withdrawn' | 'GrantEnded' | 'ClientGone';
@@ -91,6 +113,8 @@ export interface HoldBody {
 export interface EndBody {
   reason: string;
   message?: string;
+  /** What still ran at the target although it was to end. */
+  survivors?: readonly string[];
 }
 
 export interface ControlBody {

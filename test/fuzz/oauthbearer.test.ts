@@ -19,7 +19,7 @@ before(async () => {
       postgresql: { host: '127.0.0.1', port: 1 },
       accounts: [{ name: 'writer', secretRef: { name: 'x' } }],
     },
-    credential: { username: 'writer', password: 'w', hosts: [] },
+    credential: { kind: 'Password', username: 'writer', password: 'w', hosts: [] },
     policy: transparentPolicy(),
     limits: { handshakeMs: 400 },
   });

@@ -21,7 +21,7 @@ const start = (plain: boolean): Promise<TestGateway> =>
       postgresql: { host: '127.0.0.1', port: 1, insecureClients: plain },
       accounts: [{ name: 'writer', secretRef: { name: 'x' } }],
     },
-    credential: { username: 'writer', password: 'w', hosts: [] },
+    credential: { kind: 'Password', username: 'writer', password: 'w', hosts: [] },
     policy: transparentPolicy(),
     insecure: plain,
     limits: { handshakeMs: 400 },

@@ -49,7 +49,7 @@ export interface Harness {
   holds: { opened: OpenedHold[]; closed: { name: string; event: string }[] };
   /** Called by openHold and closeHold before they answer; may throw or wait. */
   controlPlane: { onOpen?: () => Promise<void>; onClose?: (event: string) => Promise<void> };
-  credential: Credential;
+  credential: Extract<Credential, { kind: 'Password' }>;
   /** Signs and delivers a shard with the next sequence. */
   publish(shard: ShardName, payload: unknown, more?: { connectionUid?: string; key?: SigningKey }): ShardEnvelope;
   deliver(event: FeedEvent): void;
@@ -124,7 +124,12 @@ export async function startHarness(
   const logged: Harness['logged'] = [];
   const holds: Harness['holds'] = { opened: [], closed: [] };
   const controlPlane: Harness['controlPlane'] = {};
-  const credential: Credential = { username: 'svc', password: 'correct-horse', hosts: ['127.0.0.1'] };
+  const credential: Harness['credential'] = {
+    kind: 'Password',
+    username: 'svc',
+    password: 'correct-horse',
+    hosts: ['127.0.0.1'],
+  };
   const clients: Client[] = [];
   let sequence = 0;
   let holdCount = 0;

@@ -111,7 +111,8 @@ function serve(socket: Duplex, context: SessionContext, done: () => void): void 
     session.onNotice(({ message }) => say(`NOTICE ${message}`));
     const { host, port } = context.connection.spec.postgresql as { host: string; port: number };
     try {
-      const { username } = await session.credential();
+      const credential = await session.credential();
+      const username = credential.kind === 'Authority' ? credential.users[0] : credential.username;
       target = await session.dial({ host, port }, context.signal);
       target.write(`LOGIN ${username}\n`);
       const greeted = new Promise<string>((resolve) => {

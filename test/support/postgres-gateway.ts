@@ -44,7 +44,7 @@ export function gatewayFor(
       },
       accounts: [{ name: 'writer', secretRef: { name: 'orders-db-writer' } }],
     },
-    credential: { username: 'writer', password: 'writer-secret', hosts: ['127.0.0.1'] },
+    credential: { kind: 'Password', username: 'writer', password: 'writer-secret', hosts: ['127.0.0.1'] },
     policy: options.policy ?? transparentPolicy(),
     insecure: options.tls !== true,
     ...(options.limits === undefined ? {} : { limits: options.limits }),

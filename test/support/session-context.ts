@@ -193,6 +193,7 @@ export async function startTestGateway(options: TestGatewayOptions): Promise<Tes
       random: systemRandom,
       limits: {
         handshakeMs: 5_000,
+        proofs: 1,
         statementBytes: 256 * 1024,
         rowBytes: 16 * 1024 * 1024,
         clientBufferBytes: 1024 * 1024,
@@ -200,10 +201,14 @@ export async function startTestGateway(options: TestGatewayOptions): Promise<Tes
         ...options.limits,
       },
       tls: options.insecure === true ? undefined : tls,
+      keys: undefined,
+      recognises: () => false,
       tokenSource: () => gateway.tokenSource,
       async authenticate(proof) {
         gateway.proofs.push(proof);
-        if (proof.kind === 'Token' ? proof.token !== gateway.token : proof.secret !== gateway.password) {
+        const isGoodPassword = (shown: typeof proof): boolean =>
+          shown.kind === 'Password' && shown.secret === gateway.password;
+        if (proof.kind === 'Token' ? proof.token !== gateway.token : !isGoodPassword(proof)) {
           return {
             kind: 'Refused',
             code: 'InvalidProof',

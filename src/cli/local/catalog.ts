@@ -2,7 +2,7 @@
 // shows what that account may see; it holds names and types, never data.
 import type { Connection } from '../../api/connection.ts';
 import { createDialGuard } from '../../gateway/dial-guard.ts';
-import type { CredentialSource } from '../../protocols/credential.ts';
+import { type CredentialSource, credentialOf, hostsOf } from '../../protocols/credential.ts';
 import { createSideConnection } from '../../protocols/postgres/side.ts';
 import { connectUpstream } from '../../protocols/postgres/upstream/connect.ts';
 import { ScramKeyCache } from '../../protocols/postgres/upstream/scram.ts';
@@ -58,7 +58,7 @@ export async function exportCatalog(
       `Connection ${name} has no account ${account}, only ${connection.spec.accounts.map((each) => each.name).join(', ')}.`,
     );
   }
-  const credential = await credentials.read({ namespace, name }, chosen.secretRef.name);
+  const credential = await credentialOf(credentials, { namespace, name }, chosen);
   const guard = createDialGuard({ allowLoopback: true });
   const database = target.databases?.[0] ?? 'postgres';
   const side = createSideConnection({
@@ -68,7 +68,7 @@ export async function exportCatalog(
       connectUpstream({
         target,
         credential,
-        dial: (at, dialling) => guard.dial(at, credential.hosts, dialling),
+        dial: (at, dialling) => guard.dial(at, hostsOf(credential, at), dialling),
         database,
         settings: {},
         applicationName: 'sallyport catalog export',

@@ -20,7 +20,7 @@ import { createDialGuard } from '../../gateway/dial-guard.ts';
 import { createGateway, type Gateway } from '../../gateway/gateway.ts';
 import type { GatewayMetrics } from '../../gateway/observer.ts';
 import { type TrustedKey, trustedKeyOf } from '../../policy/bundle-signing.ts';
-import type { CredentialSource } from '../../protocols/credential.ts';
+import { type CredentialSource, credentialOf, hostsOf } from '../../protocols/credential.ts';
 import type { Dial, ProbeResult, Protocol } from '../../protocols/protocol.ts';
 import { keepCertified } from '../../recording/keys-file.ts';
 import { openRecordLog, type ProcessRecordLog } from '../../recording/log/record-log.ts';
@@ -386,7 +386,7 @@ const problemView = (problem: FileProblem): FileProblemView => ({
 
 /** `namespace/name` of the Secret that the Connection is probed with. */
 function firstSecretOf({ metadata, spec }: Connection): string {
-  return `${metadata.namespace ?? 'default'}/${spec.accounts[0]?.secretRef.name ?? ''}`;
+  return `${metadata.namespace ?? 'default'}/${spec.accounts[0]?.secretRef?.name ?? ''}`;
 }
 
 /** Logs in to a Connection's target once with its first account. */
@@ -400,12 +400,13 @@ function createProbe(protocols: readonly Protocol[], store: DirectoryStore) {
       return { kind: 'Failed', reason: `No protocol serves type ${connection.spec.type}.`, hint: '' };
     }
     try {
-      const credential = await store.credentials.read({ namespace, name }, account.secretRef.name);
-      const dial: Dial = (target, dialSignal) => guard.dial(target, credential.hosts, dialSignal);
+      const credential = await credentialOf(store.credentials, { namespace, name }, account);
+      const dial: Dial = (target, dialSignal) => guard.dial(target, hostsOf(credential, target), dialSignal);
       return await protocol.probe({
         connection: { uid, name, namespace, spec: connection.spec },
         account: account.name,
         credential,
+        keys: undefined,
         dial,
         signal: AbortSignal.any([signal, AbortSignal.timeout(PROBE_MS)]),
       });

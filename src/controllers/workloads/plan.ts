@@ -1,7 +1,7 @@
 // Decides what one workload is to be, from the Connections that share it. Pure. Guarantees: the same Connections give
 // the same plan; a port once given to a Connection stays its own while others come and go; a Connection that can not be
 // served is left out with the reason and takes nothing from its neighbours.
-import type { Connection } from '../../api/connection.ts';
+import { type Connection, secretsOf } from '../../api/connection.ts';
 import { parseDuration } from '../../api/duration.ts';
 import type { Subject } from '../../api/schema.ts';
 import type { RecordingStore } from '../../api/store.ts';
@@ -162,7 +162,7 @@ export function planWorkload(gathered: GatheredWorkload): PlannedWorkload {
         Object.entries(spec.exposure?.annotations ?? {}).filter(([key]) => !OWN_ANNOTATION.test(key)),
       ),
       sourceRanges: spec.exposure?.sourceRanges,
-      secrets: [...new Set(spec.accounts.map((account) => account.secretRef.name))].sort(),
+      secrets: secretsOf(spec).sort(),
       targetPort: targetOf(connection)?.port ?? own,
       targetPodSelector: selector,
       tunnelSubjects: settings.tunnelRoles ? tunnelSubjects(from.subjects(connection)) : [],
@@ -172,7 +172,8 @@ export function planWorkload(gathered: GatheredWorkload): PlannedWorkload {
 
 /** Where a Connection's commands go, as its author wrote it. */
 export function targetOf({ spec }: Connection): { host: string; port: number | undefined } | undefined {
-  return spec.postgresql === undefined ? undefined : { host: spec.postgresql.host, port: spec.postgresql.port };
+  const target = spec.type === 'SSH' ? spec.ssh : spec.postgresql;
+  return target === undefined ? undefined : { host: target.host, port: target.port };
 }
 
 function storeOf({ spec }: Connection): string {

@@ -11,6 +11,7 @@ import { DEFAULT_NAMESPACE } from './read-document.ts';
 import { type ScannedFile, scanDirectory, stampOf } from './scan.ts';
 
 export interface SecretCredential {
+  kind: 'Password';
   username: string;
   password: string;
   /** `host` or `host:port` it may be sent to. Empty: nowhere. */
@@ -153,7 +154,7 @@ function readCredential(
   const username = value('username');
   const password = value('password');
   const hosts = value('sallyport-hosts').split(/\s+/).filter(Boolean);
-  return { username, password, hosts };
+  return { kind: 'Password', username, password, hosts };
 }
 
 /** `owner`: whose it is, for messages. */

@@ -300,6 +300,7 @@ function warnOfDanglingReferences(loaded: LoadedDirectory): void {
     const { namespace } = object.metadata;
     if (object.kind === 'Connection') {
       (object.spec as ConnectionSpec).accounts.forEach((account, index) => {
+        if (account.secretRef === undefined) return;
         const key = `${namespace}/${account.secretRef.name}`;
         if (loaded.secrets.has(key)) return;
         warn(

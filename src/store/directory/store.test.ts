@@ -562,6 +562,7 @@ test('INV-05: a doubtful Secret is refused in words that hold no secret', async 
     `${base}data: { username: ${encoded('u')}, password: ${encoded('old')}, sallyport-hosts: '' }\nstringData: { password: new }`,
   );
   assert.deepEqual(await store.credentials.read({ namespace: 'payments', name: 'db' }, 's'), {
+    kind: 'Password',
     username: 'u',
     password: 'new',
     hosts: [],

@@ -39,7 +39,7 @@ before(async () => {
       },
       accounts: [{ name: 'writer', secretRef: { name: 'orders-db-writer' } }],
     },
-    credential: { username: 'writer', password: 'writer-secret', hosts: ['127.0.0.1'] },
+    credential: { kind: 'Password', username: 'writer', password: 'writer-secret', hosts: ['127.0.0.1'] },
     policy: rulesPolicy(postgresRules, { hold: { 'unbounded-write': { unbounded: true } } }),
     insecure: true,
   });

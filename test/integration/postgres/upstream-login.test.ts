@@ -20,7 +20,7 @@ type Target = NonNullable<ConnectionSpec['postgresql']>;
 const logIn = async (target: Target, username = 'writer', password = 'writer-secret'): Promise<Map<string, string>> => {
   const upstream = await connectUpstream({
     target,
-    credential: { username, password, hosts: [] },
+    credential: { kind: 'Password', username, password, hosts: [] },
     dial: ({ host, port }, signal) =>
       new Promise((resolve, reject) => {
         const socket = net.connect({ host, port, signal });

@@ -1,7 +1,7 @@
 // Who could reach a target without going through Sallyport, or take Sallyport apart: by the rights that RBAC gives in a
 // namespace and over the cluster. Pure but for the gathering. None of it is Sallyport's to forbid; it is told so that
 // somebody decides about it. Kubernetes' own controllers, nodes and the operator are left out.
-import type { Connection } from '../../../api/connection.ts';
+import { type Connection, secretsOf } from '../../../api/connection.ts';
 import type { Check, Looker } from './check.ts';
 import {
   type Act,
@@ -138,9 +138,7 @@ export function bypasses({ rbac, namespace, release, connections }: BypassInput)
   const admins = withoutKubernetes(holdersOf(rbac, [EVERYTHING], undefined), release);
   const isAdmin = ({ subject }: Holder): boolean =>
     admins.some((admin) => subjectText(admin.subject) === subjectText(subject));
-  const secrets = [
-    ...new Set(connections.flatMap(({ spec }) => spec.accounts.map((account) => account.secretRef.name))),
-  ];
+  const secrets = [...new Set(connections.flatMap(({ spec }) => secretsOf(spec)))];
   const judge = (power: Power, within: string | undefined): Check => {
     const holders = withoutKubernetes(holdersOf(rbac, power.acts, within), release).filter((each) => !isAdmin(each));
     const check = { area: 'Bypass', subject: power.subject } as const;
@@ -235,9 +233,7 @@ const hidden = (namespace: string): Check => ({
 
 /** What oneself could do: that everybody may ask. */
 async function mine(look: Looker, namespace: string, connections: readonly Connection[]): Promise<Check[]> {
-  const secrets = [
-    ...new Set(connections.flatMap(({ spec }) => spec.accounts.map((account) => account.secretRef.name))),
-  ];
+  const secrets = [...new Set(connections.flatMap(({ spec }) => secretsOf(spec)))];
   const powers = [
     ...namespacePowers(secrets).map((power) => ({ power, within: namespace as string | undefined })),
     ...CLUSTER_POWERS.map((power) => ({ power, within: undefined })),

@@ -170,8 +170,16 @@ async function secureTransport(
   });
 }
 
+type PasswordCredential = Extract<Credential, { kind: 'Password' }>;
+
 async function logIn(stream: Duplex, options: UpstreamOptions): Promise<Upstream> {
   const { credential } = options;
+  if (credential.kind !== 'Password') {
+    throw new UpstreamError({
+      code: CONNECTION_FAILURE,
+      message: 'Sallyport: the account’s Secret has no password',
+    });
+  }
   const reader = new HandshakeReader(stream, options.signal);
   const optedIn = options.target.insecureAuthentication ?? [];
   stream.write(
@@ -275,7 +283,7 @@ function certificateHash(stream: tls.TLSSocket): Buffer | undefined {
     .digest();
 }
 
-function md5Answer(credential: Credential, salt: Buffer): string {
+function md5Answer(credential: PasswordCredential, salt: Buffer): string {
   const md5 = (...parts: (string | Buffer)[]): string => {
     const hash = createHash('md5');
     for (const part of parts) hash.update(part);
