@@ -478,7 +478,12 @@ test('INV-05: credentials are read anew, and appear nowhere else', async (t) => 
   const { store } = testStore(t, folders);
   const read = (): Promise<{ password: string }> =>
     store.credentials.read({ namespace: 'payments', name: 'db' }, 'db-reader');
-  assert.deepEqual(await read(), { username: 'svc', password: 'hunter2', hosts: ['a.internal', 'b.internal:5432'] });
+  assert.deepEqual(await read(), {
+    kind: 'Password',
+    username: 'svc',
+    password: 'hunter2',
+    hosts: ['a.internal', 'b.internal:5432'],
+  });
   folders.write('a.yaml', `${connectionYaml('db')}---\n${secretYaml('db-reader', 'hunter3')}`);
   assert.equal((await read()).password, 'hunter3');
   store.reload();
