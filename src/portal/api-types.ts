@@ -10,6 +10,7 @@
 //   GET  /v1/requests/{namespace}/{name}         -> 200 RequestView; of somebody else's, or of none: 404
 //   POST /v1/requests/{namespace}/{name}/withdraw {} -> 200 RequestView
 //
+// What no policy gives the workload is not left to wait: the request is withdrawn at once and the answer is 403.
 // Refusals: 400 the body, 401 no good token, 403 no policy lets it, 404, 409 the token has made its grant, 413, 429 and
 // 503 with Retry-After; the body is ApiProblem. Nothing of a token is ever in an answer.
 import type { GrantPhase } from '../api/grant.ts';

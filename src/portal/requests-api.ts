@@ -191,8 +191,26 @@ async function ask(
       portal.log('warn', 'a job’s request could not be stored', { error: made.message });
       throw new HttpError(503, 'Sallyport can not store the request now.');
     case 'Made':
-      return viewOf(portal, made.object as AccessGrant);
+      return judged(portal, text, token, made.object as AccessGrant);
   }
+}
+
+/**
+ * What no policy gives the job nobody can approve, and a job waits for no policy to be written: it is given up and refused,
+ * as a daemon refuses it before it is made. Without the operator's word within moments it is shown as it is.
+ */
+async function judged(portal: Portal, text: string, token: ProvenToken, grant: AccessGrant): Promise<RequestView> {
+  const seen = await settled(portal, grant, ({ status }) => status !== undefined);
+  const { status } = seen;
+  if (status?.phase !== 'Pending' || status.policy !== undefined || status.waitingFor === undefined) {
+    return viewOf(portal, seen);
+  }
+  await withdraw(portal, text, token, seen);
+  throw new HttpError(
+    403,
+    status.waitingFor,
+    'Nothing waits for anybody; once a policy is for this job, run it again.',
+  );
 }
 
 const SETTLE_MS = 3_000;
@@ -217,11 +235,22 @@ async function withdraw(portal: Portal, text: string, token: ProvenToken, grant:
     portal.log('warn', 'a job’s withdrawal could not be stored', { error: made.message });
     throw new HttpError(503, 'Sallyport can not store it now.');
   }
+  const over = ({ status }: AccessGrant): boolean =>
+    status !== undefined && status.phase !== 'Pending' && status.phase !== 'Active';
+  return viewOf(portal, await settled(portal, grant, over));
+}
+
+/** The grant once it is as wanted, or as it is after a while. */
+async function settled(
+  portal: Portal,
+  grant: AccessGrant,
+  isSettled: (grant: AccessGrant) => boolean,
+): Promise<AccessGrant> {
+  const { name, namespace = '' } = grant.metadata;
   const until = portal.clock.monotonic() + SETTLE_MS;
   for (;;) {
     const seen = (await portal.world.get<AccessGrant>('AccessGrant', namespace, name)) ?? grant;
-    const over = seen.status?.phase !== undefined && seen.status.phase !== 'Pending' && seen.status.phase !== 'Active';
-    if (over || portal.clock.monotonic() >= until) return viewOf(portal, seen);
+    if (isSettled(seen) || portal.clock.monotonic() >= until) return seen;
     await new Promise<void>((resolve) => portal.clock.after(LOOK_MS, resolve));
   }
 }

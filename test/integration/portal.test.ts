@@ -1,10 +1,13 @@
 // The approval page over a real store, operator and OpenID provider, by a browser without a screen.
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
+import { Agent, fetch } from 'undici';
 import type { AccessApproval, AccessGrant } from '../../src/api/grant.ts';
 import { API_GROUP_VERSION } from '../../src/api/group.ts';
 import type { CommandHold } from '../../src/api/hold.ts';
+import { generateClientKey } from '../../src/identity/keys.ts';
 import type { Principal } from '../../src/policy/principal.ts';
+import type { ApiProblem } from '../../src/portal/api-types.ts';
 import { type PortalBed, startPortalBed } from '../support/portal-bed.ts';
 
 let bed: PortalBed;
@@ -106,4 +109,33 @@ test('an act asks for a login again where the provider needs to see the person',
   const done = await bob.agent.submit(login, { login: 'bob' });
   assert.match(done.body, /Approved\./);
   assert.equal((await see(grant)).status?.phase, 'Active');
+});
+
+test('a job that no policy gives access hears so at once, and nothing of it waits for anybody', async () => {
+  const token = await bed.idp.tokenFor('repo', { use: 'ID', client: 'ci', audience: 'ci' });
+  const dispatcher = new Agent({ connect: { ca: bed.ca } });
+  try {
+    const answer = await fetch(`${bed.origin}/v1/requests`, {
+      method: 'POST',
+      headers: { authorization: `Bearer ${token}`, 'content-type': 'application/json' },
+      body: JSON.stringify({
+        namespace: 'payments',
+        connection: 'orders-db',
+        clientKey: generateClientKey().publicKey,
+      }),
+      dispatcher,
+    });
+    const { error } = (await answer.json()) as ApiProblem;
+    assert.equal(answer.status, 403, JSON.stringify(error));
+    assert.match(error.message, /No policy gives corp:repo access to payments\/orders-db/);
+    const { items } = await bed.store.list<AccessGrant>('AccessGrant');
+    const own = items.filter(({ spec }) => spec.requester?.via === 'Pipeline');
+    assert.deepEqual(
+      own.map(({ status }) => status?.phase),
+      ['Denied'],
+      'what was asked for is on record, and given up',
+    );
+  } finally {
+    await dispatcher.close();
+  }
 });

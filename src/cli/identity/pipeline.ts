@@ -142,7 +142,8 @@ async function sameAsBefore(
       // One that is about to end would end under the job.
       (each.expiresAt === undefined || Date.parse(each.expiresAt) - nowMs > LEAST_LEFT_MS) &&
       (options.account === undefined || each.account === undefined || each.account === options.account) &&
-      (options.policy === undefined || each.policy === undefined || each.policy === options.policy),
+      (options.policy === undefined || each.policy === undefined || each.policy === options.policy) &&
+      !isForNobody(each),
   );
 }
 
@@ -150,7 +151,7 @@ export const commandsHash = (commands: readonly string[]): string => sha256Hex(c
 
 async function settled(context: Context, job: Job, first: RequestView): Promise<RequestView> {
   let view = first;
-  while (view.phase === 'Pending') {
+  while (view.phase === 'Pending' && !isForNobody(view)) {
     await pause(POLL_MS, context.io.signal);
     view = await job.client.look(view.namespace, view.name);
   }
@@ -177,8 +178,13 @@ function tell({ io, now }: Context, view: RequestView): void {
   }
 }
 
+/** No policy lets the job: nobody can approve it. */
+const isForNobody = (view: RequestView): boolean =>
+  view.phase === 'Pending' && view.policy === undefined && view.waitingFor !== undefined;
+
 function exitOf(view: RequestView): ExitCode {
   if (view.phase === 'Active') return EXIT.ok;
+  if (isForNobody(view)) return EXIT.denied;
   return view.phase === 'Pending' ? EXIT.pending : EXIT.denied;
 }
 
