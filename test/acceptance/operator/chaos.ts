@@ -23,15 +23,27 @@ let scene: HostScene;
 /** As many as one shard of a bundle takes: what comes and goes beside them makes it need a second and do without again. */
 const CROWD = 60;
 
-/** What was said of one grant, and when the API server had taken it. */
+/** Between when something was said and when it was known to be taken; its stamp is of some moment in it. */
+interface Span {
+  from: number;
+  to: number;
+}
+
+/** What was said of one grant, and when. */
 interface Story {
   held: Held;
   lifeMs: number;
-  approvedMs?: { from: number; to: number };
-  ended?: 'Revoked' | 'Deleted';
+  approvedMs?: Span;
+  revokedMs?: Span;
+  /** Which no word undoes, however late it comes. */
+  deleted?: true;
   /** Status when it was first seen in force: it must stay so. */
   first?: { notBefore: string; expiresAt: string };
 }
+
+/** Two may say the same of a grant at the same time: the first counts, and nobody knows which that is. */
+const earliest = (known: Span | undefined, now: Span): Span =>
+  known === undefined ? now : { from: Math.min(known.from, now.from), to: Math.min(known.to, now.to) };
 
 /** Says a word until it is taken: nobody may answer for admission while operators are killed. */
 async function insist<T>(say: () => Promise<T>): Promise<T> {
@@ -43,7 +55,7 @@ async function churn(stories: Story[], signal: AbortSignal): Promise<void> {
   const pick = <T>(items: readonly T[]): T => items[Math.floor(Math.random() * items.length)]!;
   while (!signal.aborted) {
     const dice = Math.random();
-    const open = stories.filter(({ ended }) => ended === undefined);
+    const open = stories.filter(({ revokedMs, deleted }) => revokedMs === undefined && deleted === undefined);
     if (dice < 0.45 || open.length < 3) {
       const short = Math.random() < 0.3;
       const held = await insist(() => scene.request(short ? { duration: SHORT } : {}));
@@ -54,19 +66,19 @@ async function churn(stories: Story[], signal: AbortSignal): Promise<void> {
       const story = pick(waiting);
       const from = Date.now();
       await insist(() => scene.decide(story.held.grant, 'Approve'));
-      story.approvedMs = { from, to: Date.now() };
+      story.approvedMs = earliest(story.approvedMs, { from, to: Date.now() });
     } else {
       const story = pick(open);
       if (dice < 0.9) {
+        const from = Date.now();
         await insist(() => scene.decide(story.held.grant, 'Revoke'));
-        // Somebody else may have deleted it at the same time, which no word undoes.
-        story.ended ??= 'Revoked';
+        story.revokedMs = earliest(story.revokedMs, { from, to: Date.now() });
       } else {
         await insist(async () => {
           const answer = await scene.admin.delete(`${GRANTS}/${story.held.grant.metadata.name}`);
           if (answer.kind === 'Failed' && answer.status !== 404) throw new Error(answer.message);
         });
-        story.ended = 'Deleted';
+        story.deleted = true;
       }
     }
     for (const story of stories) if (story.first === undefined && story.approvedMs !== undefined) await look(story);
@@ -85,21 +97,31 @@ async function look(story: Story): Promise<AccessGrant | undefined> {
   return seen;
 }
 
+/** What its phase may be. */
+function phasesOf({ approvedMs, revokedMs, deleted, lifeMs }: Story): readonly string[] {
+  if (deleted) return ['gone'];
+  if (revokedMs === undefined) {
+    if (approvedMs === undefined) return ['Pending'];
+    return Date.now() > approvedMs.from + lifeMs ? ['Expired'] : ['Active'];
+  }
+  if (approvedMs === undefined || revokedMs.to < approvedMs.from) return ['Denied'];
+  return [
+    'Revoked',
+    ...(revokedMs.from > approvedMs.to ? [] : ['Denied']),
+    ...(revokedMs.to > approvedMs.from + lifeMs ? ['Expired'] : []),
+  ];
+}
+
 /** What is wrong with this grant; undefined: it is as the model says. */
 async function deviation(story: Story): Promise<string | undefined> {
   const seen = await look(story);
   const name = story.held.grant.metadata.name;
   const phase = seen === undefined ? 'gone' : (seen.status?.phase ?? 'undecided');
-  const wanted = ((): readonly string[] => {
-    if (story.ended === 'Deleted') return ['gone'];
-    const out = story.approvedMs !== undefined && Date.now() > story.approvedMs.from + story.lifeMs;
-    const short = story.lifeMs === SHORT_MS;
-    if (story.ended === 'Revoked')
-      return short && story.approvedMs !== undefined ? ['Revoked', 'Expired'] : ['Revoked', 'Denied'];
-    if (story.approvedMs === undefined) return ['Pending'];
-    return out ? ['Expired'] : ['Active'];
-  })();
-  if (!wanted.includes(phase)) return `${name} is ${phase}, not ${wanted.join(' or ')}`;
+  const wanted = phasesOf(story);
+  if (!wanted.includes(phase)) {
+    const { held: _held, ...said } = story;
+    return `${name} is ${phase}, not ${wanted.join(' or ')}: ${JSON.stringify(said)}`;
+  }
   const { notBefore, expiresAt } = seen?.status ?? {};
   if ((phase === 'Active' || phase === 'Expired') && notBefore !== undefined && expiresAt !== undefined) {
     const from = Date.parse(notBefore);
@@ -127,7 +149,8 @@ async function converged(stories: readonly Story[]): Promise<void> {
     }
     const now = Date.now();
     const wanted = stories.filter(
-      ({ ended, first }) => ended === undefined && first !== undefined && Date.parse(first.expiresAt) > now,
+      ({ revokedMs, deleted, first }) =>
+        revokedMs === undefined && !deleted && first !== undefined && Date.parse(first.expiresAt) > now,
     );
     const told = new Set(await published());
     for (const { held } of wanted)
@@ -241,7 +264,7 @@ export const chaos: CriteriaGroup = {
         for (const operator of scene.sallyport.operators) await restart(operator);
         const began = performance.now();
         await converged(stories);
-        const ended = stories.filter((story) => story.ended !== undefined).length;
+        const ended = stories.filter(({ revokedMs, deleted }) => revokedMs !== undefined || deleted).length;
         return `${kills} kills, ${stories.length} grants, ${ended} of them taken back, in step ${((performance.now() - began) / 1000).toFixed(1)} s after the last; ${unnoticed()}`;
       },
     },
