@@ -2,7 +2,7 @@
 // request ends by a deadline; bodies, headers and connections are bounded; what is no AdmissionReview is a 4xx; a
 // handler that throws or is late denies, and says no more than that; certificates are swapped without a restart.
 // It does not know who calls: whoever reaches the port may ask, so handlers decide on what the request says and change
-// nothing. Requests come before they are persisted and may be repeated or never happen.
+// nothing but what belongs to a proof in it. Requests come before they are persisted and may be repeated or never happen.
 
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import https from 'node:https';

@@ -5,9 +5,12 @@ import { Agent, fetch } from 'undici';
 import type { AccessApproval, AccessGrant } from '../../src/api/grant.ts';
 import { API_GROUP_VERSION } from '../../src/api/group.ts';
 import type { CommandHold } from '../../src/api/hold.ts';
+import { provenName } from '../../src/identity/acts.ts';
 import { generateClientKey } from '../../src/identity/keys.ts';
+import { verifyToken } from '../../src/identity/oidc/verify-token.ts';
 import type { Principal } from '../../src/policy/principal.ts';
 import type { ApiProblem } from '../../src/portal/api-types.ts';
+import type { CreateResult } from '../../src/portal/world.ts';
 import { type PortalBed, startPortalBed } from '../support/portal-bed.ts';
 
 let bed: PortalBed;
@@ -138,4 +141,27 @@ test('a job that no policy gives access hears so at once, and nothing of it wait
   } finally {
     await dispatcher.close();
   }
+});
+
+test('INV-08: one token in two namespaces at the same moment makes one grant, and no other once that is deleted', async () => {
+  const token = await bed.idp.tokenFor('repo', { use: 'ID', client: 'ci', audience: 'ci' });
+  const verdict = await verifyToken(token, { providers: bed.providers(), uses: ['Workload'], nowMs: Date.now() });
+  assert.ok(verdict.kind === 'Good');
+  const name = provenName('job', verdict.token.fingerprint);
+  const spec = { connectionRef: { name: 'orders-db' }, clientKey: generateClientKey().publicKey };
+  const send = (namespace: string, more: object = {}): Promise<CreateResult> =>
+    bed.portal.world.create({
+      apiVersion: API_GROUP_VERSION,
+      kind: 'AccessGrant',
+      metadata: { name, namespace },
+      spec: { ...spec, ...more, requester: { via: 'Pipeline', proof: token } },
+    });
+  assert.equal((await send('payments', { duration: 'long' })).kind, 'Refused', 'what is no request uses no token');
+  const answers = await Promise.all(['payments', 'shop', 'payments', 'ops'].map((namespace) => send(namespace)));
+  assert.deepEqual(answers.map(({ kind }) => kind).sort(), ['Exists', 'Exists', 'Exists', 'Made']);
+  const made = answers.find((each) => each.kind === 'Made')!.object;
+  const { namespace = '', uid } = made.metadata;
+  const gone = await bed.store.delete({ kind: 'Operator' }, { kind: 'AccessGrant', namespace, name }, uid);
+  assert.equal(gone.kind, 'Ok');
+  assert.equal((await send(namespace)).kind, 'Exists');
 });

@@ -9,6 +9,7 @@ import { API_GROUP_VERSION } from '../../src/api/group.ts';
 import type { CommandHold, CommandHoldSpec } from '../../src/api/hold.ts';
 import type { Resource } from '../../src/api/resource.ts';
 import { provenBy } from '../../src/cli/local/prove.ts';
+import { createSpentProofs } from '../../src/cli/local/spent-proofs.ts';
 import { type Operator, startOperator } from '../../src/controllers/operator.ts';
 import { createSealer } from '../../src/controllers/seal.ts';
 import type { TrustedJwk, TrustedProvider } from '../../src/policy/bundle.ts';
@@ -179,6 +180,7 @@ export async function startPortalBed(
       if (!operator.idle) quiet = 0;
     }
   };
+  const spent = createSpentProofs(() => Date.now());
   const world: World = {
     prefix: 'sallyport',
     cluster: () => Promise.resolve(key.keyId),
@@ -188,11 +190,12 @@ export async function startPortalBed(
     sessions: () => Promise.resolve(liveSessions),
     async create(object): Promise<CreateResult> {
       sent.push(object);
-      const proven = await provenBy(object, { cluster: key.keyId, providers, store, now: () => Date.now() });
+      const proven = await provenBy(object, { cluster: key.keyId, providers, store, spent, now: () => Date.now() });
       if (proven.kind === 'Used') return { kind: 'Exists' };
       if (proven.kind === 'Refused') return { kind: 'Refused', message: proven.message };
       const result = await store.create(proven.actor, proven.object);
       if (result.kind === 'Ok') return { kind: 'Made', object: result.value };
+      if (proven.proof !== undefined) spent.giveBack(proven.proof);
       if (result.kind === 'AlreadyExists') return { kind: 'Exists' };
       return { kind: 'Refused', message: JSON.stringify(result) };
     },

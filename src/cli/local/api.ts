@@ -24,6 +24,7 @@ import type {
 } from './api-types.ts';
 import { provenBy } from './prove.ts';
 import { renewLocally } from './renew.ts';
+import type { SpentProofs } from './spent-proofs.ts';
 
 const BODY_LIMIT = 1024 * 1024;
 const REQUEST_MS = 30_000;
@@ -36,7 +37,7 @@ export interface LocalServices {
   records: ControlRecords;
   problems(): FileProblemView[];
   /** What proofs are made for and checked with. */
-  identity: { cluster: string; providers(): readonly TrustedProvider[] };
+  identity: { cluster: string; providers(): readonly TrustedProvider[]; spent: SpentProofs };
   /** The schema of a Connection's target, as policy tests read it. Rejects with a message for people. */
   catalog(connection: Connection, account: string | undefined, signal: AbortSignal): Promise<unknown>;
 }
@@ -326,5 +327,7 @@ async function prove(services: LocalServices, object: NewObject): Promise<Create
   const proven = await provenBy(object, { ...identity, store, now: () => Date.now() });
   if (proven.kind === 'Used') return { kind: 'AlreadyExists' };
   if (proven.kind === 'Refused') return { kind: 'Forbidden', message: proven.message };
-  return createAs(services, proven.actor, proven.object);
+  const answer = await createAs(services, proven.actor, proven.object);
+  if (answer.kind !== 'Ok' && proven.proof !== undefined) identity.spent.giveBack(proven.proof);
+  return answer;
 }

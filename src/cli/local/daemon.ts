@@ -40,6 +40,7 @@ import { OPERATOR_PUBLIC_KEY, RECORDS } from './folders.ts';
 import { LOCAL_NOTIFIERS_NAMESPACE, watchSessions } from './notices.ts';
 import { openPortBook } from './ports.ts';
 import { followProviders } from './providers.ts';
+import { createSpentProofs } from './spent-proofs.ts';
 import { storedIdentity } from './stored-identity.ts';
 import { connectionTable, problemLines, providerLines } from './view.ts';
 
@@ -265,7 +266,7 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
       gateway,
       records: control,
       problems: () => store.problems().map(problemView),
-      identity: { cluster: key.keyId, providers: providers.current },
+      identity: { cluster: key.keyId, providers: providers.current, spent: createSpentProofs(() => clock.now()) },
       catalog: async (connection, account, signal) => {
         if (options.catalog === undefined) throw new Error('No protocol here can export a catalog.');
         return options.catalog(connection, account, signal, store.credentials);

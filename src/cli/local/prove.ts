@@ -2,21 +2,24 @@
 // counterpart of the cluster's webhook, by the same checks. Guarantees: the person is the token's and nobody the sender
 // names; a proof makes one object; what it proved with is not stored.
 import type { AccessGrant } from '../../api/grant.ts';
-import { type ActObject, checkAct, provenName, stampIdentity, stemOf } from '../../identity/acts.ts';
+import { ACT_LIFETIME_MS, type ActObject, checkAct, provenName, stampIdentity, stemOf } from '../../identity/acts.ts';
 import { type ProvenToken, verifyToken } from '../../identity/oidc/verify-token.ts';
 import type { TokenUse, TrustedProvider } from '../../policy/bundle.ts';
 import type { Actor, NewObject, ResourceStore } from '../../store/resource-store.ts';
+import type { SpentProofs } from './spent-proofs.ts';
 
 export interface ProofSources {
   /** Id of the operator's signing key. */
   cluster: string;
   providers(): readonly TrustedProvider[];
   store: Pick<ResourceStore, 'list'>;
+  spent: SpentProofs;
   now(): number;
 }
 
 export type Proven =
-  | { kind: 'Proven'; actor: Actor & { kind: 'Person' }; object: NewObject }
+  /** `proof`: what `spent` knows it by; given back where nothing is made. undefined: it may serve again. */
+  | { kind: 'Proven'; actor: Actor & { kind: 'Person' }; object: NewObject; proof: string | undefined }
   | { kind: 'Used' }
   | { kind: 'Refused'; message: string };
 
@@ -40,6 +43,8 @@ export async function provenBy(given: NewObject, sources: ProofSources): Promise
     const verdict = await verifyToken(text, { providers: sources.providers(), uses: [use], nowMs: sources.now() });
     return verdict.kind === 'Good' ? verdict.token : undefined;
   };
+  const spending = (id: string, untilMs: number, actor: Actor & { kind: 'Person' }): Proven =>
+    sources.spent.spend(id, untilMs) ? { kind: 'Proven', actor, object, proof: id } : { kind: 'Used' };
   try {
     if (via === 'Portal') {
       const verdict = await checkAct(act, proof, {
@@ -47,7 +52,8 @@ export async function provenBy(given: NewObject, sources: ProofSources): Promise
         nowMs: sources.now(),
         verify: (text) => verify('ID', text),
       });
-      return verdict.kind === 'Refused' ? verdict : { kind: 'Proven', actor: actorOf(verdict.token, via), object };
+      if (verdict.kind === 'Refused') return verdict;
+      return spending(`act ${verdict.id}`, verdict.token.iatMs + ACT_LIFETIME_MS, actorOf(verdict.token, via));
     }
     if (via !== 'Pipeline' || (act.kind === 'AccessApproval' && act.spec.decision !== 'Withdraw')) {
       return refused('Nobody makes this by such a proof.');
@@ -60,8 +66,9 @@ export async function provenBy(given: NewObject, sources: ProofSources): Promise
       // In every namespace: one token, one grant.
       const { items } = await sources.store.list<AccessGrant>('AccessGrant');
       if (items.some(({ metadata }) => metadata.name === name)) return { kind: 'Used' };
+      return spending(`job ${token.fingerprint}`, token.expMs, actorOf(token, via));
     }
-    return { kind: 'Proven', actor: actorOf(token, via), object };
+    return { kind: 'Proven', actor: actorOf(token, via), object, proof: undefined };
   } catch (error) {
     // A spec that is none can not be hashed.
     if (error instanceof TypeError) return refused('The object is not one that can be made.');

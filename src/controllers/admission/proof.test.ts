@@ -51,7 +51,7 @@ const sources = (more: Partial<ProofSources> = {}): ProofSources => ({
   providers: () => [provider],
   clusters: [key.keyId],
   key: proofKeyOf(key),
-  usedElsewhere: () => Promise.resolve(false),
+  spend: () => Promise.resolve(true),
   nowMs: NOW,
   ...more,
 });
@@ -118,9 +118,9 @@ test('INV-08: the login must be one of the page’s client, by a trusted key, an
   assert.match(outcome(await stampOrProve(elsewhere, context, sources())), /^403 Only the approval page/);
 });
 
-test('INV-04: keys that are not known, and grants that can not be looked for, are a reason to refuse', async () => {
+test('INV-04: keys that are not known, and used proofs that can not be told, are a reason to refuse', async () => {
   assert.match(outcome(await stampOrProve(await acted(), context, sources({ providers: () => undefined }))), /^503 /);
-  const failing = sources({ usedElsewhere: () => Promise.reject(new Error('no answer')) });
+  const failing = sources({ spend: () => Promise.reject(new Error('no answer')) });
   await assert.rejects(stampOrProve(await piped(), context, failing), /no answer/);
 });
 
@@ -134,10 +134,37 @@ async function piped(claims: object = {}): Promise<StampRequest> {
 test('a job’s token makes a grant under the name that follows from it, and no second one elsewhere', async () => {
   const request = await piped();
   assert.equal(outcome(await stampOrProve(request, context, sources())), 'corp:boss');
-  const used = sources({ usedElsewhere: () => Promise.resolve(true) });
-  assert.match(outcome(await stampOrProve(request, context, used)), /^409 /);
+  const used = sources({ spend: () => Promise.resolve(false) });
+  assert.match(outcome(await stampOrProve(request, context, used)), /^409 .*made its grant already/);
   const object = { ...(request.object as object), metadata: { name: 'job-0000000000000000' } };
   assert.match(outcome(await stampOrProve({ ...request, object }, context, sources())), /^403 .*not named after/);
+});
+
+test('INV-08: a proof is spent once, by its own id, and only where all else about it is right', async () => {
+  const spent: { id: string; untilMs: number }[] = [];
+  const remember = sources({
+    spend(use) {
+      const isNew = !spent.some(({ id }) => id === use.id);
+      spent.push(use);
+      return Promise.resolve(isNew);
+    },
+  });
+  const act = await acted();
+  assert.equal(outcome(await stampOrProve(act, context, remember)), 'corp:boss');
+  // What it made is deleted, and the same is sent again.
+  assert.match(outcome(await stampOrProve(act, context, remember)), /^409 This was done already/);
+  assert.equal(spent[0]?.untilMs, NOW - 1000 + 120_000);
+  const job = await piped();
+  assert.equal(outcome(await stampOrProve(job, context, remember)), 'corp:boss');
+  assert.match(outcome(await stampOrProve({ ...job, namespace: 'other' }, context, remember)), /^409 /);
+  assert.equal(spent.at(-1)?.untilMs, NOW + 299_000 + 1000);
+  const before = spent.length;
+  const elsewhere = { ...act, namespace: 'other' };
+  assert.match(outcome(await stampOrProve(elsewhere, context, remember)), /^403 /);
+  assert.match(outcome(await stampOrProve(await acted({ aud: 'device' }), context, remember)), /^403 /);
+  const renamed = { ...(job.object as object), metadata: { name: 'job-0000000000000000' } };
+  assert.match(outcome(await stampOrProve({ ...job, object: renamed }, context, remember)), /^403 /);
+  assert.equal(spent.length, before, 'what is refused spends nothing');
 });
 
 test('INV-11: what is malformed is refused before any key is used', async () => {

@@ -5,15 +5,16 @@
 //     likewise, by 'Pipeline' only for a Withdraw. AccessLock: never;
 //   - `proof` is encrypted (identity/proof-encryption.ts) to the key that ConfigMap sallyport-trust publishes in its
 //     annotation `sallyport.dev/proof-key`; in clear it is taken as well, but an audit log may then keep it;
-//   - `metadata.name` is `provenName(stemOf(via, object), id)`, so the same proof a second time is 409 AlreadyExists;
+//   - `metadata.name` is `provenName(stemOf(via, object), id)`; the same proof a second time is 409;
 //   - what is stored has the stamp of the person (`via` kept, all else from the token) and no proof.
 //
 // Guarantees: whom the stamp names follows from the token alone, checked here and not by who sent it; a Portal proof
-// serves exactly this object for two minutes; a Pipeline's token makes one grant, in whichever namespace.
+// serves exactly this object for two minutes, once; a Pipeline's token makes one grant, in whichever namespace, and what
+// was made and deleted is not made again. (Giving up may be said twice: it takes from nobody but who says it.)
 // Does not: say whether the request is eligible or the vote counts; believe that the sender is who the review says it is
 // (whoever reaches the webhook may claim that): the admission policies see to it that such an answer is of no use.
 import type { Stamp } from '../../api/schema.ts';
-import { type ActObject, checkAct, provenName, stampIdentity, stemOf } from '../../identity/acts.ts';
+import { ACT_LIFETIME_MS, type ActObject, checkAct, provenName, stampIdentity, stemOf } from '../../identity/acts.ts';
 import { causeOf } from '../../identity/oidc/describe-fault.ts';
 import { type ProvenToken, verifyToken } from '../../identity/oidc/verify-token.ts';
 import { decryptProof, isEncryptedProof, type ProofKey } from '../../identity/proof-encryption.ts';
@@ -32,8 +33,8 @@ export interface ProofSources {
   /** Ids of the operator's keys in force; acts are bound to one. */
   clusters: readonly string[];
   key: ProofKey;
-  /** Whether a grant of this name is in another namespace: a pipeline's token has made one already. */
-  usedElsewhere(name: string, namespace: string): Promise<boolean>;
+  /** Whether the proof of this id, which nobody takes after `untilMs`, is used for the first time; asked last. */
+  spend(use: { id: string; untilMs: number }): Promise<boolean>;
   /** A token shows a key that its issuer, by name of the IdentityProvider, had not published when it was asked last. */
   onUnknownKey?: ((provider: string) => void) | undefined;
   nowMs: number;
@@ -105,9 +106,10 @@ export async function checkProof(request: ProofRequest, sources: ProofSources): 
       nowMs: sources.nowMs,
       verify: (text) => verify('ID', text),
     });
-    return verdict.kind === 'Refused'
-      ? refused(403, verdict.message, cause)
-      : { kind: 'Proven', via, identity: stampIdentity(verdict.token) };
+    if (verdict.kind === 'Refused') return refused(403, verdict.message, cause);
+    const use = { id: `act ${verdict.id}`, untilMs: verdict.token.iatMs + ACT_LIFETIME_MS };
+    if (!(await sources.spend(use))) return refused(409, 'This was done already: what proves it serves once.');
+    return { kind: 'Proven', via, identity: stampIdentity(verdict.token) };
   }
   if (kind === 'AccessApproval' && spec['decision'] !== 'Withdraw') {
     return refused(403, 'A pipeline decides nothing; it may give up what it asked for.');
@@ -117,8 +119,8 @@ export async function checkProof(request: ProofRequest, sources: ProofSources): 
   if (name !== provenName(stemOf(via, object), token.fingerprint)) {
     return refused(403, 'The object is not named after its proof.');
   }
-  if (kind === 'AccessGrant' && (await sources.usedElsewhere(name, namespace))) {
-    return refused(409, 'The token has made its grant already, in another namespace. A job’s token makes one.');
+  if (kind === 'AccessGrant' && !(await sources.spend({ id: `job ${token.fingerprint}`, untilMs: token.expMs }))) {
+    return refused(409, 'The token has made its grant already. A job’s token makes one; let the job fetch another.');
   }
   return { kind: 'Proven', via, identity: stampIdentity(token) };
 }

@@ -1,11 +1,10 @@
 // Admission as every replica of the operator serves it: the stamping webhook over TLS, its certificate made in memory and
 // renewed in time, and the configuration through which the API server finds and trusts it. Guarantees: `ready` is true
 // only once the API server can have been told whom to trust; a renewal that fails is tried again and the old certificate
-// serves on; nothing of what is asked here is remembered.
+// serves on; of what is asked here nothing is remembered but which proofs were used (proof-ledger.ts).
 
-import type { AccessGrant } from '../../api/grant.ts';
 import { proofKeyOf } from '../../identity/proof-encryption.ts';
-import { type AdmissionHandler, startAdmissionServer } from '../../kube/admission-server.ts';
+import { type AdmissionHandler, type AdmissionRequest, startAdmissionServer } from '../../kube/admission-server.ts';
 import type { KubeClient } from '../../kube/client.ts';
 import { startReflector } from '../../kube/reflector.ts';
 import { type SigningKey, type TrustedKey, trustedKeyOf } from '../../policy/bundle-signing.ts';
@@ -24,6 +23,7 @@ import {
 } from './ca-bundle.ts';
 import { guardrailHandler } from './guardrail.ts';
 import type { ProofSources } from './proof.ts';
+import { createProofLedger } from './proof-ledger.ts';
 import { stampOrProve } from './stamp.ts';
 import { followTrustedProviders } from './trusted-providers.ts';
 
@@ -135,7 +135,7 @@ export function stampHandler(
     log,
     namespace: home,
   }: Pick<AdmissionOptions, 'sealer' | 'clock' | 'random' | 'log' | 'namespace'>,
-  proofs?: () => ProofSources,
+  proofs?: (review: Review) => ProofSources,
 ): AdmissionHandler {
   return async (request) => {
     const answer = await stampOrProve(
@@ -150,7 +150,7 @@ export function stampHandler(
             sealer.checkStamp(given, spec, new Date(clock.now()).toISOString()).kind === 'Good',
         },
       },
-      proofs?.(),
+      proofs?.(request),
     );
     if (answer.kind === 'Stamped') return { kind: 'Allow', patch: answer.patch };
     const { kind, namespace, userInfo } = request;
@@ -165,40 +165,36 @@ export function stampHandler(
   };
 }
 
-const GRANTS = '/apis/sallyport.dev/v1alpha1/accessgrants';
-/** How long a request may be under way after it was let through here. */
-const UNDER_WAY_MS = 60_000;
+/** What is asked of a request beside what it says. */
+type Review = Pick<AdmissionRequest, 'uid' | 'dryRun'>;
 
-function proofSources(options: AdmissionOptions): { sources: () => ProofSources; stop(): Promise<void> } | undefined {
-  const { client, clock, proofs } = options;
+function proofSources(
+  options: AdmissionOptions,
+): { sources: (review: Review) => ProofSources; stop(): Promise<void> } | undefined {
+  const { clock, proofs } = options;
   if (proofs === undefined) return undefined;
   const trusted = [trustedKeyOf(proofs.key), ...proofs.alsoTrusted];
   const providers = followTrustedProviders({ ...options, trusted });
-  /** Where grants of pipelines were let through a moment ago, by name: what is not stored yet can not be listed. */
-  const underWay = new Map<string, { namespace: string; untilMs: number }>();
-  const common: Omit<ProofSources, 'nowMs'> = {
+  const ledger = createProofLedger(options);
+  const common: Omit<ProofSources, 'nowMs' | 'spend'> = {
     portal: proofs.portal,
     client: proofs.client,
     providers: () => providers.current(),
     clusters: trusted.map(({ keyId }) => keyId),
     key: proofKeyOf(proofs.key),
     onUnknownKey: (provider) => proofs.onUnknownKey?.(provider),
-    async usedElsewhere(name, namespace) {
-      const now = clock.monotonic();
-      for (const [each, { untilMs }] of underWay) {
-        if (untilMs > now) break;
-        underWay.delete(each);
-      }
-      const other = underWay.get(name);
-      if (other !== undefined && other.namespace !== namespace) return true;
-      underWay.delete(name);
-      underWay.set(name, { namespace, untilMs: now + UNDER_WAY_MS });
-      const found = await client.list<AccessGrant>(GRANTS, { fieldSelector: `metadata.name=${name}` });
-      if (found.kind === 'Failed') throw new Error(`grants can not be listed: ${found.message}`);
-      return found.value.items.some(({ metadata }) => metadata.namespace !== namespace);
+  };
+  return {
+    sources: ({ uid, dryRun }) => ({
+      ...common,
+      spend: (use) => ledger.spend({ ...use, review: uid, dryRun }),
+      nowMs: clock.now(),
+    }),
+    async stop() {
+      ledger.stop();
+      await providers.stop();
     },
   };
-  return { sources: () => ({ ...common, nowMs: clock.now() }), stop: () => providers.stop() };
 }
 
 /** Keeps the own authority in the webhook's configuration, and tells why it is not there. */
