@@ -23,6 +23,8 @@ export interface FilterHost {
   /** Takes whole buffers, in order. What was judged may go out only by `run`. */
   toTarget(data: Buffer): void;
   toClient(data: Buffer): void;
+  /** EOF to the target, after what was queued: nothing of the client will follow. Its own ends (EOF, exit status, CLOSE) pass by the relay. */
+  eofToTarget(): void;
   /** A line of ours on stderr, for people. */
   tell(line: string): void;
   /**
