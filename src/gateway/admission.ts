@@ -14,6 +14,7 @@ import { type Login, loginFacts, type Proven, proofNamesSomebody, proofTimes, pr
 import { openSealed, type SealedWindow } from './sealed-grants.ts';
 import type { SessionWorld } from './session-world.ts';
 import { clockTime, cutFor, endText } from './standing.ts';
+import { endedTrust, tokenFacts } from './trust.ts';
 
 export type RefusedLogin = Extract<Authentication, { kind: 'Refused' }>;
 
@@ -138,6 +139,7 @@ function judge(
     remainingMs: bundle.remaining(grant),
     lock: lockHolding(view?.overlay.locks ?? [], toLock, toLock.groups, clock.now()),
     proofVoid: undefined,
+    endedTrust: endedTrust({ identity: view?.identity, grant, token: tokenFacts(login) }),
     ageMs: 0,
     idleMs: 0,
     ...proofTimes(login, clock.now()),

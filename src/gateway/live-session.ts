@@ -4,7 +4,7 @@
 // delivered once; what is taken (places, timers, holds) is given back exactly once.
 import type { ConnectionSpec } from '../api/connection.ts';
 import { isVoid as isVoidToken, type ProvenToken } from '../identity/oidc/verify-token.ts';
-import type { BundleGrant, LockEntry, OverlayShard, PolicyShard } from '../policy/bundle.ts';
+import type { BundleGrant, IdentityShard, LockEntry, OverlayShard, PolicyShard } from '../policy/bundle.ts';
 import { decide } from '../policy/decide.ts';
 import { sessionLimits } from '../policy/prepare-session.ts';
 import type { SessionPolicy } from '../policy/session-policy.ts';
@@ -31,6 +31,7 @@ import {
   successorOf,
   timeLeft,
 } from './standing.ts';
+import { endedTrust, tokenFacts } from './trust.ts';
 
 /** The clock that ends a grant may be the controller's, a little ahead of ours: its successor may begin this early. */
 const HANDOVER_MS = 1_000;
@@ -81,6 +82,10 @@ export function openLiveSession(world: SessionWorld, seed: LiveSeed): LiveSessio
   let groupsSeen = personToLock(grant, tokenOf(login)?.principal, []).groups;
   let limits: { of: PolicyShard | undefined; value: StandingFacts['limits'] } = { of: undefined, value: {} };
   let lock: { of: OverlayShard | undefined; value: LockEntry | undefined } = { of: undefined, value: undefined };
+  let trust: { of: IdentityShard | undefined; grant?: BundleGrant; login?: Login; value: string | undefined } = {
+    of: undefined,
+    value: undefined,
+  };
   let cutListener: ((cut: Cut) => void) | undefined;
   let noticeListener: Parameters<AuthenticatedSession['onNotice']>[0] | undefined;
   let noticed = false;
@@ -130,6 +135,14 @@ export function openLiveSession(world: SessionWorld, seed: LiveSeed): LiveSessio
     return lock.value;
   }
 
+  function trustNow(): string | undefined {
+    const identity = bundle.view?.identity;
+    if (identity !== trust.of || grant !== trust.grant || login !== trust.login) {
+      trust = { of: identity, grant, login, value: endedTrust({ identity, grant, token: tokenFacts(login) }) };
+    }
+    return trust.value;
+  }
+
   function facts(): StandingFacts {
     const { view } = bundle;
     return {
@@ -143,6 +156,7 @@ export function openLiveSession(world: SessionWorld, seed: LiveSeed): LiveSessio
       remainingMs: remaining(),
       lock: lockNow(),
       proofVoid: proofVoid(),
+      endedTrust: trustNow(),
       ageMs: clock.monotonic() - authenticatedAt,
       idleMs: seed.activity.idleMs(),
       proofAgeMs: proof.proofAgeMs + clock.monotonic() - proof.at,

@@ -29,6 +29,8 @@ export interface StandingFacts {
   lock: LockEntry | undefined;
   /** What became void of what the session was let in by. */
   proofVoid: 'Ticket' | 'Token' | undefined;
+  /** Whose word it rested on is not trusted any more: what ended (trust.ts). */
+  endedTrust: string | undefined;
   /** Since authentication and since the last byte either way; undefined limits are none. */
   ageMs: number;
   idleMs: number;
@@ -64,6 +66,7 @@ export function cutFor(facts: StandingFacts): Cut | undefined {
       facts.proofVoid === 'Ticket' ? 'the ticket of this session was declared void' : 'its user has logged out';
     return { code: 'Revoked', message, hint: reconnect };
   }
+  if (facts.endedTrust !== undefined) return { code: 'Revoked', message: facts.endedTrust, hint: reconnect };
   const changed = misfit(facts, facts.policies);
   if (changed !== undefined) return { code: 'PolicyChanged', message: changed, hint: again };
   if (limits.maxDurationMs !== undefined && facts.ageMs >= limits.maxDurationMs) {

@@ -202,7 +202,7 @@ describe('the chart', () => {
       return [name, failurePolicy, sideEffects, namespaceSelector, objectSelector, matchConditions, resources];
     });
     assert.deepEqual(shapes, [
-      ['stamp.sallyport.dev', 'Fail', 'None', {}, {}, undefined, ['accessgrants', 'accessapprovals', 'accesslocks']],
+      ['stamp.sallyport.dev', 'Fail', 'NoneOnDryRun', {}, {}, undefined, ['accessgrants', 'accessapprovals', 'accesslocks']],
       // Judges, stamps nothing; policies are stored while nobody answers.
       ['guardrail.sallyport.dev', 'Ignore', 'None', {}, {}, undefined, ['clusteraccesspolicies']],
     ]);

@@ -183,6 +183,43 @@ test('INV-03: who logs out at the provider is out here too', async (t) => {
   assert.match((await enter(issuer.token({ sid: 'login-1' }))).answer, /^ERROR InvalidProof/);
 });
 
+test('INV-03: a provider that is trusted no more takes the sessions of its people with it, and nobody else’s', async (t) => {
+  const { h, issuer, enter, identity } = await scene(t);
+  const other = { ...issuer.provider(), name: 'other', issuer: 'https://other.example' };
+  identity(issuer.provider(), other);
+  const portal = grantFor(h.clock, { name: 'p', uid: 'p', principal: ALICE, via: 'Portal' });
+  const cluster = grantFor(h.clock, {
+    name: 'c',
+    uid: 'c',
+    principal: { ...ALICE, uid: 'uid-alice' },
+    via: 'Kubernetes',
+  });
+  h.grants(portal, cluster);
+  const byToken = (await enter(issuer.token(), 'reader+p')).client;
+  const byTicket = await h.login(portal);
+  const byCluster = await h.login(cluster);
+  // New keys, or another provider, are no end of the trust.
+  identity(issuer.provider({ keys: [] }), other);
+  identity(issuer.provider());
+  for (const each of [byToken, byTicket, byCluster]) assert.equal(await each.ask('GET a'), 'VALUE -');
+  identity(other);
+  assert.match(await byToken.next(), /^CUT Revoked identity provider corp, which says who its user is, is not trusted/);
+  assert.match(await byTicket.next(), /^CUT Revoked the identity provider that said who asked for grant p is not/);
+  assert.equal(await byCluster.ask('GET a'), 'VALUE -');
+  const again = await h.connect();
+  assert.match(
+    await again.ask(`TICKET ${h.ticket(portal)} reader`),
+    /^ERROR NotActive The identity provider that said/,
+  );
+  // Another issuer under the same name is another provider.
+  identity(issuer.provider());
+  const back = (await enter(issuer.token(), 'reader+p')).client;
+  identity({ ...issuer.provider(), issuer: 'https://elsewhere.example' });
+  assert.match(await back.next(), /^CUT Revoked identity provider corp/);
+  identity();
+  assert.equal(await byCluster.ask('GET a'), 'VALUE -');
+});
+
 test('a workload’s token opens the grant of its repository', async (t) => {
   const { h, issuer, enter } = await scene(t);
   const uid = `${ISSUER} repo:corp/orders:ref:refs/heads/main`;

@@ -5,6 +5,7 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { after, before, type TestContext, test } from 'node:test';
 import { verifyToken } from '../../src/identity/oidc/verify-token.ts';
+import type { IdentityShard } from '../../src/policy/bundle.ts';
 import { testCertificates } from '../support/certificates.ts';
 import { type FaultyIssuer, faultyIssuer, type IdentityBed, identityBed } from '../support/identity-bed.ts';
 import { type Idp, startIdp } from '../support/idp.ts';
@@ -120,6 +121,30 @@ test('INV-04: when the issuer is away its last keys serve 24 hours, over a resta
   assert.match(over?.message ?? '', /Nobody can log in/);
   const verdict = await verify(bed, token, bed.clock.now());
   assert.deepEqual([verdict.kind, verdict.kind === 'Bad' && verdict.fault], ['Bad', 'KeysTooOld']);
+});
+
+test('INV-10: a start that knows nothing of before leaves no provider out for a moment: their people’s sessions go on', async (context) => {
+  const own = await startIssuer();
+  context.after(() => own.stop());
+  const bed = await bedFor(context);
+  await bed.write({ corp: corp(), ci: minimal(own) });
+  fs.rmSync(path.join(bed.folder, 'identity.json'));
+  const before = bed.envelopes.length;
+  await bed.restart();
+  const since = bed.envelopes.slice(before).map(({ payload }) => JSON.parse(payload) as IdentityShard);
+  assert.ok(since.length > 0);
+  for (const { providers } of since)
+    assert.deepEqual(
+      providers.map(({ name }) => name),
+      ['ci', 'corp'],
+    );
+  assert.ok(since.at(-1)!.providers.every(({ keys }) => keys.length > 0));
+  await bed.write({ corp: corp() });
+  assert.deepEqual(
+    bed.published().map(({ name }) => name),
+    ['corp'],
+    'one that is taken away is trusted no more',
+  );
 });
 
 test('INV-04: stored keys that were changed are not believed after a restart', async (context) => {

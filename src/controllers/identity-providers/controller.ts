@@ -127,24 +127,24 @@ export function createIdentityController(options: IdentityControllerOptions): Id
     reconcile,
     async recover() {
       const envelope = await options.stored.read();
-      if (envelope === undefined) return;
-      exists = true;
-      const providers = believed(envelope, options.trusted);
-      if (providers === undefined)
-        return log('warn', 'the stored keys of issuers are signed by nobody known here; they are not used');
-      for (const { name, keys, keysGoodUntilMs, keysFrom } of providers) {
+      exists = envelope !== undefined;
+      const providers = envelope && believed(envelope, options.trusted);
+      if (envelope !== undefined && providers === undefined)
+        log('warn', 'the stored keys of issuers are signed by nobody known here; they are not used');
+      for (const { name, keys, keysGoodUntilMs, keysFrom } of providers ?? []) {
         if (keysFrom === undefined || keys.length === 0 || keysGoodUntilMs <= clock.now()) continue;
         const fetchedAtMs = keysGoodUntilMs - KEYS_SERVE_MS;
         memories.set(name, { good: { from: keysFrom, keys, fetchedAtMs, goodUntilMs: keysGoodUntilMs } });
       }
-      // Before anything is fetched: an issuer that hangs must not keep what is known of the others.
+      // Before anything is fetched: an issuer that hangs must not keep what is known of the others; and whoever is left out
+      // of what is published is trusted no more, which ends the sessions of their people.
       for (const resource of cache.list<IdentityProvider>('IdentityProvider')) {
         const { name } = resource.metadata;
         const memory = memories.get(name) ?? { good: undefined };
         const { provider } = decideProvider(resource, judge(resource), memory, clock.now());
         if (provider !== undefined) compiled.set(name, provider);
       }
-      publish();
+      if (providers !== undefined) publish();
     },
     get shard() {
       return shard;
