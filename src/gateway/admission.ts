@@ -8,9 +8,18 @@ import { stepUpLack } from '../policy/step-up.ts';
 import type { Authentication, Proof } from '../protocols/protocol.ts';
 import type { ConnectionBundle } from './bundle-store.ts';
 import type { GatewayConnection } from './gateway.ts';
-import { personIn, personToLock } from './grant-of.ts';
+import { personToLock } from './grant-of.ts';
 import { lockHolding } from './locks.ts';
-import { type Login, loginFacts, type Proven, proofNamesSomebody, proofTimes, prove } from './proof.ts';
+import {
+  type Login,
+  loginFacts,
+  type Proven,
+  personOf,
+  personShown,
+  proofNamesSomebody,
+  proofTimes,
+  prove,
+} from './proof.ts';
 import { openSealed, type SealedWindow } from './sealed-grants.ts';
 import type { SessionWorld } from './session-world.ts';
 import { clockTime, cutFor, endText } from './standing.ts';
@@ -123,9 +132,8 @@ function judge(
     return refuse({ code: 'NotActive', message, hint: 'Connect again then.' }, 'not before', grant);
   }
   const { view } = bundle;
-  const token = login.kind === 'Token' ? login.token : undefined;
-  const principal = token === undefined ? grant.principal : personIn(grant, token.principal);
-  const toLock = personToLock(grant, token?.principal, []);
+  const principal = personOf(grant, login);
+  const toLock = personToLock(grant, personShown(login), []);
   const limits: CompiledPolicy['session'] =
     view === undefined ? { ticketUntilExpiry: false } : sessionLimits(view.policy, grant.policy);
   const cut = cutFor({

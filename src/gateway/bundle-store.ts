@@ -48,6 +48,8 @@ export interface ConnectionBundle {
   grant(uid: string): BundleGrant | undefined;
   /** Kept for a while after the end, so that its owner can be told why. */
   endedGrant(uid: string): { grant: BundleGrant; end: GrantEnd } | undefined;
+  /** All that are kept; bounded. */
+  endedGrants(): Iterable<{ grant: BundleGrant; end: GrantEnd }>;
   /** Why a grant that was in force is not any more. */
   endOf(uid: string): GrantEnd | undefined;
   /**
@@ -147,6 +149,7 @@ export function openBundleStore(options: BundleStoreOptions): BundleStore {
         state.policy !== undefined && state.overlay !== undefined && silentMs(state) > options.heartbeatMs,
       grant: (grantUid) => (endedUnsigned.has(grantUid) ? undefined : state.grants.get(grantUid)),
       endedGrant: (grantUid) => state.ended.get(grantUid),
+      endedGrants: () => state.ended.values(),
       endOf: (grantUid) => endedUnsigned.get(grantUid) ?? state.ended.get(grantUid)?.end,
       remaining: (grant) => remaining(state, grant),
       isVoid: (jti) => state.voided.has(jti),

@@ -9,7 +9,7 @@ import type { Socket } from 'node:net';
 import type { ConnectionSpec } from '../api/connection.ts';
 import type { TrustedKey } from '../policy/bundle-signing.ts';
 import type { CredentialSource } from '../protocols/credential.ts';
-import type { Cut, Protocol, ServerTls } from '../protocols/protocol.ts';
+import type { ConnectionKeys, Cut, Protocol, ServerTls } from '../protocols/protocol.ts';
 import type { SessionRecorder } from '../recording/recorder.ts';
 import type { Clock } from '../system/clock.ts';
 import { type Random, randomSuffix } from '../system/random.ts';
@@ -26,6 +26,7 @@ import type { Renewal, RenewalProof } from './renewal.ts';
 import type { SealedUses } from './sealed-grants.ts';
 import { createSession, type Session } from './session.ts';
 import type { SessionWorld } from './session-world.ts';
+import { usedTickets } from './used-tickets.ts';
 
 /** A Connection as the gateway knows it: from its signed policy shard. */
 export interface GatewayConnection {
@@ -50,6 +51,11 @@ export interface GatewayOptions {
   records: SessionRecords;
   /** TLS of a Connection's listener; undefined: none, and protocols decide whether they talk without. */
   tlsFor(connection: GatewayConnection): ServerTls | undefined;
+  /**
+   * Keys of a Connection's listener, where its protocol has keys of its own (`ownKeys`); undefined: they are not there yet,
+   * and nobody is served until they are. Asked at each socket.
+   */
+  keysFor?(connection: GatewayConnection): ConnectionKeys | undefined;
   /** Where a Connection is to be reached; port 0: any. Asked again at every change of the Connection. */
   listen(connection: GatewayConnection): { host: string; port: number };
   dialGuard: DialGuard;
@@ -159,6 +165,7 @@ export function createGateway(options: GatewayOptions): Gateway {
     cancels: createCancelRegistry(random),
     failures: createFailureLimiter(clock, limits),
     sessionCounts: keyedCount(),
+    usedTickets: usedTickets(clock),
     prefix: options.commandPrefix ?? 'sallyport',
     signal: stopNow.signal,
     draining: () => draining,
@@ -192,6 +199,9 @@ export function createGateway(options: GatewayOptions): Gateway {
     if (draining || bundle === undefined || connection === undefined || protocol === undefined) {
       return refuse(socket, 'Draining');
     }
+    const { name, namespace, spec } = connection;
+    const keys = protocol.ownKeys === true ? options.keysFor?.({ uid, name, namespace, spec }) : undefined;
+    if (protocol.ownKeys === true && keys === undefined) return refuse(socket, 'NoKeys');
     if (sessions.size >= limits.sockets) return refuse(socket, 'Sockets');
     const giveBack = halfOpen.take('', limits.halfOpen);
     if (giveBack === undefined) return refuse(socket, 'HalfOpen');
@@ -200,7 +210,6 @@ export function createGateway(options: GatewayOptions): Gateway {
       giveBack();
       return refuse(socket, 'HalfOpenPerAddress');
     }
-    const { name, namespace, spec } = connection;
     const id = freshId();
     const session = createSession(world, {
       id,
@@ -210,6 +219,7 @@ export function createGateway(options: GatewayOptions): Gateway {
       protocol,
       bundle,
       tls: options.tlsFor({ uid, name, namespace, spec }),
+      keys,
       onHandshakeOver() {
         giveBack();
         giveBackAddress();

@@ -4,6 +4,7 @@
 // delivered once; what is taken (places, timers, holds) is given back exactly once.
 import type { ConnectionSpec } from '../api/connection.ts';
 import { isVoid as isVoidToken, type ProvenToken } from '../identity/oidc/verify-token.ts';
+import { isCertificateVoid } from '../identity/ssh-certificates.ts';
 import type { BundleGrant, IdentityShard, LockEntry, OverlayShard, PolicyShard } from '../policy/bundle.ts';
 import { decide } from '../policy/decide.ts';
 import { sessionLimits } from '../policy/prepare-session.ts';
@@ -14,11 +15,11 @@ import type { EndBody } from '../recording/envelope.ts';
 import { randomSuffix } from '../system/random.ts';
 import type { Activity } from './activity.ts';
 import type { Admission } from './admission.ts';
-import { personIn, personToLock } from './grant-of.ts';
+import { personToLock } from './grant-of.ts';
 import type { HoldingSession } from './holds.ts';
 import { lockHolding } from './locks.ts';
 import { preparePolicies } from './preparation.ts';
-import { type Login, proofTimes, tokenOf } from './proof.ts';
+import { type Login, personOf, personShown, proofTimes } from './proof.ts';
 import { renewedBody, startBody } from './session-records.ts';
 import type { SessionSeed, SessionWorld } from './session-world.ts';
 import {
@@ -79,7 +80,7 @@ export function openLiveSession(world: SessionWorld, seed: LiveSeed): LiveSessio
   // By the monotonic clock: whoever sets the wall clock makes no proof younger.
   let proof = { ...proofTimes(login, clock.now()), at: clock.monotonic() };
   /** All groups the person had since they logged in: a lock on any of them holds. */
-  let groupsSeen = personToLock(grant, tokenOf(login)?.principal, []).groups;
+  let groupsSeen = personToLock(grant, personShown(login), []).groups;
   let limits: { of: PolicyShard | undefined; value: StandingFacts['limits'] } = { of: undefined, value: {} };
   let lock: { of: OverlayShard | undefined; value: LockEntry | undefined } = { of: undefined, value: undefined };
   let trust: { of: IdentityShard | undefined; grant?: BundleGrant; login?: Login; value: string | undefined } = {
@@ -129,7 +130,7 @@ export function openLiveSession(world: SessionWorld, seed: LiveSeed): LiveSessio
     const overlay = bundle.view?.overlay;
     const over = lock.value?.untilMs !== undefined && lock.value.untilMs <= clock.now();
     if (overlay !== undefined && (overlay !== lock.of || over)) {
-      const person = personToLock(grant, tokenOf(login)?.principal, groupsSeen);
+      const person = personToLock(grant, personShown(login), groupsSeen);
       lock = { of: overlay, value: lockHolding(overlay.locks, person, groupsSeen, clock.now()) };
     }
     return lock.value;
@@ -175,8 +176,14 @@ export function openLiveSession(world: SessionWorld, seed: LiveSeed): LiveSessio
 
   function proofVoid(): StandingFacts['proofVoid'] {
     if (login.kind === 'Ticket') return bundle.isVoid(login.jti) ? 'Ticket' : undefined;
+    if (login.kind === 'Key') return undefined;
+    const { identity } = bundle.view ?? {};
+    if (login.kind === 'Certificate') {
+      const isVoid = identity !== undefined && isCertificateVoid(login.certificate, identity.providers);
+      return isVoid ? 'Certificate' : undefined;
+    }
     const { provider: name, principal: who, sid, iatMs } = login.token;
-    const provider = bundle.view?.identity?.providers.find((each) => each.name === name);
+    const provider = identity?.providers.find((each) => each.name === name);
     if (provider === undefined || who.uid === undefined) return undefined;
     const token = { uid: who.uid, iatMs, ...(sid === undefined ? {} : { sid }) };
     return isVoidToken(provider, token) ? 'Token' : undefined;
@@ -194,8 +201,7 @@ export function openLiveSession(world: SessionWorld, seed: LiveSeed): LiveSessio
     if (next === undefined) return false;
     record.append('notice', { event: 'GrantExtended', from: grant.name, to: { name: next.name, uid: next.uid } });
     grant = next;
-    const token = tokenOf(login);
-    principal = token === undefined ? grant.principal : personIn(grant, token.principal);
+    principal = personOf(grant, login);
     preparation.forget();
     limits = { of: undefined, value: {} };
     lock = { of: undefined, value: undefined };
@@ -389,7 +395,7 @@ export function openLiveSession(world: SessionWorld, seed: LiveSeed): LiveSessio
     renewed(token) {
       login = { kind: 'Token', token };
       proof = { ...proofTimes(login, clock.now()), at: clock.monotonic() };
-      principal = personIn(grant, token.principal);
+      principal = personOf(grant, login);
       groupsSeen = [...new Set([...groupsSeen, ...token.principal.groups])];
       preparation.forget();
       lock = { of: undefined, value: undefined };

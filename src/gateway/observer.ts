@@ -22,7 +22,7 @@ export interface GatewayMetrics {
   holdClosed(outcome: string): void;
   authFailure(code: AuthFailureCode): void;
   /** A socket that was closed before any byte of it was read. */
-  socketRefused(reason: 'HalfOpen' | 'HalfOpenPerAddress' | 'Sockets' | 'Draining'): void;
+  socketRefused(reason: 'HalfOpen' | 'HalfOpenPerAddress' | 'Sockets' | 'Draining' | 'NoKeys'): void;
   badShard(reason: string): void;
   /** Policy generation in force and when the last heartbeat came, as wall time. */
   bundle(connection: string, generation: number, heartbeatAtMs: number | undefined): void;

@@ -1,23 +1,55 @@
-// What a client's proof proves: a ticket names its grant, a token its person, whose grant is then looked for. One verifier
-// for each, told apart by the header alone; what is not good as the one is never tried as the other.
+// What a client's proof proves: a ticket or the grant's key names the grant, a token or a certificate a person, whose grant
+// is then looked for. One verifier for each; what is not good as the one is never tried as another.
 import { causeOf, TOKEN_REFUSED } from '../identity/oidc/describe-fault.ts';
 import { looksLikeToken } from '../identity/oidc/looks-like-token.ts';
 import { readTokenText } from '../identity/oidc/token-text.ts';
 import { type ProvenToken, type TokenVerdict, verifyToken } from '../identity/oidc/verify-token.ts';
-import { claimedGrant, type TicketFault, verifyTicket } from '../identity/tickets.ts';
+import type { ProvenCertificate } from '../identity/ssh-certificates.ts';
+import { claimedGrant, TICKET_SKEW_MS, type TicketFault, verifyTicket } from '../identity/tickets.ts';
 import type { BundleGrant } from '../policy/bundle.ts';
+import type { Principal } from '../policy/principal.ts';
 import type { LoginFacts } from '../policy/step-up.ts';
-import type { Proof } from '../protocols/protocol.ts';
+import type { Offer, Proof } from '../protocols/protocol.ts';
 import type { AdmissionRequest, RefusedLogin } from './admission.ts';
 import type { ConnectionBundle } from './bundle-store.ts';
-import { type GrantChoice, grantOf, type LoginName, owns, readLoginName } from './grant-of.ts';
+import { type GrantChoice, grantOf, type LoginName, owns, personIn, readLoginName } from './grant-of.ts';
+import { certificateNamesSomebody, isOfferedCertificate, proveByCertificate } from './proof-by-certificate.ts';
+import { isGrantKey, proveByKey } from './proof-by-key.ts';
 import type { SessionWorld } from './session-world.ts';
 
 /** By what a session was let in. */
-export type Login = { kind: 'Ticket'; jti: string; iatMs: number } | { kind: 'Token'; token: ProvenToken };
+export type Login =
+  | { kind: 'Ticket'; jti: string; iatMs: number }
+  | { kind: 'Token'; token: ProvenToken }
+  /** The grant's key itself, as old as the login. */
+  | { kind: 'Key'; publicKey: string; atMs: number }
+  /** As old as the certificate: who shows it again has logged in nowhere since. */
+  | { kind: 'Certificate'; certificate: ProvenCertificate };
 
 /** The token that a session was let in or renewed by, if it was one. */
 export const tokenOf = (login: Login): ProvenToken | undefined => (login.kind === 'Token' ? login.token : undefined);
+
+/** Whom the proof itself names; tickets and keys name a grant. */
+export function personShown(login: Login): Principal | undefined {
+  if (login.kind === 'Token') return login.token.principal;
+  if (login.kind !== 'Certificate') return undefined;
+  const { persons } = login.certificate;
+  const names = persons.flatMap(({ username, uid, aliases }) => [
+    username,
+    ...(uid === undefined ? [] : [uid]),
+    ...aliases,
+  ]);
+  const [first] = persons;
+  return { username: first?.username ?? '', groups: [], aliases: names };
+}
+
+/** Who the policy is about in a session of the grant: in a token's groups, else in those that the grant was given for. */
+export function personOf(grant: BundleGrant, login: Login): Principal {
+  if (login.kind === 'Token') return personIn(grant, login.token.principal);
+  const shown = personShown(login);
+  if (shown === undefined) return grant.principal;
+  return { ...grant.principal, aliases: [...new Set([...grant.principal.aliases, ...shown.aliases])] };
+}
 
 export type Proven =
   | { kind: 'Proven'; grant: BundleGrant; login: Login }
@@ -28,16 +60,29 @@ export type Proven =
 
 /** How old a proof is and how long it is good for yet, milliseconds: what `StandingFacts` wants. */
 export function proofTimes(login: Login, nowMs: number): { proofAgeMs: number; proofLeftMs: number | undefined } {
-  const { iatMs, expMs } = login.kind === 'Token' ? login.token : { iatMs: login.iatMs, expMs: undefined };
+  const { fromMs, untilMs } = timesOf(login);
   return {
-    proofAgeMs: Math.max(0, nowMs - iatMs),
-    proofLeftMs: expMs === undefined ? undefined : expMs - nowMs,
+    proofAgeMs: Math.max(0, nowMs - fromMs),
+    proofLeftMs: untilMs === undefined ? undefined : untilMs - nowMs,
   };
 }
 
-/** How the person logged in, as the token says; a ticket says nothing of it. */
+function timesOf(login: Login): { fromMs: number; untilMs: number | undefined } {
+  switch (login.kind) {
+    case 'Ticket':
+      return { fromMs: login.iatMs, untilMs: undefined };
+    case 'Token':
+      return { fromMs: login.token.iatMs, untilMs: login.token.expMs };
+    case 'Key':
+      return { fromMs: login.atMs, untilMs: undefined };
+    case 'Certificate':
+      return { fromMs: login.certificate.validAfterMs, untilMs: login.certificate.validBeforeMs };
+  }
+}
+
+/** How the person logged in, as the token says; nothing else says anything of it. */
 export function loginFacts(login: Login): LoginFacts | undefined {
-  if (login.kind === 'Ticket') return undefined;
+  if (login.kind !== 'Token') return undefined;
   const { authTimeMs, acr, amr } = login.token;
   return { atMs: authTimeMs, acr, amr };
 }
@@ -49,10 +94,25 @@ const secretOf = (proof: Proof): string =>
   proof.kind === 'Token' ? proof.token : proof.kind === 'Password' ? proof.secret : '';
 const isToken = (proof: Proof): boolean => proof.kind === 'Token' || looksLikeToken(secretOf(proof));
 
-type ProofRequest = Pick<AdmissionRequest, 'proof' | 'connection' | 'bundle' | 'sessionId' | 'wait'>;
+export type ProofRequest = Pick<AdmissionRequest, 'proof' | 'connection' | 'bundle' | 'sessionId' | 'wait'>;
 
 export async function prove(world: SessionWorld, request: ProofRequest): Promise<Proven> {
-  return await (isToken(request.proof) ? proveByToken(world, request) : proveByTicket(world, request));
+  const { proof } = request;
+  switch (proof.kind) {
+    case 'Key':
+      return await proveByKey(world, request, proof);
+    case 'Certificate':
+      return await proveByCertificate(world, request, proof);
+    default:
+      return await (isToken(proof) ? proveByToken(world, request) : proveByTicket(world, request));
+  }
+}
+
+/** Whether a proof of what is offered might let somebody in. Changes and counts nothing. */
+export function recognises(offer: Offer, bundle: ConnectionBundle, nowMs: number): boolean {
+  return offer.kind === 'Key'
+    ? isGrantKey(bundle, offer.publicKey)
+    : isOfferedCertificate(bundle, offer.certificate, nowMs);
 }
 
 async function proveByTicket(world: SessionWorld, { proof, connection, bundle, wait }: ProofRequest): Promise<Proven> {
@@ -68,7 +128,20 @@ async function proveByTicket(world: SessionWorld, { proof, connection, bundle, w
     isVoid: (jti) => bundle.isVoid(jti),
   });
   if (verdict.kind === 'Good') {
-    const { jti, iat } = verdict.claims;
+    const { jti, iat, exp } = verdict.claims;
+    if (proof.kind === 'Password' && proof.once === true) {
+      const taken = world.usedTickets.take(verdict.grant.uid, jti, exp * 1000 + TICKET_SKEW_MS);
+      if (taken !== 'Taken') {
+        return {
+          kind: 'Failed',
+          cause: taken === 'Used' ? 'a ticket for the second time' : 'too many tickets of this grant were used',
+          message:
+            taken === 'Used' ? 'This ticket was used before.' : 'Too many tickets of this grant were used of late.',
+          hint: `${world.prefix} connect ${connection.name} logs in with the key of your grant.`,
+          grant: verdict.grant,
+        };
+      }
+    }
     return { kind: 'Proven', grant: verdict.grant, login: { kind: 'Ticket', jti, iatMs: iat * 1000 } };
   }
   return {
@@ -83,6 +156,11 @@ async function proveByTicket(world: SessionWorld, { proof, connection, bundle, w
 async function proveByToken(world: SessionWorld, request: ProofRequest): Promise<Proven> {
   const { proof, connection, bundle, sessionId } = request;
   const { clock } = world.options;
+  // Whoever saw it on its way could use it again: where that may be, no token is taken.
+  if (proof.kind === 'Password' && proof.once === true) {
+    const hint = `${world.prefix} connect ${connection.name} logs in with the key of your grant.`;
+    return { kind: 'Failed', cause: 'a token where only tickets are taken', message: REFUSED, hint };
+  }
   const verdict = await verifyToken(secretOf(proof), {
     providers: bundle.view?.identity?.providers ?? [],
     uses: LOGIN_USES,
@@ -181,6 +259,8 @@ function unsuited(
  * verified.
  */
 export function proofNamesSomebody(proof: Proof, bundle: ConnectionBundle): boolean {
+  if (proof.kind === 'Key') return isGrantKey(bundle, proof.publicKey);
+  if (proof.kind === 'Certificate') return certificateNamesSomebody(bundle, proof.certificate);
   const secret = secretOf(proof);
   if (!isToken(proof)) {
     const uid = claimedGrant(secret);

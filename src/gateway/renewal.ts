@@ -1,8 +1,8 @@
 // How a live session proves again who uses it: by a newer token of the same person, for the session itself and no other.
 //
 // Guarantees: a proof that is no good, or of somebody else, changes nothing, so nobody who can reach this ends another's
-// session with it; one that is good and no longer fits ends it. A session that a ticket opened needs a ticket of its grant
-// beside the token: both halves of who it was. A ticket alone renews nothing: its key lies on a disk, whoever sits there.
+// session with it; one that is good and no longer fits ends it. A session that a ticket or the key of its grant opened
+// needs a ticket of it beside the token: both halves of who it was. A ticket alone renews nothing: its key lies on a disk, whoever sits there.
 import { causeOf, TOKEN_REFUSED } from '../identity/oidc/describe-fault.ts';
 import { type ProvenToken, verifyToken } from '../identity/oidc/verify-token.ts';
 import { verifyTicket } from '../identity/tickets.ts';
@@ -15,7 +15,7 @@ import type { SessionWorld } from './session-world.ts';
 
 export interface RenewalProof {
   token: string;
-  /** A fresh one of the session's grant, where a ticket opened the session. */
+  /** A fresh one of the session's grant, where a ticket or its key opened the session. */
   ticket?: string;
 }
 
@@ -89,7 +89,7 @@ function strangeness(
 ): string | undefined {
   if (login.kind === 'Token' && login.token.principal.uid !== token.principal.uid) return 'another person';
   if (!owns(grant, token.principal)) return 'not the holder of its grant';
-  if (opened !== 'Ticket') return undefined;
+  if (opened !== 'Ticket' && opened !== 'Key') return undefined;
   if (ticket === undefined) return 'no ticket beside the token';
   const verdict = verifyTicket(ticket, {
     connectionUid: bundle.uid,

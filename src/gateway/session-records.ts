@@ -2,7 +2,7 @@
 import type { ProvenToken } from '../identity/oidc/verify-token.ts';
 import type { StartBody } from '../recording/envelope.ts';
 import type { LiveSeed } from './live-session.ts';
-import { tokenOf } from './proof.ts';
+import type { Login } from './proof.ts';
 
 /** The `start` record: who, by what, on what. */
 export function startBody(
@@ -11,7 +11,7 @@ export function startBody(
   policyGeneration: number,
 ): StartBody {
   const { grant, principal, login } = admission;
-  const token = tokenOf(login);
+  const shown = loginBody(login);
   return {
     protocol,
     connection: { uid, name, namespace },
@@ -21,21 +21,31 @@ export function startBody(
       ...(principal.uid === undefined ? {} : { uid: principal.uid }),
       groups: principal.groups,
     },
-    ...(token === undefined
-      ? {}
-      : {
-          login: {
-            provider: token.provider,
-            use: token.use,
-            issuedAt: new Date(token.iatMs).toISOString(),
-            ...(token.jti === undefined ? {} : { jti: token.jti }),
-          },
-        }),
+    ...(shown === undefined ? {} : { login: shown }),
     account: grant.account,
     client: { address: client.address },
     policyGeneration,
   };
 }
+
+function loginBody(login: Login): StartBody['login'] {
+  switch (login.kind) {
+    case 'Ticket':
+      return undefined;
+    case 'Key':
+      return { use: 'Key', issuedAt: isoTime(login.atMs) };
+    case 'Token': {
+      const { provider, use, iatMs, jti } = login.token;
+      return { provider, use, issuedAt: isoTime(iatMs), ...(jti === undefined ? {} : { jti }) };
+    }
+    case 'Certificate': {
+      const { provider, validAfterMs, keyId, serial, authority } = login.certificate;
+      return { provider, use: 'Certificate', issuedAt: isoTime(validAfterMs), keyId, serial, authority };
+    }
+  }
+}
+
+const isoTime = (ms: number): string => new Date(ms).toISOString();
 
 /** The `notice` record of a session that goes on by a newer token. */
 export function renewedBody(token: ProvenToken): object {

@@ -5,12 +5,13 @@
 // does; `start` is written before the protocol learns that it is in.
 import type { ConnectionSpec } from '../api/connection.ts';
 import { parseDuration } from '../api/duration.ts';
-import type { Authentication, Cut, Limits, Proof, SessionContext } from '../protocols/protocol.ts';
+import type { Authentication, Cut, Limits, Proof, Protocol, SessionContext } from '../protocols/protocol.ts';
 import { trackActivity } from './activity.ts';
 import { type Admission, admit } from './admission.ts';
 import type { SessionInfo } from './gateway.ts';
 import type { ProcessLimits } from './limits.ts';
 import { type LiveSession, openLiveSession } from './live-session.ts';
+import { recognises } from './proof.ts';
 import { type Renewal, type RenewalProof, renewSession } from './renewal.ts';
 import type { SessionSeed, SessionWorld } from './session-world.ts';
 
@@ -33,11 +34,15 @@ export interface Session {
   review(): void;
 }
 
-export function limitsOf(spec: ConnectionSpec, process: ProcessLimits): Limits {
+export function limitsOf(
+  spec: ConnectionSpec,
+  process: ProcessLimits,
+  protocol: Pick<Protocol, 'proofs' | 'handshakeMs'> = {},
+): Limits {
   const idle = spec.limits?.idleTimeout === undefined ? undefined : parseDuration(spec.limits.idleTimeout);
   return {
-    handshakeMs: process.handshakeMs,
-    proofs: 1,
+    handshakeMs: protocol.handshakeMs ?? process.handshakeMs,
+    proofs: protocol.proofs ?? 1,
     statementBytes: spec.limits?.statementBytes ?? 256 * 1024, // parsing 1 MiB blocks the event loop for a second
     rowBytes: spec.limits?.rowBytes ?? 16 * 1024 * 1024,
     clientBufferBytes: process.clientBufferBytes,
@@ -51,12 +56,13 @@ export function createSession(world: SessionWorld, seed: SessionSeed): Session {
   const { clock, random, log } = options;
   const { id, socket, connection, protocol, bundle } = seed;
   const label = `${connection.namespace}/${connection.name}`;
-  const limits = limitsOf(connection.spec, world.limits);
+  const limits = limitsOf(connection.spec, world.limits, protocol);
   const startedAtMs = clock.now();
   const activity = trackActivity(socket, clock);
 
   let handshakeOver = false;
-  let asked = false;
+  let proofs = 0;
+  let asking = false;
   let live: LiveSession | undefined;
   let cutting: Cut | undefined;
   let gone = false;
@@ -100,10 +106,21 @@ export function createSession(world: SessionWorld, seed: SessionSeed): Session {
   }
 
   async function authenticate(proof: Proof): Promise<Authentication> {
-    if (asked || gone || socketClosed) {
-      return { kind: 'Refused', code: 'InvalidProof', message: 'Sallyport takes one login a connection.' };
+    if (asking || live !== undefined || proofs >= limits.proofs || gone || socketClosed) {
+      const many =
+        limits.proofs === 1 ? 'one login a connection' : `${limits.proofs} proofs a connection, one at a time`;
+      return { kind: 'Refused', code: 'InvalidProof', message: `Sallyport takes ${many}.` };
     }
-    asked = true;
+    proofs += 1;
+    asking = true;
+    try {
+      return await tryProof(proof);
+    } finally {
+      asking = false;
+    }
+  }
+
+  async function tryProof(proof: Proof): Promise<Authentication> {
     const admission = await admit(world, { proof, client: seed.client, sessionId: id, connection, bundle, wait });
     if (admission.kind === 'Refused') {
       metrics.authFailure(admission.answer.code);
@@ -113,6 +130,7 @@ export function createSession(world: SessionWorld, seed: SessionSeed): Session {
       admission.release();
       return { kind: 'Refused', code: 'Unavailable', message: 'The session was ended.' };
     }
+    proofs = limits.proofs; // one session a connection, even if its record can not be written
     const candidate = goLive(admission);
     const written = await candidate.started;
     if (written !== undefined || cutting !== undefined || gone) {
@@ -169,9 +187,9 @@ export function createSession(world: SessionWorld, seed: SessionSeed): Session {
     random,
     limits,
     tls: seed.tls,
-    keys: undefined,
+    keys: seed.keys,
     authenticate,
-    recognises: () => false,
+    recognises: (offer) => live === undefined && !gone && recognises(offer, bundle, clock.now()),
     tokenSource() {
       // One whose tokens would be refused for its old keys is worth sending somebody to only where there is no other.
       const offering = (bundle.view?.identity?.providers ?? [])
@@ -200,7 +218,7 @@ export function createSession(world: SessionWorld, seed: SessionSeed): Session {
         if (served) disappear();
         else if (!gone) disappearLater();
       });
-      cancelHandshake = clock.after(world.limits.handshakeMs + HANDSHAKE_GRACE_MS, () => {
+      cancelHandshake = clock.after(limits.handshakeMs + HANDSHAKE_GRACE_MS, () => {
         log('info', 'a handshake took too long', { session: id, connection: label, address: seed.client.address });
         disappear();
       });

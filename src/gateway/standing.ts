@@ -28,15 +28,15 @@ export interface StandingFacts {
   remainingMs: number;
   lock: LockEntry | undefined;
   /** What became void of what the session was let in by. */
-  proofVoid: 'Ticket' | 'Token' | undefined;
+  proofVoid: 'Ticket' | 'Token' | 'Certificate' | undefined;
   /** Whose word it rested on is not trusted any more: what ended (trust.ts). */
   endedTrust: string | undefined;
   /** Since authentication and since the last byte either way; undefined limits are none. */
   ageMs: number;
   idleMs: number;
-  /** From the issue of its ticket or newest token. */
+  /** From the issue of its ticket, certificate or newest token, or since its key was proven. */
   proofAgeMs: number;
-  /** Until its newest token expires; undefined: a ticket. Looked at only where sessions must prove themselves again. */
+  /** Until its newest token or its certificate expires; undefined: a ticket or a key. Looked at only where sessions must prove themselves again. */
   proofLeftMs: number | undefined;
   limits: { maxDurationMs?: number; idleTimeoutMs?: number; reauthenticateMs?: number };
   /** `sallyport` or `kubectl access`. */
@@ -62,9 +62,7 @@ export function cutFor(facts: StandingFacts): Cut | undefined {
   }
   if (!facts.listed) return { code: 'Revoked', message: endText(grant, { phase: 'Revoked' }), hint: again };
   if (facts.proofVoid !== undefined) {
-    const message =
-      facts.proofVoid === 'Ticket' ? 'the ticket of this session was declared void' : 'its user has logged out';
-    return { code: 'Revoked', message, hint: reconnect };
+    return { code: 'Revoked', message: VOID[facts.proofVoid], hint: reconnect };
   }
   if (facts.endedTrust !== undefined) return { code: 'Revoked', message: facts.endedTrust, hint: reconnect };
   const changed = misfit(facts, facts.policies);
@@ -86,6 +84,12 @@ export function cutFor(facts: StandingFacts): Cut | undefined {
   }
   return undefined;
 }
+
+const VOID = {
+  Ticket: 'the ticket of this session was declared void',
+  Token: 'its user has logged out',
+  Certificate: 'its user has logged out, or the authority of their certificate is not trusted any more',
+} as const;
 
 /** A policy that is merely not accepted denies each command (with its own reason) and may be mended; one that is gone or no longer means this person ends the session. */
 function misfit(

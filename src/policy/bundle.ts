@@ -182,7 +182,14 @@ export interface TrustedProvider {
   kubernetes?: { claim: string; prefix: string };
   /** For clients that ask where to log in: psql's OAUTHBEARER. */
   login?: { scope: string };
-  /** Tokens that are void: of this person or login session, made before then. */
+  /** Whose SSH certificates name the same people. */
+  ssh?: {
+    /** Wire form of each authority's public key, base64. */
+    userAuthorities: string[];
+    /** What the principals of a certificate are: names as tokens have them, or immutable ids. */
+    principals: 'Username' | 'Uid';
+  };
+  /** Tokens and certificates that are void: of this person or login session, made before then. */
   void: { uid?: string; sid?: string; beforeMs: number }[];
 }
 export interface TrustedJwk {

@@ -26,6 +26,12 @@ export interface ProtocolDefinition {
   type: ConnectionSpec['type'] | (string & {});
   rules: ProtocolRules;
   describe(connection: Connection): Description;
+  /** Proofs that one connection may try before it is authenticated. Default 1. */
+  proofs?: number;
+  /** From accept to authentication, milliseconds, where people may be asked for something meanwhile. Default: the process's. */
+  handshakeMs?: number;
+  /** Its listeners have keys of their own: `SessionContext.keys` is there. */
+  ownKeys?: true;
   /** Hash of a statement as this account sends it without parameters to the default database (`HoldRequest.commandHash`). */
   commandHash?(connection: Connection, account: string, text: string): string;
 }

@@ -33,8 +33,20 @@ export interface StartBody {
   connection: { uid: string; name: string; namespace: string };
   grant: { name: string; uid: string; policy: string };
   principal: { username: string; uid?: string; groups: readonly string[] };
-  /** The identity provider's token that let it in; absent: a ticket by the grant's key. */
-  login?: { provider: string; use: string; issuedAt: string; jti?: string };
+  /**
+   * What let it in; absent: a ticket by the grant's key. An identity provider's token; a certificate of an authority of its
+   * (`use: Certificate`); the grant's key itself (`use: Key`, without a provider).
+   */
+  login?: {
+    provider?: string;
+    use: string;
+    issuedAt: string;
+    jti?: string;
+    /** Of a certificate: what its authority calls it, and the authority's fingerprint. */
+    keyId?: string;
+    serial?: string;
+    authority?: string;
+  };
   account: string;
   client: { address: string; application?: string };
   policyGeneration: number;

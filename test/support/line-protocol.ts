@@ -1,5 +1,6 @@
 // A protocol small enough to read at a glance, to prove the seam between gateway and protocols. A client sends
-// `TICKET t [user]` or `TOKEN t [user]`, then lines: `GET key`, `PUT key value`, `DROP key`, `WAIT` (runs until cut). `CANCEL` withdraws a hold.
+// `TICKET t [user]`, `ONCE t [user]`, `TOKEN t [user]`, `KEY k [user]` (believed to be proven) or `CERTIFICATE json [user]`, `OFFER k` before
+// that as often as it likes, then lines: `GET key`, `PUT key value`, `DROP key`, `WAIT` (runs until cut). `CANCEL` withdraws a hold.
 // Answers: the target's line, or `DENIED code message`, `HELD name`, `NOTICE message`, `CUT code message`, `ERROR message`.
 import { createHash } from 'node:crypto';
 import net from 'node:net';
@@ -8,7 +9,14 @@ import type { Action, Command } from '../../src/policy/command.ts';
 import type { Decision } from '../../src/policy/decision.ts';
 import { globMatches } from '../../src/policy/glob.ts';
 import type { PreparedMatcher, ProtocolRules } from '../../src/policy/session-policy.ts';
-import type { AuthenticatedSession, HoldHandle, Protocol, SessionContext } from '../../src/protocols/protocol.ts';
+import type {
+  AuthenticatedSession,
+  HoldHandle,
+  Proof,
+  Protocol,
+  SessionContext,
+  UserCertificate,
+} from '../../src/protocols/protocol.ts';
 import type { CommandBody, ResultBody } from '../../src/recording/envelope.ts';
 
 const ACTIONS: Readonly<Record<string, Action>> = { GET: 'Read', PUT: 'Write', DROP: 'Define', WAIT: 'Execute' };
@@ -73,6 +81,26 @@ export const lineProtocol: Protocol = {
   accept: (socket, context) => new Promise((resolve) => serve(socket, context, resolve)),
 };
 
+/** Certificates come as JSON in base64url; their keys are believed to be proven. */
+function proofOf(word: string | undefined, secret: string, user: string): Proof | undefined {
+  switch (word) {
+    case 'TICKET':
+      return { kind: 'Password', secret, user };
+    case 'ONCE':
+      return { kind: 'Password', secret, user, once: true };
+    case 'TOKEN':
+      return { kind: 'Token', token: secret, user };
+    case 'KEY':
+      return { kind: 'Key', publicKey: secret, user };
+    case 'CERTIFICATE': {
+      const shown = JSON.parse(Buffer.from(secret, 'base64url').toString()) as Omit<UserCertificate, 'serial'>;
+      return { kind: 'Certificate', certificate: { ...shown, serial: 7n }, user };
+    }
+    default:
+      return undefined;
+  }
+}
+
 function serve(socket: Duplex, context: SessionContext, done: () => void): void {
   const queue: string[] = [];
   let session: AuthenticatedSession | undefined;
@@ -82,6 +110,7 @@ function serve(socket: Duplex, context: SessionContext, done: () => void): void 
   let busy = false;
   let over = false;
   let commands = 0;
+  let proofs = 0;
 
   const say = (line: string): void => {
     if (!socket.destroyed && !socket.writableEnded) socket.write(`${line}\n`);
@@ -98,11 +127,16 @@ function serve(socket: Duplex, context: SessionContext, done: () => void): void 
 
   async function login(line: string): Promise<void> {
     const [word, secret = '', user = 'reader'] = line.split(' ');
-    if (word !== 'TICKET' && word !== 'TOKEN') return refuse('ERROR expected TICKET');
-    const answer = await context.authenticate(
-      word === 'TICKET' ? { kind: 'Password', secret, user } : { kind: 'Token', token: secret, user },
-    );
-    if (answer.kind === 'Refused') return refuse(`ERROR ${answer.code} ${answer.message} HINT ${answer.hint ?? '-'}`);
+    if (word === 'OFFER')
+      return say(context.recognises({ kind: 'Key', publicKey: secret, user }) ? 'KNOWN' : 'UNKNOWN');
+    const proof = proofOf(word, secret, user);
+    if (proof === undefined) return refuse('ERROR expected TICKET');
+    proofs += 1;
+    const answer = await context.authenticate(proof);
+    if (answer.kind === 'Refused') {
+      const text = `ERROR ${answer.code} ${answer.message} HINT ${answer.hint ?? '-'}`;
+      return proofs < context.limits.proofs ? say(text) : refuse(text);
+    }
     session = answer.session;
     session.onCut((cut) => {
       say(`CUT ${cut.code} ${cut.message}`);

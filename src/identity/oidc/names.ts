@@ -83,7 +83,8 @@ function isProvenClaim(claim: string, payload: JsonObject, emailClaim: string | 
   return (claim !== 'email' && claim !== emailClaim) || payload['email_verified'] === true;
 }
 
-function isGoodName(name: string): boolean {
+/** Whether a name may be somebody's: whole, visible, and none of the cluster's own. */
+export function isGoodName(name: string): boolean {
   return (
     name.length <= LONGEST_NAME &&
     !name.toLowerCase().startsWith('system:') &&
