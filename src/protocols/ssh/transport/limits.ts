@@ -1,0 +1,42 @@
+// What a transport takes from its peer, and how long its keys live.
+
+export interface TransportLimits {
+  /** Largest packet before authentication (RFC 4253, 6.1), bytes. */
+  readonly packetBytesBeforeLogin: number;
+  /** Largest packet afterwards, bytes; `TransportOptions.packetBytes` goes before. */
+  readonly packetBytes: number;
+  /** `TransportOptions.highWaterBytes` where it is not given. */
+  readonly highWaterBytes: number;
+  /** What may wait for a peer that does not read, whatever the layers above do, bytes. */
+  readonly queuedBytes: number;
+  /** Either direction's bytes under one key before it is changed. */
+  readonly rekeyBytes: number;
+  /** Packets under one key: far below where sequence numbers come round. */
+  readonly rekeyPackets: number;
+  readonly rekeyMs: number;
+  /** A key exchange of an open transport is done in this time. */
+  readonly rekeyDeadlineMs: number;
+  /** Key exchanges that a peer may ask for in a row. One with this many bytes since the last is not counted. */
+  readonly peerRekeys: { readonly burst: number; readonly everyMs: number; readonly freeBytes: number };
+  /** IGNORE, DEBUG, UNIMPLEMENTED, PING and unknown messages. */
+  readonly noise: { readonly burst: number; readonly everyMs: number; readonly beforeLogin: number };
+  /** From DISCONNECT until the socket is destroyed. */
+  readonly lingerMs: number;
+}
+
+const KIB = 1024;
+const MIB = 1024 * KIB;
+
+export const DEFAULT_LIMITS: TransportLimits = {
+  packetBytesBeforeLogin: 35_000,
+  packetBytes: 256 * KIB + KIB,
+  highWaterBytes: 256 * KIB,
+  queuedBytes: 32 * MIB,
+  rekeyBytes: 1024 * MIB,
+  rekeyPackets: 2 ** 28,
+  rekeyMs: 3_600_000,
+  rekeyDeadlineMs: 20_000,
+  peerRekeys: { burst: 10, everyMs: 10_000, freeBytes: MIB },
+  noise: { burst: 2_000, everyMs: 10, beforeLogin: 64 },
+  lingerMs: 2_000,
+};

@@ -1,0 +1,107 @@
+// Packets to the peer: sealed as they come, written once a turn, counted until the socket has taken them.
+//
+// Guarantees: the order of messages; one write for all that a turn queued; `queuedBytes` is all that waits for the peer.
+import type { Duplex } from 'node:stream';
+import type { Random } from '../../../system/random.ts';
+import { NO_SEALER, type Sealer } from './packet-cipher.ts';
+
+export interface PacketOutput {
+  /** Bytes as they are: the identification line. */
+  raw(bytes: Buffer): void;
+  /** Copies the payload. */
+  send(payload: Buffer): void;
+  flush(): void;
+  /** Sealed and not yet taken by the socket. */
+  readonly queuedBytes: number;
+  /** Since the last `use`. */
+  readonly bytes: number;
+  readonly packets: number;
+  /** From the next packet on. */
+  use(sealer: Sealer, resetSequence: boolean): void;
+}
+
+const PADDING_POOL = 8 * 1024;
+/** Packets are put together here; sealing is synchronous, so one is enough for all transports. */
+let scratch = Buffer.allocUnsafeSlow(64 * 1024);
+
+export function packetOutput(socket: Duplex, random: Random, onTaken: () => void): PacketOutput {
+  let sealer = NO_SEALER;
+  let sequence = 0;
+  let bytes = 0;
+  let packets = 0;
+  let batch: Buffer[] = [];
+  let batchBytes = 0;
+  let inFlight = 0;
+  let scheduled = false;
+  let padding: Buffer = Buffer.alloc(0);
+  let paddingAt = 0;
+
+  const flush = (): void => {
+    if (batch.length === 0) return;
+    const size = batchBytes;
+    const all = batch.length === 1 ? batch[0]! : Buffer.concat(batch, size);
+    batch = [];
+    batchBytes = 0;
+    if (socket.destroyed || socket.writableEnded) return;
+    inFlight += size;
+    socket.write(all, () => {
+      inFlight -= size;
+      onTaken();
+    });
+  };
+  const schedule = (): void => {
+    if (scheduled) return;
+    scheduled = true;
+    process.nextTick(() => {
+      scheduled = false;
+      flush();
+    });
+  };
+
+  return {
+    raw(line) {
+      batch.push(line);
+      batchBytes += line.length;
+      schedule();
+    },
+    send(payload) {
+      const block = sealer.blockBytes;
+      const unpadded = 1 + payload.length + (sealer.lengthCounts ? 4 : 0);
+      let pad = block - (unpadded % block);
+      if (pad < 4) pad += block;
+      const length = 1 + payload.length + pad;
+      if (scratch.length < 4 + length) scratch = Buffer.allocUnsafeSlow(4 + length + 4096);
+      scratch.writeUInt32BE(length, 0);
+      scratch[4] = pad;
+      payload.copy(scratch, 5);
+      if (padding.length - paddingAt < pad) {
+        padding = random.bytes(PADDING_POOL);
+        paddingAt = 0;
+      }
+      padding.copy(scratch, 5 + payload.length, paddingAt, paddingAt + pad);
+      paddingAt += pad;
+      const size = sealer.seal(scratch.subarray(0, 4 + length), sequence, batch);
+      sequence = (sequence + 1) >>> 0;
+      batchBytes += size;
+      bytes += size;
+      packets += 1;
+      schedule();
+    },
+    flush,
+    get queuedBytes() {
+      return batchBytes + inFlight;
+    },
+    get bytes() {
+      return bytes;
+    },
+    get packets() {
+      return packets;
+    },
+    use(next, resetSequence) {
+      sealer = next;
+      bytes = 0;
+      packets = 0;
+      if (resetSequence) sequence = 0;
+    },
+  };
+}
