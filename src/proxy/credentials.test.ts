@@ -61,6 +61,9 @@ test('INV-05: what is wrong with a Secret is said with its name and key, and wit
     [{ ...GOOD, password: 'correct-horse\n' }, /has a password that ends with a line break/],
     [{ ...GOOD, password: Buffer.from([0x63, 0xff, 0xfe]) }, /has a password that is not UTF-8/],
     [{ ...GOOD, password: 'x'.repeat(70_000) }, /has a password of more than/],
+    [{ ...GOOD, 'ssh-privatekey': 'correct-horse' }, /has both password and ssh-privatekey/],
+    [{ username: 'deploy', 'ssh-privatekey': '\n', 'sallyport-hosts': 'web1' }, /has an empty ssh-privatekey/],
+    [{ username: 'deploy', 'sallyport-hosts': 'web1' }, /has no key "password"; .*ssh-privatekey/],
   ];
   for (const [index, [values, why]] of cases.entries()) {
     if (values !== undefined) mount(root, `..${index}`, values);
@@ -74,6 +77,17 @@ test('INV-05: what is wrong with a Secret is said with its name and key, and wit
   }
 });
 
+test('a Secret with ssh-privatekey is a key', async (t) => {
+  const root = folder(t);
+  mount(root, '..1', { username: 'deploy', 'ssh-privatekey': 'KEY\n', 'sallyport-hosts': 'web1' });
+  assert.deepEqual(await mountedCredentials(root).read(CONNECTION, 'orders-db-reader'), {
+    kind: 'Key',
+    username: 'deploy',
+    privateKey: 'KEY\n',
+    hosts: ['web1'],
+  });
+});
+
 test('INV-12: no name of a Secret leads out of its folder', async (t) => {
   const root = folder(t);
   fs.mkdirSync(path.join(root, 'inside'));
@@ -81,6 +95,6 @@ test('INV-12: no name of a Secret leads out of its folder', async (t) => {
   const source = mountedCredentials(path.join(root, 'inside'));
   for (const name of ['..', '.', '../', '', 'a/b', '..data', 'A', 'a\0b', `${'a'.repeat(254)}`]) {
     await assert.rejects(source.read(CONNECTION, name), /has a name that no Secret can have/);
-    assert.equal(await source.version(name), name.length > 253 ? '- - -' : '-');
+    assert.equal(await source.version(name), name.length > 253 ? '- - - -' : '-');
   }
 });

@@ -1,6 +1,6 @@
-// The targets' credentials, from Secrets that are mounted as files: /credentials/<secret>/{username,password,
-// sallyport-hosts}. Read at each use, so that a rotated one counts at the next login; nothing is kept in memory here.
-// Guarantees: the three are of one version of the Secret where a kubelet or CSI driver swaps `..data`; messages name
+// The targets' credentials, from Secrets that are mounted as files: /credentials/<secret>/{username, password or
+// ssh-privatekey, sallyport-hosts}. Read at each use, so that a rotated one counts at the next login; nothing is kept in memory here.
+// Guarantees: all are of one version of the Secret where a kubelet or CSI driver swaps `..data`; messages name
 // the Secret and the key, never a value (INV-05).
 import { open, readlink, stat } from 'node:fs/promises';
 import path from 'node:path';
@@ -17,7 +17,7 @@ export interface MountedCredentials extends CredentialSource {
 }
 
 export const CREDENTIALS_FOLDER = '/credentials';
-const KEYS = ['username', 'password', 'sallyport-hosts'] as const;
+const KEYS = ['username', 'password', 'ssh-privatekey', 'sallyport-hosts'] as const;
 type Key = (typeof KEYS)[number];
 /** More is no password. */
 const LONGEST = 64 * 1024;
@@ -102,7 +102,8 @@ function credentialOf(values: ReadonlyMap<Key, Buffer>, fail: Fail): Credential 
     return fail('is not mounted: create it, or correct secretRef.name; a kubelet takes about a minute to bring it');
   const text = (key: Key): string => {
     const bytes = values.get(key);
-    if (bytes === undefined) return fail(`has no key "${key}"; its keys are username, password and sallyport-hosts`);
+    if (bytes === undefined)
+      return fail(`has no key "${key}"; its keys are username, password (or ssh-privatekey) and sallyport-hosts`);
     try {
       return new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes);
     } catch {
@@ -116,10 +117,14 @@ function credentialOf(values: ReadonlyMap<Key, Buffer>, fail: Fail): Credential 
       return fail(`has a ${key} that ends with a line break; make it with printf instead of echo, or --from-literal`);
     return value;
   };
-  return {
-    kind: 'Password',
-    username: line('username'),
-    password: line('password'),
-    hosts: text('sallyport-hosts').split(/\s+/).filter(Boolean),
-  };
+  const username = line('username');
+  if (values.has('ssh-privatekey') && values.has('password'))
+    return fail('has both password and ssh-privatekey, and which is meant can not be told; remove one');
+  if (!values.has('ssh-privatekey'))
+    return { kind: 'Password', username, password: line('password'), hosts: hostsIn(text('sallyport-hosts')) };
+  const privateKey = text('ssh-privatekey');
+  if (privateKey.trim() === '') return fail('has an empty ssh-privatekey');
+  return { kind: 'Key', username, privateKey, hosts: hostsIn(text('sallyport-hosts')) };
 }
+
+const hostsIn = (text: string): string[] => text.split(/\s+/).filter(Boolean);

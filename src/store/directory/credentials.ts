@@ -10,13 +10,11 @@ import { readText } from './loader.ts';
 import { DEFAULT_NAMESPACE } from './read-document.ts';
 import { type ScannedFile, scanDirectory, stampOf } from './scan.ts';
 
-export interface SecretCredential {
-  kind: 'Password';
+export type SecretCredential = {
   username: string;
-  password: string;
   /** `host` or `host:port` it may be sent to. Empty: nowhere. */
   hosts: readonly string[];
-}
+} & ({ kind: 'Password'; password: string } | { kind: 'Key'; privateKey: string });
 
 /** A Secret can not be had; the message says why and what to do, and holds no secret. */
 export class CredentialUnavailable extends Error {
@@ -150,11 +148,17 @@ function readCredential(
 ): SecretCredential {
   const full = `${connection.namespace}/${secretName}`;
   const owner = ` of Connection ${connection.namespace}/${connection.name}`;
-  const { value } = openSecret(full, owner, secretName, places, index);
+  const { value, keys, fail } = openSecret(full, owner, secretName, places, index);
   const username = value('username');
-  const password = value('password');
+  const isKey = keys.includes('ssh-privatekey');
+  if (isKey && keys.includes('password'))
+    fail('has both password and ssh-privatekey, and which is meant can not be told; remove one');
+  const secret = value(isKey ? 'ssh-privatekey' : 'password');
+  if (isKey && secret.trim() === '') fail('has an empty ssh-privatekey');
   const hosts = value('sallyport-hosts').split(/\s+/).filter(Boolean);
-  return { kind: 'Password', username, password, hosts };
+  return isKey
+    ? { kind: 'Key', username, privateKey: secret, hosts }
+    : { kind: 'Password', username, password: secret, hosts };
 }
 
 /** `owner`: whose it is, for messages. */
@@ -164,7 +168,7 @@ function openSecret(
   secretName: string,
   places: readonly Place[],
   index: Index,
-): { keys: readonly string[]; value(key: string): string } {
+): { keys: readonly string[]; value(key: string): string; fail(why: string): never } {
   const fail = (why: string): never => {
     throw new CredentialUnavailable(`Secret ${full}${owner} ${why}.`);
   };
@@ -180,9 +184,11 @@ function openSecret(
   if (second !== undefined) return fail(`is written twice, in ${first.file.file} and ${second.file.file}; remove one`);
   const found = secretIn(parseDocuments(textAt(first))[0]);
   if (found?.name !== full) return fail(`(${first.file.file}) is being changed just now; try again`);
+  const inFile = (why: string): never => fail(`(${first.file.file}) ${why}`);
   return {
+    fail: inFile,
     keys: Object.keys({ ...asObject(found.secret['data']), ...asObject(found.secret['stringData']) }),
-    value: (key) => decode(found.secret, key, (why) => fail(`(${first.file.file}) ${why}`)),
+    value: (key) => decode(found.secret, key, inFile),
   };
 }
 
@@ -192,7 +198,8 @@ function decode(secret: Data, key: string, fail: (why: string) => never): string
   if (plain !== undefined)
     return typeof plain === 'string' ? plain : fail(`has a ${key} that is no text; put it in quotes`);
   const encoded = asObject(secret['data'])?.[key];
-  if (encoded === undefined) return fail(`has no key "${key}"; its keys are username, password and sallyport-hosts`);
+  if (encoded === undefined)
+    return fail(`has no key "${key}"; its keys are username, password (or ssh-privatekey) and sallyport-hosts`);
   if (typeof encoded !== 'string') return fail(`has a ${key} that is no text; put it in quotes`);
   const compact = encoded.replace(/\s+/g, '');
   const bytes = Buffer.from(compact, 'base64');

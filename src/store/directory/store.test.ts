@@ -476,7 +476,7 @@ test('INV-05: credentials are read anew, and appear nowhere else', async (t) => 
   const folders = testFolders(t);
   folders.write('a.yaml', `${connectionYaml('db')}---\n${secretYaml('db-reader', 'hunter2')}`);
   const { store } = testStore(t, folders);
-  const read = (): Promise<{ password: string }> =>
+  const read = (): Promise<{ password?: string }> =>
     store.credentials.read({ namespace: 'payments', name: 'db' }, 'db-reader');
   assert.deepEqual(await read(), {
     kind: 'Password',
@@ -493,6 +493,24 @@ test('INV-05: credentials are read anew, and appear nowhere else', async (t) => 
   }
 });
 
+test('INV-05: a Secret with ssh-privatekey is a key; what is wrong with it is said without its value', async (t) => {
+  const folders = testFolders(t);
+  const secret = (extra: string): string =>
+    `apiVersion: v1\nkind: Secret\nmetadata: {name: k, namespace: payments}\nstringData:\n  username: deploy\n  sallyport-hosts: web1\n${extra}`;
+  const { store } = testStore(t, folders);
+  const read = () => store.credentials.read({ namespace: 'payments', name: 'web1' }, 'k');
+  folders.write('a.yaml', secret('  ssh-privatekey: |\n    hunter2\n'));
+  assert.deepEqual(await read(), { kind: 'Key', username: 'deploy', privateKey: 'hunter2\n', hosts: ['web1'] });
+  for (const [extra, why] of [
+    ['  ssh-privatekey: hunter2\n  password: hunter3\n', /\(a\.yaml\) has both password and ssh-privatekey/],
+    ['  ssh-privatekey: " "\n', /has an empty ssh-privatekey/],
+    ['', /has no key "password"; .*ssh-privatekey/],
+  ] as const) {
+    folders.write('a.yaml', secret(extra));
+    await assert.rejects(read(), (error: Error) => why.test(error.message) && !error.message.includes('hunter'));
+  }
+});
+
 test('INV-05: a Secret is found again wherever it moves, and reading it touches no other file', async (t) => {
   const folders = testFolders(t);
   folders.write('a.yaml', connectionYaml('db'));
@@ -501,8 +519,10 @@ test('INV-05: a Secret is found again wherever it moves, and reading it touches 
   const { store } = testStore(t, folders);
   const changed: string[][] = [];
   store.onSecretsChanged((secrets) => changed.push([...secrets].sort()));
-  const read = async (): Promise<string> =>
-    (await store.credentials.read({ namespace: 'payments', name: 'db' }, 'db-reader')).password;
+  const read = async (): Promise<string | undefined> => {
+    const credential = await store.credentials.read({ namespace: 'payments', name: 'db' }, 'db-reader');
+    return credential.kind === 'Password' ? credential.password : undefined;
+  };
   assert.equal(await read(), 'one');
   const opened: string[] = [];
   const { readFileSync } = fs;
