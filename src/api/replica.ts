@@ -34,6 +34,15 @@ export const ProxyReplicaSpec = closed({
       { maxItems: 1024, description: 'Sealed grants it opened while the operator could not be heard.' },
     ),
   ),
+  unknownKeys: Type.Optional(
+    Type.Array(
+      closed({
+        provider: described(ShortText, 'Name of the IdentityProvider.'),
+        at: described(Timestamp, 'When such a token was shown.'),
+      }),
+      { maxItems: 16, description: 'Issuers whose tokens came with a key that is not known; they may have a new one.' },
+    ),
+  ),
   connections: Type.Optional(
     Type.Array(
       closed({

@@ -54,6 +54,11 @@ export function createRequestsApi(
     bad += 1;
     if (verdict !== undefined) {
       portal.log('info', 'a job’s token was refused', { fault: verdict.fault, detail: verdict.detail ?? '' });
+      if (verdict.unknownKid === true && verdict.provider !== undefined) {
+        portal.world.unknownKey(verdict.provider);
+        // Jobs ask again by themselves: within moments a new key is known.
+        throw new HttpError(503, 'The key of this token is not known; its issuer is asked for new ones.', 'Try again.');
+      }
     }
     throw new HttpError(
       401,

@@ -116,6 +116,11 @@ export async function arrive(
   });
   if (verdict.kind === 'Bad') {
     portal.log('warn', 'a token was refused', { fault: verdict.fault, detail: verdict.detail ?? '' });
+    if (verdict.unknownKid === true && verdict.provider !== undefined) {
+      portal.world.unknownKey(verdict.provider);
+      const message = 'The identity provider has a new key, which Sallyport is asking for.';
+      throw new HttpError(503, message, 'Nothing was done. Try again in a moment.');
+    }
     throw new HttpError(
       403,
       'Sallyport does not accept the token of this login.',

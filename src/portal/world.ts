@@ -35,6 +35,8 @@ export interface World {
   /** Id of the operator's signing key; acts are bound to it. */
   cluster(): Promise<string>;
   providers(): Promise<readonly TrustedProvider[]>;
+  /** Somebody showed a token by a key that this provider is not known to have: it is asked, at most once a minute. */
+  unknownKey(provider: string): void;
   /** Of every namespace. */
   list<R extends Resource>(kind: PortalKind): Promise<readonly R[]>;
   get<R extends Resource>(kind: PortalKind, namespace: string, name: string): Promise<R | undefined>;

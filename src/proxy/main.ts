@@ -11,6 +11,7 @@ import { createGateway, type Gateway } from '../gateway/gateway.ts';
 import { openSealedUses, type SealedUses } from '../gateway/sealed-grants.ts';
 import type { ProcessLimits } from '../gateway/limits.ts';
 import type { LogLine } from '../gateway/observer.ts';
+import { createUnknownKeys } from '../identity/oidc/unknown-keys.ts';
 import { sleep } from '../kube/backoff.ts';
 import type { KubeClient } from '../kube/client.ts';
 import type { TrustedKey } from '../policy/bundle-signing.ts';
@@ -101,6 +102,7 @@ export async function startProxy(options: ProxyOptions): Promise<Proxy> {
   let sessionObjects: SessionObjects | undefined;
   let probes: Probes | undefined;
   const wasReady = new Set<string>();
+  const unknownKeys = createUnknownKeys(clock);
   let certificateSeen = '';
   const certified = Promise.withResolvers<void>();
 
@@ -155,6 +157,9 @@ export async function startProxy(options: ProxyOptions): Promise<Proxy> {
     random,
     log,
     metrics,
+    onUnknownKey(provider) {
+      if (unknownKeys.saw(provider)) replica.touch();
+    },
     serves: (uid) => kubeFeed.serves(uid),
     commandPrefix: 'kubectl access',
   });
@@ -170,6 +175,7 @@ export async function startProxy(options: ProxyOptions): Promise<Proxy> {
       sessions: gateway.sessions().filter(({ state }) => state === 'Live').length,
       recordsWritable: recordsProblem === undefined,
       ...sealedReport(),
+      ...unknownReport(),
       connections: served.map(({ uid }) => {
         const shards = kubeFeed.shards(uid);
         const target = probes?.of(uid);
@@ -184,6 +190,12 @@ export async function startProxy(options: ProxyOptions): Promise<Proxy> {
         };
       }),
     };
+  }
+
+  /** The operator asks issuers; here is only said that a token came with a key that nobody knows. */
+  function unknownReport(): Pick<ProxyReplicaSpec, 'unknownKeys'> {
+    const told = unknownKeys.told();
+    return told.length === 0 ? {} : { unknownKeys: told };
   }
 
   function sealedReport(): Pick<ProxyReplicaSpec, 'sealedUses'> {

@@ -9,6 +9,7 @@ import type { AccessApproval, AccessGrant } from '../../src/api/grant.ts';
 import type { Resource } from '../../src/api/resource.ts';
 import { createClusterWorld } from '../../src/cli/cluster/portal-cluster.ts';
 import { type Admission, startAdmission } from '../../src/controllers/admission/start.ts';
+import { createSignal, followSignals } from '../../src/controllers/identity-providers/signal.ts';
 import { authorityOf, makeAuthorityKeys } from '../../src/controllers/pki/authority.ts';
 import { publishTrust } from '../../src/controllers/pki/trust.ts';
 import { createSealer } from '../../src/controllers/seal.ts';
@@ -519,6 +520,43 @@ describe('proofs at admission', { skip }, () => {
     );
     assert.ok(kept.kind === 'Ok' && kept.value.items.length > 2);
     assert.ok(!JSON.stringify(kept.value).includes('eyJ'));
+  });
+
+  test('INV-11: that an issuer may have a new key reaches the replica that leads, from whom the chart lets', async () => {
+    const heard: string[] = [];
+    const common = { namespace: RELEASE_NAMESPACE, ...sources, log: () => undefined };
+    const following = followSignals({ client: operator, ...common, onUnknownKey: (name) => void heard.push(name) });
+    try {
+      const lease = `/apis/coordination.k8s.io/v1/namespaces/${RELEASE_NAMESPACE}/leases/sallyport-unknown-keys`;
+      await until(
+        'the Lease',
+        () => operator.get(lease),
+        ({ kind }) => kind === 'Ok',
+      );
+      const began = performance.now();
+      // A replica that does not lead, and the approval page.
+      createSignal({ client: operator, ...common })('corp');
+      await until(
+        'the first',
+        async () => heard.length,
+        (count) => count === 1,
+      );
+      const page = createSignal({ client: portal, ...common });
+      for (let count = 0; count < 20; count += 1) page('ci');
+      await until(
+        'the second',
+        async () => heard.length,
+        (count) => count >= 2,
+      );
+      assert.deepEqual(heard, ['corp', 'ci']);
+      assert.ok(performance.now() - began < 10_000);
+      refused(
+        await plane.clientFor('alice').patch(lease, { metadata: { annotations: { a: 'b' } } }, 'merge'),
+        /forbidden/,
+      );
+    } finally {
+      await following.stop();
+    }
   });
 
   test('INV-08: a pipeline decides nothing, and gives up only by its own token', async () => {

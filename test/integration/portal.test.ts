@@ -143,6 +143,27 @@ test('a job that no policy gives access hears so at once, and nothing of it wait
   }
 });
 
+test('a job’s token by a key that is not known has the issuer asked, and the job is told to ask again', async () => {
+  const token = await bed.idp.tokenFor('repo', { use: 'ID', client: 'ci', audience: 'ci' });
+  const [, ...rest] = token.split('.');
+  const header = Buffer.from(JSON.stringify({ alg: 'RS256', kid: 'new', typ: 'JWT' })).toString('base64url');
+  const dispatcher = new Agent({ connect: { ca: bed.ca } });
+  const ask = async (given: string): Promise<number> => {
+    const headers = { authorization: `Bearer ${given}` };
+    const where = `${bed.origin}/v1/requests?namespace=payments&connection=orders-db`;
+    return (await fetch(where, { headers, dispatcher })).status;
+  };
+  try {
+    assert.equal(await ask([header, ...rest].join('.')), 503);
+    assert.deepEqual(bed.unknownKeys, ['corp']);
+    assert.equal(await ask(`${token.slice(0, -6)}AAAAAA`), 401);
+    assert.equal(await ask(token), 200);
+    assert.deepEqual(bed.unknownKeys, ['corp']);
+  } finally {
+    await dispatcher.close();
+  }
+});
+
 test('INV-08: one token in two namespaces at the same moment makes one grant, and no other once that is deleted', async () => {
   const token = await bed.idp.tokenFor('repo', { use: 'ID', client: 'ci', audience: 'ci' });
   const verdict = await verifyToken(token, { providers: bed.providers(), uses: ['Workload'], nowMs: Date.now() });

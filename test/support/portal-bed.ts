@@ -77,6 +77,8 @@ export interface PortalBed {
   portal: Portal;
   cluster: string;
   liveSessions: LiveSession[];
+  /** Providers that were told to have a new key. */
+  unknownKeys: string[];
   /** What was sent to be made. */
   sent: NewObject[];
   /** How long the store takes to make an object; for races. */
@@ -181,16 +183,26 @@ export async function startPortalBed(
     }
   };
   const spent = createSpentProofs(() => Date.now());
+  const unknownKeys: string[] = [];
+  const onUnknownKey = (name: string): void => void unknownKeys.push(name);
   const world: World = {
     prefix: 'sallyport',
     cluster: () => Promise.resolve(key.keyId),
     providers: () => Promise.resolve(providers()),
+    unknownKey: onUnknownKey,
     list: async (kind) => (await store.list(kind)).items as never,
     get: (kind, namespace, name) => store.get({ kind, namespace, name }) as never,
     sessions: () => Promise.resolve(liveSessions),
     async create(object): Promise<CreateResult> {
       sent.push(object);
-      const proven = await provenBy(object, { cluster: key.keyId, providers, store, spent, now: () => Date.now() });
+      const proven = await provenBy(object, {
+        cluster: key.keyId,
+        providers,
+        store,
+        spent,
+        onUnknownKey,
+        now: () => Date.now(),
+      });
       if (proven.kind === 'Used') return { kind: 'Exists' };
       if (proven.kind === 'Refused') return { kind: 'Refused', message: proven.message };
       const result = await store.create(proven.actor, proven.object);
@@ -259,6 +271,7 @@ export async function startPortalBed(
     portal,
     cluster: key.keyId,
     liveSessions,
+    unknownKeys,
     sent,
     log,
     providers,

@@ -5,6 +5,7 @@ import type { Connection } from '../../api/connection.ts';
 import type { ProxyReplica } from '../../api/replica.ts';
 import { openObjectPublisher } from '../../controllers/bundles/object-publisher.ts';
 import { GARBAGE_KINDS, startGarbage } from '../../controllers/garbage/controller.ts';
+import { followSignals, toldByReplica } from '../../controllers/identity-providers/signal.ts';
 import type { NotifierServices } from '../../controllers/notifiers/channel.ts';
 import { type Operator, startOperator } from '../../controllers/operator.ts';
 import type { Authority } from '../../controllers/pki/authority.ts';
@@ -125,7 +126,11 @@ export async function startControl(options: ControlOptions): Promise<Control> {
           if (event.type === 'Deleted') places.delete(event.object.metadata.uid);
           else placeOf(event.object as Connection);
         }
-        if (event.kind === 'ProxyReplica' && event.type !== 'Deleted') acknowledge(event.object as ProxyReplica);
+        if (event.kind === 'ProxyReplica' && event.type !== 'Deleted') {
+          acknowledge(event.object as ProxyReplica);
+          const told = toldByReplica(event.object as ProxyReplica, event.previous as ProxyReplica | undefined);
+          for (const provider of told) operator.unknownKey(provider);
+        }
         workloads.onChange(event);
       },
     },
@@ -137,6 +142,14 @@ export async function startControl(options: ControlOptions): Promise<Control> {
   });
   for (const replica of operator.cache.list<ProxyReplica>('ProxyReplica')) acknowledge(replica);
   await workloads.attach(operator);
+  const signals = followSignals({
+    client,
+    namespace: options.settings.operatorNamespace,
+    clock,
+    random,
+    log,
+    onUnknownKey: (provider) => operator.unknownKey(provider),
+  });
   const garbage = startGarbage({ store, cache: operator.cache, clock, log });
 
   const idle = (): boolean => operator.idle && publisher.idle && workloads.idle && garbage.idle;
@@ -155,6 +168,7 @@ export async function startControl(options: ControlOptions): Promise<Control> {
     },
     async stop() {
       cancelLook();
+      await signals.stop();
       await garbage.stop();
       await operator.stop();
       await workloads.stop();

@@ -6,6 +6,7 @@ import path from 'node:path';
 import { setFlagsFromString } from 'node:v8';
 import { parseDuration } from '../../api/duration.ts';
 import { type Admission, startAdmission } from '../../controllers/admission/start.ts';
+import { createSignal } from '../../controllers/identity-providers/signal.ts';
 import { authorityOf } from '../../controllers/pki/authority.ts';
 import { loadSecretKeys, type OperatorKeys } from '../../controllers/pki/secret-keys.ts';
 import { publishTrust } from '../../controllers/pki/trust.ts';
@@ -110,6 +111,7 @@ export async function operatorCommand(
     const control: ControlRecords = { write: (body, options) => records.control(body, options) };
 
     let leading: Control | undefined;
+    const signal = createSignal({ client, namespace, clock, log });
     const portal = io.env['SALLYPORT_PORTAL'] || undefined;
     const portalClient = io.env['SALLYPORT_PORTAL_CLIENT'] || undefined;
     const proofs =
@@ -120,8 +122,9 @@ export async function operatorCommand(
             ...(portalClient === undefined ? {} : { client: portalClient }),
             key: keys.key,
             alsoTrusted: keys.alsoTrusted,
-            // The replica that leads asks; the others' keys come by its next round.
-            onUnknownKey: (provider: string) => leading?.operator.unknownKey(provider),
+            // The replica that leads asks; the others tell it.
+            onUnknownKey: (provider: string) =>
+              leading === undefined ? signal(provider) : leading.operator.unknownKey(provider),
           };
     admission = await startAdmission({
       client,

@@ -7,6 +7,7 @@ import type { IdentityProvider } from '../../api/identity-provider.ts';
 import type { Resource } from '../../api/resource.ts';
 import type { AccessSession } from '../../api/session.ts';
 import { readShard } from '../../controllers/admission/trusted-providers.ts';
+import { createSignal } from '../../controllers/identity-providers/signal.ts';
 import { proofTermsOf, TRUST_CONFIG_MAP, type TrustConfigMap } from '../../controllers/pki/trust.ts';
 import { encryptProof, type PublishedProofKey } from '../../identity/proof-encryption.ts';
 import { causesOf, type KubeFailure } from '../../kube/answer.ts';
@@ -144,6 +145,7 @@ export function createClusterWorld(options: {
       const again = await readTrust().catch(() => undefined);
       return (again && readShard(again.trusted, envelope)) ?? [];
     },
+    unknownKey: createSignal({ client, namespace, clock, log }),
     list: <R extends Resource>(kind: PortalKind) =>
       Promise.resolve((reflectors.get(kind)?.list() ?? []) as unknown as readonly R[]),
     async get<R extends Resource>(kind: PortalKind, inNamespace: string, name: string) {

@@ -3,6 +3,7 @@
 import { createHash } from 'node:crypto';
 import type { Resource } from '../../api/resource.ts';
 import type { SessionInfo } from '../../gateway/gateway.ts';
+import { createUnknownKeys } from '../../identity/oidc/unknown-keys.ts';
 import type { TrustedProvider } from '../../policy/bundle.ts';
 import type { CreateResult, PortalKind, World } from '../../portal/world.ts';
 import type { Clock } from '../../system/clock.ts';
@@ -21,6 +22,7 @@ export function createLocalWorld(options: { state: string; prefix: string; clock
   const { clock, prefix } = options;
   const call = localCaller(options.state, prefix);
   const listeners = new Set<() => void>();
+  const keys = createUnknownKeys(clock);
   let trouble: string | undefined;
   let seen: string | undefined;
   let cancel: (() => void) | undefined;
@@ -68,6 +70,9 @@ export function createLocalWorld(options: { state: string; prefix: string; clock
     prefix,
     cluster: async () => ((await ask('GET', '/v1/identity')) as { cluster: string }).cluster,
     providers: async () => ((await ask('GET', '/v1/identity')) as { providers: TrustedProvider[] }).providers,
+    unknownKey(provider) {
+      if (keys.saw(provider)) void ask('POST', '/v1/identity/unknown-key', { provider }).catch(() => undefined);
+    },
     list,
     get: async <R extends Resource>(kind: PortalKind, namespace: string, name: string) =>
       ((await ask('GET', `/v1/get?${query({ kind, namespace, name })}`)) as { object?: R }).object,

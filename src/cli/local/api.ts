@@ -9,7 +9,6 @@ import { objectOf } from '../../controllers/grants/controller.ts';
 import type { Operator } from '../../controllers/operator.ts';
 import type { ControlRecords } from '../../controllers/ports.ts';
 import type { Gateway } from '../../gateway/gateway.ts';
-import type { TrustedProvider } from '../../policy/bundle.ts';
 import { sessionLimits } from '../../policy/prepare-session.ts';
 import type { Principal } from '../../policy/principal.ts';
 import type { Actor, KindName, NewObject, ResourceStore } from '../../store/resource-store.ts';
@@ -22,9 +21,8 @@ import type {
   LocalInfo,
   ReadNote,
 } from './api-types.ts';
-import { provenBy } from './prove.ts';
+import { type ProofSources, provenBy } from './prove.ts';
 import { renewLocally } from './renew.ts';
-import type { SpentProofs } from './spent-proofs.ts';
 
 const BODY_LIMIT = 1024 * 1024;
 const REQUEST_MS = 30_000;
@@ -37,7 +35,7 @@ export interface LocalServices {
   records: ControlRecords;
   problems(): FileProblemView[];
   /** What proofs are made for and checked with. */
-  identity: { cluster: string; providers(): readonly TrustedProvider[]; spent: SpentProofs };
+  identity: Omit<ProofSources, 'store' | 'now'>;
   /** The schema of a Connection's target, as policy tests read it. Rejects with a message for people. */
   catalog(connection: Connection, account: string | undefined, signal: AbortSignal): Promise<unknown>;
 }
@@ -176,6 +174,11 @@ async function answer(services: LocalServices, request: http.IncomingMessage): P
     }
     case 'GET /v1/identity':
       return { cluster: services.identity.cluster, providers: services.identity.providers() };
+    case 'POST /v1/identity/unknown-key': {
+      const { provider } = await readBody(request);
+      if (typeof provider === 'string') services.identity.onUnknownKey(provider);
+      return {};
+    }
     case 'POST /v1/prove':
       return prove(services, ((await readBody(request))['object'] ?? {}) as NewObject);
     case 'POST /v1/delete': {

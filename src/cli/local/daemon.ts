@@ -266,7 +266,12 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
       gateway,
       records: control,
       problems: () => store.problems().map(problemView),
-      identity: { cluster: key.keyId, providers: providers.current, spent: createSpentProofs(() => clock.now()) },
+      identity: {
+        cluster: key.keyId,
+        providers: providers.current,
+        spent: createSpentProofs(() => clock.now()),
+        onUnknownKey: (provider) => operator.unknownKey(provider),
+      },
       catalog: async (connection, account, signal) => {
         if (options.catalog === undefined) throw new Error('No protocol here can export a catalog.');
         return options.catalog(connection, account, signal, store.credentials);

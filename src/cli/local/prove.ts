@@ -14,6 +14,8 @@ export interface ProofSources {
   providers(): readonly TrustedProvider[];
   store: Pick<ResourceStore, 'list'>;
   spent: SpentProofs;
+  /** A token shows a key that this provider is not known to have. Whoever asks issuers bounds how often. */
+  onUnknownKey(provider: string): void;
   now(): number;
 }
 
@@ -41,7 +43,9 @@ export async function provenBy(given: NewObject, sources: ProofSources): Promise
   const act = { kind, metadata: object.metadata, spec } as unknown as ActObject;
   const verify = async (use: TokenUse, text: string): Promise<ProvenToken | undefined> => {
     const verdict = await verifyToken(text, { providers: sources.providers(), uses: [use], nowMs: sources.now() });
-    return verdict.kind === 'Good' ? verdict.token : undefined;
+    if (verdict.kind === 'Good') return verdict.token;
+    if (verdict.unknownKid === true && verdict.provider !== undefined) sources.onUnknownKey(verdict.provider);
+    return undefined;
   };
   const spending = (id: string, untilMs: number, actor: Actor & { kind: 'Person' }): Proven =>
     sources.spent.spend(id, untilMs) ? { kind: 'Proven', actor, object, proof: id } : { kind: 'Used' };

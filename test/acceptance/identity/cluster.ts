@@ -374,5 +374,19 @@ export const cluster: CriteriaGroup = {
         return `another branch, pull_request_target, another repository of the name: exit ${codes.join(', ')}`;
       },
     },
+    {
+      claim: 'an issuer that changes its keys is asked anew within moments of the first token by the new one',
+      async check() {
+        const on = await job({ repository_id: '740012345', ref: 'refs/heads/main' });
+        await jobs.rotate({ dropOld: true });
+        const began = performance.now();
+        // The job asks again by itself while its token's key is not known.
+        const asked = await on.sallyport('request', '--for', '10m', '--reason', 'after the rotation');
+        const took = performance.now() - began;
+        assert.equal(asked.code, 75, asked.stdout + asked.stderr);
+        assert.ok(took < 60_000, `${took} ms`);
+        return `the job’s request was there ${(took / 1000).toFixed(1)} s after the rotation`;
+      },
+    },
   ],
 };
