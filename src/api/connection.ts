@@ -349,6 +349,9 @@ export function secretsOf(spec: ConnectionSpec): string[] {
   return [...new Set(spec.accounts.flatMap(({ secretRef }) => (secretRef === undefined ? [] : [secretRef.name])))];
 }
 
+/** By what clients look up a gateway's own keys, wherever it is reached: the same over ports and tunnels. */
+export const hostAliasOf = (name: string, namespace = 'default'): string => `${name}.${namespace}.sallyport`;
+
 export const ConnectionStatus = closed({
   observedGeneration: Type.Optional(Type.Integer({ description: '`metadata.generation` that this status is about.' })),
   endpoint: Type.Optional(

@@ -29,6 +29,7 @@ import { createLockReconciler } from './locks/controller.ts';
 import type { NotifierServices } from './notifiers/channel.ts';
 import { NOTIFIER_KINDS, type NotifierDesk } from './notifiers/controller.ts';
 import { connectionTouchedByTicket, startNotifiers, withheldByTicket } from './notifiers/start.ts';
+import { publishedKeys } from './pki/connection-keys.ts';
 import { createPolicyReconciler, policiesTouchedBy } from './policies/controller.ts';
 import type { ControllerContext, ShardPublisher } from './ports.ts';
 import {
@@ -327,6 +328,7 @@ export async function startOperator(options: OperatorOptions): Promise<Operator>
       compile,
       endpoint: options.endpoint,
       caBundle: options.caBundle,
+      publishedKeys: (connection, endpoint) => publishedKeys(options, connection, endpoint),
       probe: options.probe,
       ...(options.probeStamp === undefined ? {} : { probeStamp: options.probeStamp }),
       ...(options.proxies === undefined ? {} : { proxies: options.proxies }),

@@ -1,7 +1,7 @@
 // The one interface between the gateway and a protocol. The gateway owns who, whether and when; the protocol owns the
 // wire. Shaped for many channels a session, not for one query at a time.
 import type { Duplex } from 'node:stream';
-import type { Connection, ConnectionSpec } from '../api/connection.ts';
+import type { Connection, ConnectionSpec, ConnectionStatus } from '../api/connection.ts';
 import type { Command } from '../policy/command.ts';
 import type { Decision, DenialCode } from '../policy/decision.ts';
 import type { ProtocolRules, SessionPolicy } from '../policy/session-policy.ts';
@@ -31,7 +31,7 @@ export interface ProtocolDefinition {
   /** From accept to authentication, milliseconds, where people may be asked for something meanwhile. Default: the process's. */
   handshakeMs?: number;
   /** Its listeners have keys of their own: `SessionContext.keys` is there. */
-  ownKeys?: true;
+  ownKeys?: OwnKeys;
   /** Hash of a statement as this account sends it without parameters to the default database (`HoldRequest.commandHash`). */
   commandHash?(connection: Connection, account: string, text: string): string;
 }
@@ -117,6 +117,30 @@ export interface ConnectionKeys {
   seed: Buffer;
   /** What the installation certified of them, in the protocol's own text form; read at each use, as they are renewed. */
   certificates(): readonly string[];
+}
+
+/** What is made of the seeds for others to see. Pure: the same seeds and names give the same keys. */
+export interface OwnKeys {
+  /** For the Connection's status: public halves alone. */
+  publish(seeds: KeySeeds, names: readonly PublishedName[]): Pick<ConnectionStatus, 'ssh'>;
+  /** Certificates of the installation's authority for the listener's keys; see `ConnectionKeys.certificates`. */
+  certify(
+    seeds: KeySeeds,
+    names: readonly PublishedName[],
+    given: { validAfterMs: number; validBeforeMs: number; random: Random },
+  ): readonly string[];
+}
+
+/** 32 secret bytes each. */
+export interface KeySeeds {
+  connection: Buffer;
+  installation: Buffer;
+}
+
+/** A name clients look keys up by; without a port: an alias, which is looked up as it stands. */
+export interface PublishedName {
+  host: string;
+  port?: number;
 }
 
 /** Where a client may get a token, for mechanisms that tell it (RFC 7628). */

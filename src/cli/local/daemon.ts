@@ -11,6 +11,7 @@ import type { AccessPolicy, ClusterAccessPolicy } from '../../api/policy.ts';
 import { nextEpoch } from '../../controllers/bundles/controller.ts';
 import { type Operator, startOperator } from '../../controllers/operator.ts';
 import { openAuthority } from '../../controllers/pki/authority.ts';
+import { ownConnectionKeys } from '../../controllers/pki/connection-keys.ts';
 import { loadOperatorKey } from '../../controllers/pki/operator-key.ts';
 import { openServerTls } from '../../controllers/pki/server-tls.ts';
 import type { ControlRecords } from '../../controllers/ports.ts';
@@ -146,6 +147,11 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
     const providers = followProviders(feed, trusted);
     undo.push(providers.stop);
     const ports = await openPortBook(files, path.join(state, 'ports.json'));
+    const endpoint = (uid: string): { host: string; port: number } | undefined => {
+      const found = gateway.endpoints().get(uid);
+      return found && { host: 'localhost', port: found.port };
+    };
+    const keysFor = ownConnectionKeys({ key, definitions: options.protocols, endpoint, clock, random });
     const gateway = createGateway({
       protocols: options.protocols,
       feed,
@@ -154,6 +160,7 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
       credentials: store.credentials,
       records,
       tlsFor: () => serverTls,
+      keysFor,
       listen: (connection) => ({ host: '127.0.0.1', port: ports.portFor(connection, connection.spec.exposure?.port) }),
       dialGuard: createDialGuard({ allowLoopback: true }),
       clock,
@@ -164,11 +171,7 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
       commandPrefix: prefix,
     });
 
-    const probe = createProbe(options.protocols, store);
-    const endpoint = (uid: string): { host: string; port: number } | undefined => {
-      const found = gateway.endpoints().get(uid);
-      return found && { host: 'localhost', port: found.port };
-    };
+    const probe = createProbe(options.protocols, store, keysFor);
     const rotations = new Map<string, number>();
     const operator = await startOperator({
       store,
@@ -396,7 +399,11 @@ function firstSecretOf({ metadata, spec }: Connection): string {
 }
 
 /** Logs in to a Connection's target once with its first account. */
-function createProbe(protocols: readonly Protocol[], store: DirectoryStore) {
+function createProbe(
+  protocols: readonly Protocol[],
+  store: DirectoryStore,
+  keysFor: ReturnType<typeof ownConnectionKeys>,
+) {
   const guard = createDialGuard({ allowLoopback: true });
   return async (connection: Connection, signal: AbortSignal): Promise<ProbeResult> => {
     const { uid, name, namespace = 'default' } = connection.metadata;
@@ -412,7 +419,7 @@ function createProbe(protocols: readonly Protocol[], store: DirectoryStore) {
         connection: { uid, name, namespace, spec: connection.spec },
         account: account.name,
         credential,
-        keys: undefined,
+        keys: keysFor({ uid, name, namespace, spec: connection.spec }),
         dial,
         signal: AbortSignal.any([signal, AbortSignal.timeout(PROBE_MS)]),
       });

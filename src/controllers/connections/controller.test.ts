@@ -25,6 +25,7 @@ async function conditionsOf(
     compile: () => shard,
     endpoint: () => ({ host: 'sallyport-orders-db.payments.svc', port: 5432 }),
     caBundle: '',
+    publishedKeys: () => ({}),
     broken: () => [],
     proxies,
   } as unknown as ConnectionControllerOptions;

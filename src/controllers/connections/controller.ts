@@ -20,6 +20,11 @@ export interface ConnectionControllerOptions extends ControllerContext {
   compile(connection: Connection): PolicyShard | undefined;
   endpoint(connectionUid: string): { host: string; port: number } | undefined;
   caBundle: string;
+  /** What is to be known of the keys of its listener; empty where its protocol has none. */
+  publishedKeys(
+    connection: Connection,
+    endpoint: { host: string; port: number } | undefined,
+  ): Pick<ConnectionStatus, 'ssh'>;
   broken(): readonly BrokenObject[];
   /** Logs in to the target once; never rejects. */
   probe(connection: Connection, signal: AbortSignal): Promise<ProbeResult>;
@@ -161,6 +166,7 @@ export function createConnectionReconciler(options: ConnectionControllerOptions)
     const status: ConnectionStatus = {
       observedGeneration: generation,
       ...(endpoint !== undefined ? { endpoint, caBundle: options.caBundle } : {}),
+      ...options.publishedKeys(connection, endpoint),
       conditions,
     };
     if (observed !== generation) {
