@@ -82,7 +82,7 @@ const MOST_MESSAGES = 256;
 export async function logIn(transport: Transport, login: UpstreamLogin): Promise<LoggedIn> {
   let attempt: Attempt;
   try {
-    attempt = attemptOf(login, transport.peerSignatureAlgorithms);
+    attempt = attemptOf(login);
   } catch (error) {
     transport.disconnect(DISCONNECT.BY_APPLICATION, 'no login');
     throw error;
@@ -90,23 +90,14 @@ export async function logIn(transport: Transport, login: UpstreamLogin): Promise
   return await new Promise((resolve, reject) => run(transport, login, attempt, resolve, reject));
 }
 
-type Attempt =
-  | { kind: 'Key'; signer: Signer; algorithm: string; certificate: boolean }
-  | { kind: 'Password'; password: string };
+type Attempt = { kind: 'Key'; signer: Signer; certificate: boolean } | { kind: 'Password'; password: string };
 
 /** Throws LoginError. */
-function attemptOf(login: UpstreamLogin, accepted: readonly string[] | undefined): Attempt {
+function attemptOf(login: UpstreamLogin): Attempt {
   const { credential } = login;
   if (credential.kind === 'Password') return { kind: 'Password', password: credential.password };
   const signer = credential.kind === 'Key' ? signerOfCredential(credential.privateKey) : mintedSigner(login);
-  const algorithm = algorithmFor(signer, accepted);
-  if (algorithm === undefined)
-    throw new LoginError(
-      'NoCommonAlgorithm',
-      `the target takes none of ${signer.algorithms.join(', ')}`,
-      'Use an Ed25519 key for this account, or allow these in PubkeyAcceptedAlgorithms of the target’s sshd.',
-    );
-  return { kind: 'Key', signer, algorithm, certificate: credential.kind === 'Authority' };
+  return { kind: 'Key', signer, certificate: credential.kind === 'Authority' };
 }
 
 function signerOfCredential(privateKey: string): Signer {
@@ -208,7 +199,17 @@ function run(
       return;
     }
     state = 'Key';
-    const { signer, algorithm } = attempt;
+    const { signer } = attempt;
+    // The list comes behind the key exchange, in front of the first answer: only now it is known not to come.
+    const algorithm = algorithmFor(signer, transport.peerSignatureAlgorithms);
+    if (algorithm === undefined)
+      return fail(
+        new LoginError(
+          'NoCommonAlgorithm',
+          `the target takes none of ${signer.algorithms.join(', ')}`,
+          'Use an Ed25519 key for this account, or allow these in PubkeyAcceptedAlgorithms of the target’s sshd.',
+        ),
+      );
     const request = publicKeyRequest({ user: login.user, algorithm, blob: signer.blob });
     const signature = signer.sign(signedData(transport.sessionId, request), algorithm);
     transport.send(writeData({ raw: request }, { string: signature }));
