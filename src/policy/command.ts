@@ -7,6 +7,11 @@ export interface Effect {
   action: Action;
   /** Empty when the command names no object (`SELECT 1`, `BEGIN`). A part that is not known is `*`. */
   object: readonly string[];
+  /**
+   * Needs an Allow that names it (`PreparedMatcher.names`), not merely one that is about everything. `WhereRestricted`: it
+   * may do more than can be seen, so only where a Deny or Hold is in force, which it might get around. Absent: no need.
+   */
+  named?: 'Always' | 'WhereRestricted';
 }
 
 /**
@@ -21,6 +26,11 @@ export interface Command<Facts = unknown> {
   effects: readonly Effect[];
   /** The command as sent. Never shown or stored unmasked by the engine. */
   text: string;
+  /**
+   * Why it could not be understood, for people, without a piece of its text: denied unless the session's policy is
+   * transparent, and even then where an effect must `Always` be named. Absent: it was understood.
+   */
+  notUnderstood?: string;
   /** The protocol's own typed facts; only its matcher reads them. */
   facts: Facts;
 }

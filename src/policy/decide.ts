@@ -34,6 +34,11 @@ export function decide(policy: SessionPolicy, command: Command): Decision {
 function judge(policy: SessionPolicy, command: Command): Decision {
   if (policy.broken.length > 0) return denyBroken(policy, command);
   if (command.effects.length === 0) return denyNotUnderstood(policy, command, 'it has no known effect');
+  if (command.notUnderstood !== undefined) {
+    if (command.effects.some(({ named }) => named === 'Always'))
+      return denyNotUnderstood(policy, command, command.notUnderstood);
+    return decideNotUnderstood(policy, command.notUnderstood, command);
+  }
 
   let warnings: RuleRef[] | undefined;
   let denial: SessionRule | undefined;
@@ -57,7 +62,7 @@ function judge(policy: SessionPolicy, command: Command): Decision {
 
   const by: RuleRef[] = [];
   for (let index = 0; index < command.effects.length; index++) {
-    const rule = permitting(policy.allows, command, index);
+    const rule = permitting(policy, command, index);
     if (rule === undefined) return denyUncovered(policy, command, warnings ?? NONE);
     if (!by.includes(rule.source.ref)) by.push(rule.source.ref);
   }
@@ -107,10 +112,10 @@ export function combine(decisions: readonly Decision[]): Decision {
  * The answer to a text its protocol could not understand: denied, unless the session's policy is one unconditional
  * Allow and nothing else (INV-02). `reason` is for people and holds no piece of the text.
  */
-export function decideNotUnderstood(policy: SessionPolicy, reason: string): Decision {
-  if (policy.broken.length > 0) return denyBroken(policy, undefined);
+export function decideNotUnderstood(policy: SessionPolicy, reason: string, command?: Command): Decision {
+  if (policy.broken.length > 0) return denyBroken(policy, command);
   if (policy.transparent !== undefined) return { kind: 'Allow', by: [policy.transparent], warnings: NONE };
-  return denyNotUnderstood(policy, undefined, reason);
+  return denyNotUnderstood(policy, command, reason);
 }
 
 /** Whether a Deny or Hold rule is about the command. */
@@ -123,19 +128,27 @@ export function restricts(rule: SessionRule, command: Command): boolean {
   }
 }
 
-/** Whether an Allow rule permits one effect of the command. */
-export function permits(rule: SessionRule, command: Command, index: number): boolean {
-  if (rule.prepared === undefined) return rule.source.matcher === undefined;
+/** Whether an Allow rule of the policy permits one effect of the command. */
+export function permits(policy: SessionPolicy, rule: SessionRule, command: Command, index: number): boolean {
+  const named = command.effects[index]?.named;
   try {
+    if (named === 'Always' || (named === 'WhereRestricted' && isRestricted(policy)))
+      return rule.prepared?.names?.(command, index) === true;
+    if (rule.prepared === undefined) return rule.source.matcher === undefined;
     return rule.prepared.permits(command, index);
   } catch {
     return false;
   }
 }
 
-function permitting(allows: readonly SessionRule[], command: Command, index: number): SessionRule | undefined {
-  for (const rule of allows) if (permits(rule, command, index)) return rule;
+function permitting(policy: SessionPolicy, command: Command, index: number): SessionRule | undefined {
+  for (const rule of policy.allows) if (permits(policy, rule, command, index)) return rule;
   return undefined;
+}
+
+/** Whether a Deny or Hold is in force, for some command at least. */
+function isRestricted({ denies, holds }: SessionPolicy): boolean {
+  return denies.some(({ source }) => source.enforce) || holds.some(({ source }) => source.enforce);
 }
 
 /** A Hold whose rule carries nobody to ask asks nobody: it can only time out. */
@@ -157,7 +170,7 @@ function denyByRule(rule: SessionRule, command: Command, warnings: readonly Rule
 
 /** Built only when something is denied: the hot path never formats text. */
 function denyUncovered(policy: SessionPolicy, command: Command, warnings: readonly RuleRef[]): Decision {
-  const uncovered = command.effects.filter((_, index) => permitting(policy.allows, command, index) === undefined);
+  const uncovered = command.effects.filter((_, index) => permitting(policy, command, index) === undefined);
   const effects = listText(distinct(uncovered.map(effectText)), 5);
   const name = policy.policy ?? policy.allows[0]?.source.ref.policy;
   const subject = name === undefined ? 'No policy' : `Policy ${name}`;

@@ -37,7 +37,7 @@ export function explain(policy: SessionPolicy, command: Command, rules?: Protoco
   const explained = [
     ...policy.denies.map((rule) => explainRestriction(rule, command, rules)),
     ...policy.holds.map((rule) => explainRestriction(rule, command, rules)),
-    ...policy.allows.map((rule) => explainAllow(rule, command, rules)),
+    ...policy.allows.map((rule) => explainAllow(policy, rule, command, rules)),
   ];
   return {
     title: commandTitle(command),
@@ -63,13 +63,18 @@ function explainRestriction(rule: SessionRule, command: Command, rules: Protocol
   };
 }
 
-function explainAllow(rule: SessionRule, command: Command, rules: ProtocolRules | undefined): ExplainedRule {
+function explainAllow(
+  policy: SessionPolicy,
+  rule: SessionRule,
+  command: Command,
+  rules: ProtocolRules | undefined,
+): ExplainedRule {
   const permitted: number[] = [];
   const reasons: string[] = [];
   command.effects.forEach((effect, index) => {
-    if (permits(rule, command, index)) permitted.push(index);
+    if (permits(policy, rule, command, index)) permitted.push(index);
     else {
-      const miss = missText(rule, rules, (prepared) => permits({ ...rule, prepared }, command, index));
+      const miss = missText(rule, rules, (prepared) => permits(policy, { ...rule, prepared }, command, index));
       reasons.push(`not ${effectText(effect)}: ${miss}`);
     }
   });

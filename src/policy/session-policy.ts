@@ -32,6 +32,8 @@ export interface PreparedMatcher {
   restricts(command: Command): boolean;
   /** Whether an Allow rule with this matcher permits effect `index` of the command. A command runs when every effect is permitted by some Allow. */
   permits(command: Command, index: number): boolean;
+  /** Whether it permits effect `index` by a pattern that spells out what it is; asked only of effects that must be named. */
+  names?(command: Command, index: number): boolean;
 }
 
 export interface SessionRule {

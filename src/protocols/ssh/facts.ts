@@ -8,13 +8,7 @@ export type SshFacts = {
   /** The target's user. */
   user: string;
 } & (
-  | {
-      kind: 'Exec';
-      /** Absent: it could not be understood, `problem` says why. */
-      shell?: ShellFacts;
-      problem?: string;
-      pty: boolean;
-    }
+  | ExecFacts
   /** A login shell, `ssh host`. */
   | { kind: 'Shell'; pty: boolean }
   | { kind: 'Subsystem'; name: string }
@@ -25,6 +19,18 @@ export type SshFacts = {
   /** agent, x11, tun: what is only ever let through by its name. */
   | { kind: 'Feature'; feature: 'AgentForwarding' | 'X11Forwarding' | 'Tunnel' }
 );
+
+export interface ExecFacts {
+  kind: 'Exec';
+  /** Absent: it could not be understood, `problem` says why. */
+  shell?: ShellFacts;
+  problem?: string;
+  /** The target's shell is none that we know (`loginShell: Other`): rules compare the whole line. */
+  whole?: true;
+  /** The line starts one of these and nothing else, and each of its file operations is judged by itself. */
+  transfer?: FileFacts['via'];
+  pty: boolean;
+}
 
 /** One operation on files, by sftp, scp or rsync. */
 export interface FileFacts {
@@ -50,6 +56,8 @@ export interface ForwardFacts {
   /** Local: the target dials (`-L -D -W`). Remote: the target listens (`-R`). */
   direction: 'Local' | 'Remote';
   destination: ForwardDestination;
+  /** What only a pattern that spells the destination out permits: a cloud's metadata, a way around the gateway. */
+  guarded?: 'Metadata' | 'SshServer';
 }
 
 /** Canonical form. `host` is lower case, without a final dot. */

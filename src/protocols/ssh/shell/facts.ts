@@ -12,13 +12,25 @@ export interface SimpleCommand {
   words: readonly [{ kind: 'Literal'; text: string }, ...ShellWord[]];
   /** Wrappers around it, outermost first: `sudo`, `env`. They are commands of their own as well. */
   within: readonly string[];
+  /** The innermost wrapper around it, as an index into the commands. */
+  by?: number;
+  /**
+   * Of a wrapper, which does nothing but run what it wraps: at which of its words that begins, or undefined if one of its
+   * words is a whole line (`sh -c LINE`). Absent: no wrapper.
+   */
+  wraps?: { at: number | undefined };
   /** User that a wrapper changes to; undefined: the session's. */
   user?: string;
+  /** An interpreter that would run whatever comes on stdin. */
+  interactive?: true;
 }
 
 export interface ShellRedirection {
   action: 'Read' | 'Write' | 'Connect';
+  /** A file; of Connect the path `/dev/tcp/HOST/PORT`. */
   target: ShellWord;
+  /** As of a command. */
+  user?: string;
 }
 
 export interface ShellFacts {
