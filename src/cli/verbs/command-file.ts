@@ -1,8 +1,8 @@
 // Statements of a file that are to be approved with a request. Read by PostgreSQL's own parser, so that they are cut
 // where psql cuts them; a client that sends them one by one, as `psql -f` does, sends exactly these.
 import { readFileSync } from 'node:fs';
+import { type DetectorKind, maskDetectedText } from '../../policy/detectors/detectors.ts';
 import { bareStatement } from '../../protocols/postgres/command-hash.ts';
-import { type DetectorKind, maskDetectedText } from '../../protocols/postgres/masking/detectors.ts';
 import { mayHoldSecret } from '../../protocols/postgres/masking/redact.ts';
 import { CliError, EXIT } from '../io.ts';
 

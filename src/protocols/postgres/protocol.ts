@@ -4,6 +4,7 @@
 // Guarantees: whatever a client or server does costs that client its connection and nothing else; a session that was
 // authenticated is `ended` exactly once; nothing is dialled before that.
 import type { Duplex } from 'node:stream';
+import { maskDetectedText } from '../../policy/detectors/detectors.ts';
 import type { AuthenticatedSession, Cut, ProbeResult, ProbeTarget, Protocol, SessionContext } from '../protocol.ts';
 import { createClassificationCache } from './classify/cache.ts';
 import { loadClassifier } from './classify/classify.ts';
@@ -13,7 +14,6 @@ import { CONNECTION_FAILURE, cutError, type NativeError, NOT_SUPPORTED } from '.
 import { admit, refuse } from './handshake/frontend-auth.ts';
 import type { Startup } from './handshake/startup.ts';
 import { openMaskingCatalog } from './masking/catalog.ts';
-import { maskDetectedText } from './masking/detectors.ts';
 import type { MaskingCatalog } from './masking/masking.ts';
 import { mustUnderstand, type Services } from './session/core.ts';
 import { type RunningSession, runSession } from './session/session.ts';

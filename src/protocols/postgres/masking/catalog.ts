@@ -3,12 +3,12 @@
 
 import type { CompiledMask } from '../../../policy/bundle.ts';
 import type { RuleRef } from '../../../policy/decision.ts';
+import { type DetectorKind, maskDetectedText } from '../../../policy/detectors/detectors.ts';
 import type { Clock } from '../../../system/clock.ts';
 import { loadParser } from '../classify/parser.ts';
 import type { ClassifiedStatement } from '../statement.ts';
 import { type Closure, computeClosure } from './closure.ts';
 import { copyFormatOf, copyMasker } from './copy-rows.ts';
-import { type DetectorKind, maskDetectedText } from './detectors.ts';
 import type {
   CatalogDescribe,
   CatalogQuery,

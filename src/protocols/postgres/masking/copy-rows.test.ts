@@ -1,10 +1,10 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
+import { ALL_DETECTORS, maskDetectedText } from '../../../policy/detectors/detectors.ts';
 import { loadParser, parse } from '../classify/parser.ts';
 import { message } from '../wire/messages.ts';
 import { type CopyFormat, copyFormatOf, copyMasker } from './copy-rows.ts';
-import { ALL_DETECTORS, maskDetectedText } from './detectors.ts';
 import { MaskingError } from './masking.ts';
 import { bodyOf, type TreeNode } from './tree.ts';
 

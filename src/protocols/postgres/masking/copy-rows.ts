@@ -2,7 +2,7 @@
 // message. Values are searched as they are, without escapes and quotes, and what is found is starred out in place: the
 // row keeps its length and reads back as a row. Other formats and options are refused: an escape or a delimiter of the
 // client's choice could stand inside what should be found.
-import { type DetectorKind, maskDetected } from './detectors.ts';
+import { type DetectorKind, maskDetected } from '../../../policy/detectors/detectors.ts';
 import { MaskingError, type RowMasker } from './masking.ts';
 import { bodyOf, listOf, type TreeNode } from './tree.ts';
 

@@ -1,6 +1,6 @@
 // Errors and notices of statements that touch masked data, made anew from what cannot carry data: where the server's own
 // text may quote values (messages, details, context, and the internal query), only the condition's name is left.
-import { maskDetectedText } from './detectors.ts';
+import { maskDetectedText } from '../../../policy/detectors/detectors.ts';
 import { CONDITION_NAMES } from './sqlstate-names.ts';
 
 /** Field codes of ErrorResponse and NoticeResponse (manual, 55.8) that name things and never hold values. */

@@ -1,7 +1,8 @@
 // Hides a statement's literals for records and approvers, token by token with PostgreSQL's own scanner.
 // What the scanner cannot read is hidden whole: nothing is guessed.
+
+import { maskDetectedText } from '../../../policy/detectors/detectors.ts';
 import { scan } from '../classify/parser.ts';
-import { maskDetectedText } from './detectors.ts';
 import type { RedactedCommand } from './masking.ts';
 
 const HIDDEN = "'***'";

@@ -1,7 +1,7 @@
 // Rewrites DataRow messages (manual, 55.7: Byte1('D') Int32 length Int16 columns, then Int32 length Byten each; -1 is NULL).
 // A row in which nothing is masked is returned untouched and costs no allocation; the others are edited in place and at
 // most shortened. Every length is checked before it is used: a row that does not add up ends the session.
-import { type DetectorKind, maskDetected } from './detectors.ts';
+import { type DetectorKind, maskDetected } from '../../../policy/detectors/detectors.ts';
 import { MaskingError, type RowMasker } from './masking.ts';
 import { type MaskKind, maskInPlace } from './masks.ts';
 

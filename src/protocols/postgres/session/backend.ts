@@ -1,10 +1,11 @@
 // From the server to the client: attributes every message by the ledger, masks rows, rewrites the errors of denials,
 // records results. Rows that nobody needs to see pass in the pieces they came in.
+
+import { maskDetectedText } from '../../../policy/detectors/detectors.ts';
 import type { SessionPolicy } from '../../../policy/session-policy.ts';
 import type { ResultBody } from '../../../recording/envelope.ts';
 import { errorFields, type NativeError, NOT_SUPPORTED, PROTOCOL_VIOLATION, refusalError } from '../errors.ts';
 import type { Entry } from '../ledger.ts';
-import { maskDetectedText } from '../masking/detectors.ts';
 import { conditionName } from '../masking/errors.ts';
 import { MaskingError, type RowPlan } from '../masking/masking.ts';
 import { intolerableParameter } from '../upstream/parameters.ts';

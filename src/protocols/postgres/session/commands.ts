@@ -1,9 +1,9 @@
 // Records of commands: what was asked, what was decided, by which rule. Masked before it is written.
 import type { Decision } from '../../../policy/decision.ts';
+import { maskDetectedText } from '../../../policy/detectors/detectors.ts';
 import type { CommandBody } from '../../../recording/envelope.ts';
 import { type ConstantMembers, constantMembers } from '../../../recording/recorder.ts';
 import type { Refusal } from '../errors.ts';
-import { maskDetectedText } from '../masking/detectors.ts';
 import type { RedactedCommand, SessionMasking } from '../masking/masking.ts';
 import { hideDetected, hideLiterals, mayHoldSecret } from '../masking/redact.ts';
 import type { ClassifiedStatement } from '../statement.ts';
