@@ -1,0 +1,659 @@
+// One session channel of a client, and the channel of the target's that it becomes once something may run in it.
+//
+// Guarantees: nothing of it reaches the target before its command is judged Run; order is kept in each direction, over
+// half-closes too; requests are answered in their order; before the target's channel is open, what the client sends is
+// kept within the window it was given. One shell, exec or subsystem a channel.
+
+import {
+  commandOfEnvironment,
+  commandOfExec,
+  commandOfFeature,
+  commandOfShell,
+  commandOfSubsystem,
+} from '../commands.ts';
+import type { SshCommand } from '../facts.ts';
+import { MalformedData, readData } from '../wire/data.ts';
+import { MSG } from '../wire/message-numbers.ts';
+import type { CommandRecorder } from './channel-recorder.ts';
+import { createCommandRecorder } from './channel-recorder.ts';
+import type { Core } from './core.ts';
+import type { ChannelFilter } from './filter.ts';
+import { createFilterHost, type FilterHostParts } from './filter-host.ts';
+import { Flow, RESERVE } from './flow.ts';
+import { type Judging, judge, recordDenial } from './judge.ts';
+import {
+  bare,
+  type ChannelOpen,
+  channelRequest,
+  dataOf,
+  extendedData,
+  openConfirmation,
+  parseChannelRequest,
+  STDERR,
+  windowAdjust,
+} from './messages.ts';
+import { keepingOf } from './recorded-facts.ts';
+import { MOST_UNANSWERED, Replies, type Reply } from './replies.ts';
+import { type Pty, parsePty, parseVariable, Variables } from './setup.ts';
+import { type StartRequest, startAtTarget } from './start.ts';
+import { TERMINAL_RESET } from './wording.ts';
+
+export interface ChannelCore extends Core {
+  toClient(payload: Buffer): void;
+  toTarget(payload: Buffer): void;
+  /** Resolves when the target can be sent to. Rejects with UpstreamError. */
+  upstream(): Promise<void>;
+  /** Nothing of either side comes for its number any more. */
+  removed(channel: SessionChannel): void;
+}
+
+/** Kept of a client before its command runs; afterwards the target's window decides. */
+const FIRST_WINDOW = 256 * 1024;
+export const LARGEST_PACKET = 128 * 1024;
+/** Requests kept until a command runs. */
+const MOST_EARLY = 256;
+const INTERRUPT = 3; // ^C
+
+export type Phase = 'Fresh' | 'Judging' | 'Opening' | 'Live' | 'Over';
+
+export class SessionChannel {
+  readonly number: number;
+  readonly core: ChannelCore;
+  readonly clientMaxPacket: number;
+  readonly toClient: Flow;
+  readonly toTarget: Flow;
+  readonly variables = new Variables();
+  pty: Pty | undefined;
+  phase: Phase = 'Fresh';
+  recorder: CommandRecorder | undefined;
+  filter: ChannelFilter | undefined;
+  /** The target's side. `window` is what it gave before `toTarget` is open. */
+  target: { number: number; window: number; maxPacket: number } | undefined;
+  /** What start.ts waits for of the target. */
+  expecting: { opened?(failure: string | undefined): void; answered?(success: boolean): void } = {};
+  readonly #client: number;
+  readonly #replies: Replies;
+  readonly #atTarget: Reply[] = [];
+  #judging: Judging | undefined;
+  readonly #operations = new Set<Judging>();
+  /** What the client sent before there was anywhere to send it, in order. */
+  #early: Buffer[] = [];
+  #earlyBytes = 0;
+  /** Lines told before there was a command to record them with. */
+  #untold: string[] = [];
+  readonly #unmarked = new Map<Flow, number>();
+  #clientEnd = { eof: false, closed: false, closeSent: false };
+  #targetState: 'None' | 'Opening' | 'Open' | 'Gone' = 'None';
+  #targetEnd = { closed: false, closeSent: false };
+  #pendingGrant = 0;
+
+  constructor(core: ChannelCore, number: number, open: ChannelOpen) {
+    this.core = core;
+    this.number = number;
+    this.#client = open.sender;
+    this.clientMaxPacket = open.maxPacket;
+    this.toTarget = new Flow(FIRST_WINDOW, {
+      send: (payload) => this.#sendTarget(payload),
+      grant: (bytes) => core.toClient(windowAdjust(this.#client, bytes)),
+      kept: () => this.#earlyBytes + (this.filter?.heldBytes.client ?? 0),
+      reserve: 0,
+    });
+    this.toClient = new Flow(undefined, {
+      send: (payload) => this.#sendClient(payload),
+      grant: (bytes) => this.#grantTarget(bytes),
+      kept: () => this.filter?.heldBytes.target ?? 0,
+      reserve: Math.min(RESERVE, Math.floor(open.window / 4)),
+    });
+    this.toClient.open({ number: open.sender, window: open.window, maxPacket: open.maxPacket });
+    this.#replies = new Replies((success) => {
+      if (!this.#clientEnd.closeSent)
+        core.toClient(bare(success ? MSG.CHANNEL_SUCCESS : MSG.CHANNEL_FAILURE, this.#client));
+    });
+    core.toClient(
+      openConfirmation({ recipient: open.sender, sender: number, window: FIRST_WINDOW, maxPacket: LARGEST_PACKET }),
+    );
+  }
+
+  get isOver(): boolean {
+    return this.phase === 'Over';
+  }
+
+  /** Something of it may run at the target. */
+  get isAtTarget(): boolean {
+    return this.#targetState === 'Open' && !this.#targetEnd.closed;
+  }
+
+  /** The client was told, or has told, that it is over. */
+  get isClosedToClient(): boolean {
+    return this.#clientEnd.closeSent;
+  }
+
+  // --- from the client
+
+  fromClient(payload: Buffer): void {
+    switch (payload[0]) {
+      case MSG.CHANNEL_WINDOW_ADJUST:
+        if (!this.toClient.adjust(readData(payload, 5).uint32())) throw new MalformedData('a window too large');
+        return;
+      case MSG.CHANNEL_DATA:
+      case MSG.CHANNEL_EXTENDED_DATA:
+        this.#clientData(payload);
+        return;
+      case MSG.CHANNEL_EOF:
+        if (this.#clientEnd.eof) return;
+        this.#clientEnd.eof = true;
+        this.#later(payload);
+        return;
+      case MSG.CHANNEL_CLOSE:
+        this.#clientClosed();
+        return;
+      case MSG.CHANNEL_REQUEST:
+        this.#clientRequest(payload);
+        return;
+      default:
+        throw new MalformedData('an answer to nothing'); // we never ask clients for one on a channel
+    }
+  }
+
+  #clientData(payload: Buffer): void {
+    const data = dataOf(payload);
+    if (data === undefined) throw new MalformedData('data of another length than it says');
+    if (!this.toTarget.received(data.length)) throw new MalformedData('more data than the window allows');
+    if (this.#clientEnd.eof) throw new MalformedData('data after EOF');
+    // Extended data of a client means nothing to any server.
+    if (data.length === 0 || payload[0] !== MSG.CHANNEL_DATA || this.phase === 'Over') return;
+    if (this.phase !== 'Live') {
+      if (this.pty !== undefined && data.includes(INTERRUPT)) this.#judging?.withdraw();
+      this.#earlyBytes += data.length;
+    } else if (this.pty !== undefined && this.#operations.size > 0 && data.includes(INTERRUPT)) {
+      this.#withdrawAll();
+    }
+    this.#later(payload);
+  }
+
+  /** To the target as soon as it is there. */
+  #later(payload: Buffer): void {
+    if (this.phase === 'Over') return;
+    if (this.phase === 'Live') this.#forward(payload);
+    else {
+      if (this.#early.length >= MOST_EARLY && payload[0] !== MSG.CHANNEL_DATA)
+        throw new MalformedData('too many requests before anything runs');
+      this.#early.push(payload);
+    }
+  }
+
+  #forward(payload: Buffer): void {
+    if (payload[0] === MSG.CHANNEL_DATA) {
+      const data = dataOf(payload)!;
+      if (this.filter !== undefined) {
+        this.recorder?.passing('stdin', data);
+        this.filter.fromClient(data);
+        this.toTarget.replenish();
+      } else if (this.pty !== undefined) {
+        this.toTarget.data(payload, true); // never stored
+      } else {
+        const recorded = this.recorder?.passing('stdin', data) ?? true;
+        this.toTarget.data(payload, recorded);
+        if (!recorded) this.#waitForRecord(this.toTarget);
+      }
+    } else if (payload[0] === MSG.CHANNEL_EOF && this.filter !== undefined) this.filter.clientEof();
+    else this.toTarget.control(payload);
+  }
+
+  /** The target has a channel and its command was sent: everything that waited follows. */
+  live(): void {
+    const { target } = this;
+    if (target === undefined) return;
+    this.phase = 'Live';
+    const early = this.#early;
+    this.#early = [];
+    this.#earlyBytes = 0;
+    for (const payload of early) this.#forward(payload);
+    this.toTarget.open(target);
+  }
+
+  #clientClosed(): void {
+    if (this.#clientEnd.closed) throw new MalformedData('closed twice');
+    this.#clientEnd.closed = true;
+    this.#clientEnd.eof = true;
+    this.#withdrawAll();
+    this.#early = [];
+    this.toClient.stop();
+    if (!this.#clientEnd.closeSent) {
+      this.#clientEnd.closeSent = true;
+      this.core.toClient(bare(MSG.CHANNEL_CLOSE, this.#client));
+    }
+    if (this.phase === 'Live') this.toTarget.control(bare(MSG.CHANNEL_CLOSE, 0));
+    else if (this.phase !== 'Over') {
+      this.phase = 'Over';
+      this.#endTarget();
+    }
+    this.#settle();
+  }
+
+  #withdrawAll(): void {
+    this.#judging?.withdraw();
+    for (const one of this.#operations) one.withdraw();
+  }
+
+  #clientRequest(payload: Buffer): void {
+    const { type, wantReply, rest } = parseChannelRequest(payload);
+    if (this.#replies.unanswered >= MOST_UNANSWERED) throw new MalformedData('too many requests at once');
+    if (this.#clientEnd.closed) throw new MalformedData('a request on a closed channel');
+    const reply = wantReply ? this.#replies.open() : undefined;
+    switch (type) {
+      case 'pty-req':
+        reply?.settle(this.#setPty(rest));
+        return;
+      case 'env':
+        reply?.settle(this.#setVariable(rest));
+        return;
+      case 'shell':
+      case 'exec':
+      case 'subsystem':
+        this.#start(type, rest, reply);
+        return;
+      case 'window-change':
+        this.#resize(payload, rest);
+        reply?.settle(true);
+        return;
+      case 'signal':
+      case 'break':
+      case 'eow@openssh.com':
+        this.#pass(payload, type, rest, reply);
+        return;
+      case 'auth-agent-req@openssh.com':
+      case 'x11-req':
+        this.#refuseFeature(type === 'x11-req' ? 'X11Forwarding' : 'AgentForwarding');
+        reply?.settle(false);
+        return;
+      default:
+        this.core.session.record.append('notice', { event: 'UnknownRequest', request: type.slice(0, 64) }, this.number);
+        reply?.settle(false);
+    }
+  }
+
+  #setPty(rest: Buffer): boolean {
+    if (this.phase !== 'Fresh' || this.pty !== undefined || !this.core.rights.pty) return false;
+    this.pty = parsePty(rest);
+    return this.pty !== undefined;
+  }
+
+  #setVariable(rest: Buffer): boolean {
+    const variable = parseVariable(rest);
+    if (this.phase !== 'Fresh') return false;
+    const { session, user } = this.core;
+    const isAllowed =
+      session.gate() === undefined &&
+      !variable.value.includes(0) &&
+      session.decide(commandOfEnvironment({ user, name: variable.name })).kind === 'Allow';
+    if (isAllowed) return this.variables.add(variable);
+    this.variables.refuse(variable.name);
+    return false;
+  }
+
+  #resize(payload: Buffer, rest: Buffer): void {
+    const reader = readData(rest);
+    const [columns, rows, width, height] = [reader.uint32(), reader.uint32(), reader.uint32(), reader.uint32()];
+    reader.end();
+    if (this.pty === undefined) return;
+    this.pty = { ...this.pty, columns, rows, width, height };
+    this.recorder?.resized(columns, rows);
+    // Until it runs, the latest size is all that matters.
+    if (this.phase === 'Live') this.toTarget.control(payload);
+  }
+
+  #pass(payload: Buffer, type: string, rest: Buffer, reply: Reply | undefined): void {
+    if (type === 'signal' && (this.phase === 'Judging' || this.#operations.size > 0)) {
+      const name = readData(rest).text(64);
+      if (name === 'INT') this.#withdrawAll();
+    }
+    if (this.phase === 'Over' || this.phase === 'Fresh') return reply?.settle(false);
+    if (reply !== undefined) this.#atTarget.push(reply);
+    this.#later(payload);
+  }
+
+  #refuseFeature(feature: 'AgentForwarding' | 'X11Forwarding'): void {
+    const { core } = this;
+    recordDenial(
+      { core, channel: this.number, command: commandOfFeature({ user: core.user, feature }) },
+      core.nextCommandId(),
+      {
+        code: 'Unsupported',
+        message: `Sallyport refused ${feature === 'X11Forwarding' ? 'X11' : 'agent'} forwarding: it is let through nowhere`,
+      },
+    );
+  }
+
+  // --- starting
+
+  #start(type: StartRequest['type'], rest: Buffer, reply: Reply | undefined): void {
+    if (this.phase !== 'Fresh') return reply?.settle(false);
+    const { core } = this;
+    const argument = type === 'shell' ? undefined : Buffer.from(readData(rest).string());
+    const command = this.#commandOf(type, argument);
+    this.phase = 'Judging';
+    const judging = judge({
+      core,
+      channel: this.number,
+      command,
+      extras: this.#extras(),
+      tell: (line) => {
+        reply?.settle(true);
+        this.tell(line);
+      },
+    });
+    this.#judging = judging;
+    void judging.outcome.then((judged) => {
+      this.#judging = undefined;
+      if (core.ending || judged.kind === 'Gone') return;
+      this.#record(judged.id, command);
+      if (judged.kind === 'Refused') {
+        // Nothing ran: there is no result but the refusal.
+        this.recorder = undefined;
+        if (this.phase === 'Over') return;
+        reply?.settle(true);
+        for (const line of judged.lines) this.tell(line);
+        this.finish(judged.exitStatus);
+        return;
+      }
+      if (this.phase === 'Over')
+        return this.recorder?.ended({ code: 'Withdrawn', message: 'the client closed the channel' });
+      startAtTarget(this, { type, argument }, command, reply);
+    });
+  }
+
+  #commandOf(type: StartRequest['type'], argument: Buffer | undefined): SshCommand {
+    const { user, context, services } = this.core;
+    const pty = this.pty !== undefined;
+    if (argument === undefined) return commandOfShell({ user, pty });
+    if (type === 'subsystem') return commandOfSubsystem({ user, name: argument.toString('utf8') });
+    const loginShell = context.connection.spec.ssh?.loginShell;
+    return commandOfExec(argument, { user, loginShell, pty, transfer: services.transferOf(argument) });
+  }
+
+  #extras(): Readonly<Record<string, unknown>> {
+    const { kept, refused } = this.variables;
+    return {
+      ...(kept.length === 0 ? {} : { environment: kept.map(({ name }) => name) }),
+      ...(refused.length === 0 ? {} : { refusedEnvironment: refused }),
+      ...(this.pty === undefined
+        ? {}
+        : { terminal: { term: this.pty.term.toString('latin1'), columns: this.pty.columns, rows: this.pty.rows } }),
+    };
+  }
+
+  #record(id: number, command: SshCommand): void {
+    const { session, context } = this.core;
+    this.recorder = createCommandRecorder({
+      record: session.record,
+      clock: context.clock,
+      channel: this.number,
+      id,
+      keeping: keepingOf(command),
+    });
+    for (const text of this.#untold.splice(0)) this.recorder.own(this.#ownStream, text);
+  }
+
+  get #ownStream(): 'terminal' | 'stderr' {
+    return this.pty === undefined ? 'stderr' : 'terminal';
+  }
+
+  /** Puts the filter for such a command in the channel. */
+  filtered(command: SshCommand): void {
+    const parts: FilterHostParts = {
+      channel: this,
+      operations: this.#operations,
+      fail: (side, text) => this.core.fail(side === 'Client' ? 'ClientFault' : 'TargetFault', text),
+    };
+    this.filter = this.core.services.filterFor(command, createFilterHost(parts));
+  }
+
+  /** The open request went out. */
+  opening(): void {
+    this.#targetState = 'Opening';
+  }
+
+  // --- from the target
+
+  fromTarget(payload: Buffer): void {
+    switch (payload[0]) {
+      case MSG.CHANNEL_OPEN_CONFIRMATION:
+        return this.#targetOpened(payload);
+      case MSG.CHANNEL_OPEN_FAILURE: {
+        if (this.#targetState !== 'Opening') throw new MalformedData('an open failure for nothing');
+        this.#targetState = 'Gone';
+        const text = readData(payload, 9).string().subarray(0, 200).toString('utf8');
+        this.expecting.opened?.(text);
+        this.#settle();
+        return;
+      }
+    }
+    if (this.#targetState !== 'Open' || this.#targetEnd.closed)
+      throw new MalformedData('a message for a channel that is not open');
+    switch (payload[0]) {
+      case MSG.CHANNEL_WINDOW_ADJUST: {
+        const bytes = readData(payload, 5).uint32();
+        if (this.toTarget.isOpen) {
+          if (!this.toTarget.adjust(bytes)) throw new MalformedData('a window too large');
+        } else if (this.target !== undefined) this.target.window += bytes;
+        return;
+      }
+      case MSG.CHANNEL_DATA:
+      case MSG.CHANNEL_EXTENDED_DATA:
+        return this.#targetData(payload);
+      case MSG.CHANNEL_EOF:
+        this.filter?.targetEof();
+        this.toClient.control(payload);
+        return;
+      case MSG.CHANNEL_CLOSE:
+        return this.#targetClosed();
+      case MSG.CHANNEL_REQUEST:
+        return this.#targetRequest(payload);
+      case MSG.CHANNEL_SUCCESS:
+      case MSG.CHANNEL_FAILURE: {
+        const success = payload[0] === MSG.CHANNEL_SUCCESS;
+        const { answered } = this.expecting;
+        if (answered !== undefined) {
+          this.expecting = {};
+          answered(success);
+          return;
+        }
+        const reply = this.#atTarget.shift();
+        if (reply === undefined) throw new MalformedData('an answer to nothing');
+        reply.settle(success);
+        return;
+      }
+      default:
+        throw new MalformedData('a message that has no place on a channel');
+    }
+  }
+
+  #targetOpened(payload: Buffer): void {
+    if (this.#targetState !== 'Opening') throw new MalformedData('a confirmation of nothing');
+    const reader = readData(payload, 5);
+    this.target = { number: reader.uint32(), window: reader.uint32(), maxPacket: reader.uint32() };
+    this.#targetState = 'Open';
+    if (this.#pendingGrant > 0) this.#grantTarget(this.#pendingGrant);
+    if (this.phase === 'Over') return this.#endTarget();
+    this.expecting.opened?.(undefined);
+  }
+
+  #targetData(payload: Buffer): void {
+    const data = dataOf(payload);
+    if (data === undefined) throw new MalformedData('data of another length than it says');
+    if (!this.toClient.received(data.length)) throw new MalformedData('more data than the window allows');
+    if (data.length === 0 || this.#clientEnd.closeSent) return;
+    const isStdout = payload[0] === MSG.CHANNEL_DATA;
+    if (!isStdout && payload.readUInt32BE(5) !== STDERR) return;
+    if (isStdout && this.filter !== undefined) {
+      this.filter.fromTarget(data);
+      this.toClient.replenish();
+      return;
+    }
+    const stream = this.pty !== undefined ? 'terminal' : isStdout ? 'stdout' : 'stderr';
+    const recorded = this.recorder?.passing(stream, data) ?? true;
+    this.toClient.data(payload, recorded);
+    if (!recorded) this.#waitForRecord(this.toClient);
+  }
+
+  #targetRequest(payload: Buffer): void {
+    const { type, wantReply, rest } = parseChannelRequest(payload);
+    if (type === 'exit-status') this.recorder?.exited({ status: readData(rest).uint32() });
+    else if (type === 'exit-signal') {
+      const reader = readData(rest);
+      const signal = reader.text(64);
+      reader.boolean();
+      this.recorder?.exited({ signal, message: reader.string().subarray(0, 200).toString('utf8') });
+    } else if (type !== 'eow@openssh.com' && type !== 'xon-xoff') {
+      if (wantReply) this.#sendTarget(bare(MSG.CHANNEL_FAILURE, 0));
+      return;
+    }
+    if (wantReply) throw new MalformedData('a request that wants no answer wants one');
+    this.toClient.control(payload);
+  }
+
+  #targetClosed(): void {
+    this.#targetEnd.closed = true;
+    this.phase = 'Over';
+    this.filter?.closed();
+    this.toTarget.stop();
+    this.#closeTarget();
+    this.recorder?.ended();
+    this.toClient.control(bare(MSG.CHANNEL_CLOSE, 0));
+    this.#settle();
+  }
+
+  /** The connection to the target is gone. */
+  targetGone(line: string): void {
+    this.expecting = {};
+    if (this.#targetState === 'Open' || this.#targetState === 'Opening') this.#targetState = 'Gone';
+    if (this.phase === 'Opening' || this.phase === 'Live') {
+      this.recorder?.ended({ code: 'TargetClosed', message: line });
+      this.tell(line);
+      this.finish(255);
+    } else this.#settle();
+  }
+
+  // --- to both
+
+  /** A line of ours, for people. */
+  tell(line: string): void {
+    if (this.#clientEnd.closeSent) return;
+    const text = `${line}${this.pty === undefined ? '\n' : '\r\n'}`;
+    if (this.recorder !== undefined) this.recorder.own(this.#ownStream, text);
+    else if (this.#untold.length < 64) this.#untold.push(text);
+    this.toClient.data(extendedData(0, STDERR, Buffer.from(text)), true);
+  }
+
+  /** Ends the channel from our side, after what was queued for the client. */
+  finish(exitStatus: number): void {
+    if (this.phase === 'Over' && this.#clientEnd.closeSent) return;
+    this.phase = 'Over';
+    this.recorder?.exited({ status: exitStatus });
+    this.recorder?.ended();
+    this.filter?.closed();
+    this.#early = [];
+    this.toClient.control(channelRequest(0, 'exit-status', false, { uint32: exitStatus }));
+    this.toClient.control(bare(MSG.CHANNEL_EOF, 0));
+    this.toClient.control(bare(MSG.CHANNEL_CLOSE, 0));
+    this.#endTarget();
+    this.#settle();
+  }
+
+  /** Stops everything but last words: the connection is being cut. */
+  freeze(error: { code: string; message: string }): void {
+    this.#withdrawAll();
+    this.phase = 'Over';
+    this.filter?.closed();
+    this.#early = [];
+    this.toClient.stop();
+    this.toTarget.stop();
+    this.recorder?.ended(error);
+  }
+
+  /** After `freeze`: what the user sees last. */
+  lastWords(line: string): void {
+    if (this.#clientEnd.closeSent) return;
+    const eol = this.pty === undefined ? '\n' : '\r\n';
+    if (this.pty !== undefined && this.target !== undefined)
+      this.toClient.last(extendedData(0, STDERR, Buffer.from(TERMINAL_RESET)));
+    this.toClient.last(extendedData(0, STDERR, Buffer.from(`${line}${eol}`)));
+    this.toClient.last(
+      channelRequest(0, 'exit-signal', false, { string: 'TERM' }, { boolean: false }, { string: line }, { string: '' }),
+    );
+    this.toClient.last(bare(MSG.CHANNEL_EOF, 0));
+    this.toClient.last(bare(MSG.CHANNEL_CLOSE, 0));
+  }
+
+  /** To what runs at the target; of any phase. */
+  signal(name: 'HUP' | 'TERM' | 'KILL'): void {
+    if (!this.isAtTarget || this.target === undefined) return;
+    this.core.toTarget(channelRequest(this.target.number, 'signal', false, { string: name }));
+  }
+
+  #waitForRecord(flow: Flow): void {
+    const count = this.#unmarked.get(flow) ?? 0;
+    this.#unmarked.set(flow, count + 1);
+    if (count > 0) return;
+    queueMicrotask(() => {
+      const marked = this.#unmarked.get(flow) ?? 0;
+      this.#unmarked.delete(flow);
+      this.core.session.record.whenWritten((error) => {
+        if (error === undefined) flow.written(marked);
+        else this.core.fail('RecordsUnwritable', 'Sallyport can not record this session any more, so it ends');
+      });
+    });
+  }
+
+  #grantTarget(bytes: number): void {
+    if (this.target === undefined) {
+      this.#pendingGrant += bytes;
+      return;
+    }
+    this.#pendingGrant = 0;
+    if (!this.#targetEnd.closed) this.core.toTarget(windowAdjust(this.target.number, bytes));
+  }
+
+  #sendClient(payload: Buffer): void {
+    if (this.#clientEnd.closeSent) return;
+    if (payload[0] === MSG.CHANNEL_CLOSE) {
+      this.#clientEnd.closeSent = true;
+      this.core.toClient(payload);
+      this.#settle();
+      return;
+    }
+    this.core.toClient(payload);
+  }
+
+  #sendTarget(payload: Buffer): void {
+    if (this.target === undefined || this.#targetEnd.closeSent) return;
+    const isClose = payload[0] === MSG.CHANNEL_CLOSE; // it may be encrypted in place
+    if (isClose) this.#targetEnd.closeSent = true;
+    payload.writeUInt32BE(this.target.number, 1);
+    this.core.toTarget(payload);
+    if (isClose) this.#settle();
+  }
+
+  #closeTarget(): void {
+    if (this.#targetState === 'Open') this.#sendTarget(bare(MSG.CHANNEL_CLOSE, 0));
+  }
+
+  /** Nothing more of ours goes to the target on this channel. */
+  #endTarget(): void {
+    this.toTarget.stop();
+    this.#closeTarget();
+  }
+
+  #settle(): void {
+    const { closed, closeSent } = this.#clientEnd;
+    if (!closed || !closeSent) return;
+    const isDone =
+      this.#targetState === 'None' ||
+      this.#targetState === 'Gone' ||
+      (this.#targetState === 'Open' && this.#targetEnd.closed && this.#targetEnd.closeSent);
+    if (!isDone) return;
+    this.recorder?.ended({ code: 'ClientClosed', message: 'the client closed the channel' });
+    this.core.removed(this);
+  }
+}

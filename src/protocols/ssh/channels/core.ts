@@ -1,0 +1,31 @@
+// What every part of one client's connection works with.
+import type { AuthenticatedSession, SessionContext } from '../../protocol.ts';
+import type { SshCommand } from '../facts.ts';
+import type { LoginRights } from '../keys/certificate.ts';
+import type { ChannelFilter, FilterHost } from './filter.ts';
+
+export interface Services {
+  /** How hints begin: `sallyport` (default) or `kubectl access`. */
+  prefix: string;
+  /** What judges the operations inside this command's channel; undefined: its bytes pass as they are. */
+  filterFor(command: SshCommand, host: FilterHost): ChannelFilter | undefined;
+  /** Whether such a filter would stand there; asked before the command is judged. */
+  transferOf(line: Buffer): 'sftp' | 'scp' | 'rsync' | undefined;
+}
+
+export interface Core {
+  readonly context: SessionContext;
+  readonly session: AuthenticatedSession;
+  readonly services: Services;
+  /** The target's user. */
+  readonly user: string;
+  /** What the client's certificate permits; all of it for keys and tickets. */
+  readonly rights: LoginRights;
+  nextCommandId(): number;
+  /** Nothing is judged, sent or told any more but last words. */
+  readonly ending: boolean;
+  /** A peer broke the protocol, or records can not be written: ends the connection. */
+  fail(reason: FailReason, text: string): void;
+}
+
+export type FailReason = 'ClientFault' | 'TargetFault' | 'RecordsUnwritable' | 'Internal';

@@ -1,0 +1,306 @@
+// One authenticated client and the target behind it: channels by number, window and memory, and the one way out.
+//
+// Guarantees: a message goes to the channel it names or costs its sender the connection; memory is bounded, as either
+// side is read only while the other takes; whatever ends it, each command gets its result, what runs at the target is
+// ended where the session was cut, and `ended` is called once.
+import type { AuthenticatedSession, Cut, SessionContext } from '../../protocol.ts';
+import type { HandOver } from '../auth/hand-over.ts';
+import type { LoginRights } from '../keys/certificate.ts';
+import type { Signer } from '../keys/key.ts';
+import type { Transport } from '../transport/transport.ts';
+import type { Upstream } from '../upstream/connect.ts';
+import { answerToTarget, createLink } from '../upstream/link.ts';
+import { MalformedData } from '../wire/data.ts';
+import { DISCONNECT, MSG, OPEN_FAILURE } from '../wire/message-numbers.ts';
+import { type ChannelCore, SessionChannel } from './channel.ts';
+import type { FailReason, Services } from './core.ts';
+import { createFlood } from './flood.ts';
+import { createForwards } from './forwards.ts';
+import { createGlobals, hostKeysRequest } from './globals.ts';
+import { openFailure, parseChannelOpen } from './messages.ts';
+import { createSweeper } from './sweeper.ts';
+import { cutText, line } from './wording.ts';
+
+export interface RelayParts {
+  context: SessionContext;
+  session: AuthenticatedSession;
+  services: Services;
+  /** The target's user. */
+  user: string;
+  /** What the client's certificate permits. */
+  rights: LoginRights;
+  client: Transport;
+  handOver: HandOver;
+  /** Plain keys of ours, without certificates. */
+  hostKeys: readonly Signer[];
+  connect(): Promise<Upstream>;
+}
+
+export interface Relay {
+  /** Resolves when the client is gone and the books are closed. */
+  readonly closed: Promise<void>;
+  cut(cut: Cut): void;
+  tell(notice: { message: string; hint?: string }): void;
+}
+
+const MOST_CHANNELS = 64;
+/** sshd's MaxSessions is 10 by default, and one is kept for the sweep. */
+const MOST_SESSIONS = 9;
+/** Unsent bytes of one side above which the other is not read. */
+const HIGH_WATER = 1024 * 1024;
+/** Between the polite signals and KILL. */
+const GRACE_MS = 200;
+/** From KILL to the end of the sweep. */
+const SWEEP_MS = 700;
+
+export function runRelay(parts: RelayParts): Relay {
+  const { context, session, client, services } = parts;
+  const { clock } = context;
+  const channels = new Map<number, SessionChannel>();
+  const flood = createFlood(clock);
+  const closed = Promise.withResolvers<void>();
+  let commands = 0;
+  let ending = false;
+  let clientGone = false;
+  let clientWaits = false;
+  let targetWaits = false;
+
+  // --- to and from both sides
+
+  const toClient = (payload: Buffer): void => {
+    if (clientGone) return;
+    client.send(payload);
+    if (!targetWaits && client.queuedBytes > HIGH_WATER) {
+      targetWaits = true;
+      link.pause();
+    }
+  };
+  const toTarget = (payload: Buffer): void => {
+    link.send(payload);
+    if (!clientWaits && link.queuedBytes > HIGH_WATER) {
+      clientWaits = true;
+      client.pause();
+    }
+  };
+  client.onDrain = () => {
+    if (!targetWaits) return;
+    targetWaits = false;
+    link.resume();
+  };
+
+  const link = createLink(parts.connect, {
+    onMessage: (payload) => guarded('TargetFault', () => fromTarget(payload)),
+    onDrain: () => {
+      if (!clientWaits) return;
+      clientWaits = false;
+      if (!ending) client.resume();
+    },
+    onGone: () => {
+      sweeper.gone();
+      if (clientWaits && !ending) client.resume();
+      clientWaits = false;
+      if (ending) return;
+      for (const channel of channels.values()) channel.targetGone('Sallyport: the target closed the connection.');
+    },
+  });
+
+  const core: ChannelCore = {
+    context,
+    session,
+    services,
+    user: parts.user,
+    rights: parts.rights,
+    nextCommandId: () => (commands += 1) - 1,
+    get ending() {
+      return ending;
+    },
+    fail: (reason, text) => end({ reason, text, code: codeOf(reason), signals: true }),
+    toClient,
+    toTarget,
+    upstream: () => link.ready(),
+    removed: (channel) => {
+      channels.delete(channel.number);
+    },
+  };
+  const forwards = createForwards({ core, toClient, toTarget });
+  const globals = createGlobals({
+    core,
+    send: toClient,
+    sessionId: client.sessionId,
+    hostKeys: parts.hostKeys,
+    forwards,
+  });
+  const sweeper = createSweeper({ send: toTarget });
+
+  const guarded = (reason: 'ClientFault' | 'TargetFault', act: () => void): void => {
+    try {
+      act();
+    } catch (error) {
+      if (error instanceof MalformedData) {
+        const side = reason === 'ClientFault' ? 'client' : 'target';
+        context.log('warn', `a ${side} broke the protocol`, { error: error.message });
+        core.fail(reason, line(`Sallyport: the ${side} broke the SSH protocol: ${error.message}`));
+        return;
+      }
+      context.log('error', 'a message could not be handled', { error: String(error) });
+      core.fail('Internal', 'Sallyport: internal error');
+    }
+  };
+
+  const fromClient = (payload: Buffer): void => {
+    if (ending) return;
+    const message = payload[0]!;
+    const isBulk = (message === MSG.CHANNEL_DATA && payload.length > 9) || message === MSG.CHANNEL_WINDOW_ADJUST;
+    if (!isBulk && !flood.take()) throw new MalformedData('too many requests');
+    if (message === MSG.CHANNEL_OPEN) return openedByClient(payload);
+    if (message > MSG.CHANNEL_OPEN_FAILURE && message <= MSG.CHANNEL_FAILURE) {
+      if (payload.length < 5) throw new MalformedData('a message without its channel');
+      const channel = channels.get(payload.readUInt32BE(1));
+      if (channel === undefined) throw new MalformedData(`message ${message} for a channel that is not open`);
+      return channel.fromClient(payload);
+    }
+    if (message === MSG.GLOBAL_REQUEST) return globals.fromClient(payload);
+    // RFC 4252, 5.1: what is left of the login is ignored in silence.
+    if (message === MSG.USERAUTH_REQUEST || message === MSG.SERVICE_REQUEST) return;
+    throw new MalformedData(`message ${message} has no place here`);
+  };
+
+  const openedByClient = (payload: Buffer): void => {
+    const open = parseChannelOpen(payload);
+    if (open.type !== 'session') return forwards.opened(open);
+    if (globals.noMoreSessions) {
+      session.record.append('notice', { event: 'SessionRefused', reason: 'NoMoreSessions' });
+      throw new MalformedData('a session after no-more-sessions');
+    }
+    if (channels.size >= MOST_CHANNELS || channels.size >= MOST_SESSIONS) {
+      return toClient(
+        openFailure(
+          open.sender,
+          OPEN_FAILURE.RESOURCE_SHORTAGE,
+          `Sallyport: ${MOST_SESSIONS} sessions at once on one connection`,
+        ),
+      );
+    }
+    let number = 0;
+    while (channels.has(number)) number += 1;
+    channels.set(number, new SessionChannel(core, number, open));
+  };
+
+  const fromTarget = (payload: Buffer): void => {
+    const message = payload[0]!;
+    if (message === MSG.GLOBAL_REQUEST) {
+      const answer = answerToTarget(payload);
+      if (answer !== undefined) toTarget(answer);
+      return;
+    }
+    if (message === MSG.CHANNEL_OPEN) {
+      if (!ending) forwards.openedByTarget(parseChannelOpen(payload));
+      return;
+    }
+    if (message <= MSG.CHANNEL_OPEN || message > MSG.CHANNEL_FAILURE)
+      throw new MalformedData(`message ${message} has no place here`);
+    if (payload.length < 5) throw new MalformedData('a message without its channel');
+    const number = payload.readUInt32BE(1);
+    if (sweeper.owns(number)) return sweeper.fromTarget(payload);
+    const channel = channels.get(number);
+    if (channel !== undefined && !ending) return channel.fromTarget(payload);
+    if (!ending) throw new MalformedData(`message ${message} for a channel that is not open`);
+  };
+
+  // --- ends
+
+  interface End {
+    reason: string;
+    text: string;
+    /** Of DISCONNECT. */
+    code: number;
+    /** What runs at the target is to be ended. */
+    signals: boolean;
+    message?: string;
+  }
+
+  const end = (how: End): void => {
+    if (ending) return;
+    ending = true;
+    client.pause();
+    if (targetWaits) link.resume();
+    const error = { code: how.reason, message: how.text };
+    const atTarget = how.signals ? [...channels.values()].filter((channel) => channel.isAtTarget) : [];
+    for (const channel of channels.values()) channel.freeze(error);
+    if (!clientGone) {
+      for (const channel of channels.values()) channel.lastWords(how.text);
+      client.disconnect(how.code, how.text);
+    }
+    void endTarget(atTarget, how.signals).then((survivors) => {
+      link.close();
+      session.ended(how.reason, how.message ?? how.text, survivors);
+      finish();
+    });
+  };
+
+  const endTarget = async (running: readonly SessionChannel[], sweeps: boolean): Promise<readonly string[]> => {
+    if (!sweeps || !link.isUp) return [];
+    for (const channel of running) {
+      channel.signal('HUP');
+      channel.signal('TERM');
+    }
+    const swept = sweeper.start();
+    await wait(running.length === 0 ? 0 : GRACE_MS);
+    for (const channel of running) channel.signal('KILL');
+    sweeper.go();
+    const late = wait(SWEEP_MS).then(() => undefined);
+    const result = await Promise.race([swept, late]);
+    if (result?.complete === true) return result.survivors;
+    context.log('warn', 'what a session left running could not be swept', { found: result?.survivors.length ?? 0 });
+    return result?.survivors ?? ['unknown: the sweep did not come to its end'];
+  };
+
+  const wait = (ms: number): Promise<void> => new Promise((resolve) => void clock.after(ms, resolve));
+
+  const finish = (): void => {
+    if (clientGone) closed.resolve();
+  };
+
+  const onClientClose = (): void => {
+    clientGone = true;
+    if (ending) return finish();
+    ending = true;
+    for (const channel of channels.values())
+      channel.freeze({ code: 'ClientClosed', message: 'the client closed the connection' });
+    // As without a gateway: sshd hangs up terminals, and leaves the rest to itself.
+    link.close();
+    session.ended('ClientClosed');
+    closed.resolve();
+  };
+
+  parts.handOver({
+    onMessage: (payload) => guarded('ClientFault', () => fromClient(payload)),
+    onClose: onClientClose,
+  });
+  if (!clientGone) toClient(hostKeysRequest(parts.hostKeys));
+
+  return {
+    closed: closed.promise,
+    cut: (cut) =>
+      end({
+        reason: cut.code,
+        text: cutText(cut),
+        message: cut.message,
+        code: DISCONNECT.BY_APPLICATION,
+        signals: true,
+      }),
+    tell({ message, hint }) {
+      if (ending) return;
+      const all = [...channels.values()].filter((channel) => !channel.isClosedToClient && channel.phase !== 'Fresh');
+      const terminals = all.filter((channel) => channel.pty !== undefined);
+      for (const channel of terminals.length > 0 ? terminals : all) {
+        channel.tell(line(`Sallyport: ${message}`));
+        if (hint !== undefined) channel.tell(line(hint));
+      }
+    },
+  };
+}
+
+function codeOf(reason: FailReason): number {
+  return reason === 'ClientFault' ? DISCONNECT.PROTOCOL_ERROR : DISCONNECT.BY_APPLICATION;
+}

@@ -1,0 +1,240 @@
+// SSH: the protocol as the gateway drives it. Reads in this order: transport/ (packets), auth/ (who is it), channels/ (every
+// message since), upstream/ (our own login at the target).
+//
+// Guarantees: whatever a client or target does costs that client its connection and nothing else; a session that was
+// authenticated is `ended` exactly once; nothing is dialled before something is allowed to run.
+import type { Duplex } from 'node:stream';
+import { systemClock } from '../../system/clock.ts';
+import { systemRandom } from '../../system/random.ts';
+import type { Credential } from '../credential.ts';
+import type { AuthenticatedSession, Cut, ProbeResult, ProbeTarget, Protocol, SessionContext } from '../protocol.ts';
+import { authenticateClient, type ClientLogin } from './auth/server.ts';
+import type { Services } from './channels/core.ts';
+import { filterFor, transferOf } from './channels/filters.ts';
+import { type Relay, runRelay } from './channels/relay.ts';
+import { cutText } from './channels/wording.ts';
+import { sshDefinition } from './definition.ts';
+import { hostKeysOf, plainHostKeysOf } from './keys/derive.ts';
+import { openTransport } from './transport/open-transport.ts';
+import { type BackOff, createBackOff } from './upstream/back-off.ts';
+import { connectUpstream, type SshTarget, type Upstream } from './upstream/connect.ts';
+import { UpstreamError } from './upstream/error.ts';
+import { DISCONNECT } from './wire/message-numbers.ts';
+
+export interface SshOptions {
+  /** How hints begin: `sallyport` (default) or `kubectl access`. */
+  commandPrefix?: string;
+  /** For tests; default: the real ones. */
+  filterFor?: Services['filterFor'];
+  transferOf?: Services['transferOf'];
+}
+
+interface Shared {
+  services: Services;
+  backOff: BackOff;
+}
+
+export function createSshProtocol(options: SshOptions = {}): Protocol {
+  const shared: Shared = {
+    services: {
+      prefix: options.commandPrefix ?? 'sallyport',
+      filterFor: options.filterFor ?? filterFor,
+      transferOf: options.transferOf ?? transferOf,
+    },
+    backOff: createBackOff(systemClock),
+  };
+  return {
+    ...sshDefinition,
+    accept: (socket, context) => accept(socket, context, shared),
+    probe,
+  };
+}
+
+async function accept(socket: Duplex, context: SessionContext, shared: Shared): Promise<void> {
+  const { keys } = context;
+  const target = context.connection.spec.ssh;
+  if (keys === undefined || target === undefined) {
+    context.log('error', 'the Connection can not be served', {
+      reason: target === undefined ? 'it is not an SSH one' : 'it has no keys yet',
+    });
+    socket.destroy();
+    return;
+  }
+  try {
+    const transport = await openTransport(socket, {
+      role: 'Server',
+      software: 'Sallyport',
+      signal: context.signal,
+      handshakeMs: context.limits.handshakeMs,
+      hostKeys: hostKeysOf(keys),
+    });
+    const login = await authenticateClient(transport, context, { refuses: (session, user) => refuses(session, user) });
+    if (login.kind === 'Gone') {
+      context.log('info', 'a client was not let in', { reason: login.reason });
+      return;
+    }
+    await serve(login, { context, shared, target, transport });
+  } catch (error) {
+    context.log('info', 'a client was not let in', { reason: error instanceof Error ? error.message : String(error) });
+  }
+}
+
+/** Why this user of the target is none of the session's account. */
+async function refuses(
+  session: AuthenticatedSession,
+  user: string,
+): Promise<{ message: string; hint?: string } | undefined> {
+  const users = usersOf(await session.credential());
+  if (users.includes(user)) return undefined;
+  return {
+    message: `Sallyport: account ${session.account} of this Connection has no user ${JSON.stringify(user)} at the target.`,
+    hint: `Log in as ${users.join(' or ')}.`,
+  };
+}
+
+const usersOf = (credential: Credential): readonly string[] =>
+  credential.kind === 'Authority' ? credential.users : [credential.username];
+
+interface Serving {
+  context: SessionContext;
+  shared: Shared;
+  target: SshTarget;
+  transport: import('./transport/transport.ts').Transport;
+}
+
+async function serve(
+  login: Extract<ClientLogin, { kind: 'Granted' }>,
+  { context, shared, target, transport }: Serving,
+): Promise<void> {
+  const { session, user } = login;
+  const gone = new AbortController();
+  let relay: Relay | undefined;
+  let early: Cut | undefined;
+  const untold: { message: string; hint?: string }[] = [];
+  session.onCut((cut) => {
+    gone.abort();
+    if (relay === undefined) early = cut;
+    else relay.cut(cut);
+  });
+  session.onNotice((notice) => {
+    if (relay === undefined) untold.push(notice);
+    else relay.tell(notice);
+  });
+  if (early !== undefined) {
+    transport.disconnect(DISCONNECT.BY_APPLICATION, cutText(early));
+    session.ended(early.code, early.message);
+    return;
+  }
+  relay = runRelay({
+    context,
+    session,
+    services: shared.services,
+    user,
+    rights: login.rights,
+    client: transport,
+    handOver: login.handOver,
+    hostKeys: plainHostKeysOf(context.keys!),
+    connect: () => connect({ context, session, user, target, shared, signal: gone.signal, rights: login.rights }),
+  });
+  for (const notice of untold) relay.tell(notice);
+  await relay.closed;
+  gone.abort();
+}
+
+interface Connecting {
+  context: SessionContext;
+  session: AuthenticatedSession;
+  user: string;
+  target: SshTarget;
+  shared: Shared;
+  rights: Extract<ClientLogin, { kind: 'Granted' }>['rights'];
+  signal: AbortSignal;
+}
+
+async function connect({ context, session, user, target, shared, rights, signal }: Connecting): Promise<Upstream> {
+  const { connection, clock, random, keys } = context;
+  const key = JSON.stringify([connection.uid, session.account, user]);
+  shared.backOff.check(key);
+  try {
+    const credential = await session.credential().catch((error: unknown) => {
+      context.log('warn', 'the account’s credential could not be read', { error: String(error) });
+      throw new UpstreamError(
+        'Misconfigured',
+        'Sallyport: the credential of the Connection’s account could not be read.',
+        'The Connection’s owners find the cause in the gateway’s log.',
+      );
+    });
+    const upstream = await connectUpstream({
+      target,
+      dial: session.dial,
+      clock,
+      random,
+      signal: AbortSignal.any([signal, context.signal]),
+      login: {
+        user,
+        credential,
+        keys,
+        permits: { pty: rights.pty },
+        session: {
+          id: context.id,
+          grant: session.grant.name,
+          person: session.principal.username,
+          grantExpiresAtMs: session.grant.expiresAtMs,
+        },
+      },
+    });
+    shared.backOff.succeeded(key);
+    return upstream;
+  } catch (error) {
+    if (error instanceof UpstreamError && error.code === 'Login') shared.backOff.failed(key);
+    context.log('warn', 'no connection to the target', {
+      error: error instanceof Error ? error.message : String(error),
+    });
+    throw error;
+  }
+}
+
+/** A whole login, and a goodbye: an abandoned one counts against the proxy's address. */
+async function probe(probed: ProbeTarget): Promise<ProbeResult> {
+  const { connection, credential, keys, dial, signal } = probed;
+  const target = connection.spec.ssh;
+  if (target === undefined)
+    return { kind: 'Failed', reason: 'the Connection is not an SSH one', hint: 'Set spec.ssh.' };
+  const user = usersOf(credential)[0];
+  if (user === undefined)
+    return { kind: 'Failed', reason: `account ${probed.account} has no user`, hint: 'List one in certificate.users.' };
+  try {
+    const { transport, handOver } = await connectUpstream({
+      target,
+      dial,
+      clock: systemClock,
+      random: systemRandom,
+      signal,
+      login: {
+        user,
+        credential,
+        keys,
+        permits: {},
+        session: {
+          id: 'probe',
+          grant: 'none',
+          person: 'sallyport',
+          grantExpiresAtMs: systemClock.now() + PROBE_CERTIFICATE_MS,
+        },
+      },
+    });
+    handOver({ onMessage: () => undefined, onClose: () => undefined });
+    transport.disconnect(DISCONNECT.BY_APPLICATION, 'probe');
+    return { kind: 'Reachable', version: transport.peerVersion.replace(/^SSH-[^-]*-/, '') };
+  } catch (error) {
+    if (error instanceof UpstreamError)
+      return {
+        kind: 'Failed',
+        reason: error.message.replace(/^Sallyport:? /, '').replace(/\.$/, ''),
+        hint: error.hint ?? 'Check the Connection.',
+      };
+    return { kind: 'Failed', reason: 'the probe failed', hint: 'The cause is in the log.' };
+  }
+}
+
+const PROBE_CERTIFICATE_MS = 60_000;
