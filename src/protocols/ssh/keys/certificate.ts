@@ -155,13 +155,14 @@ function sourceAddressFault(data: Buffer, peer: string | undefined): string | un
     if (error instanceof MalformedData) return 'its source-address can not be read';
     throw error;
   }
-  const allowed = new BlockList();
+  // One list a family: a list of both would take IPv4 for mapped IPv6.
+  const allowed = { ipv4: new BlockList(), ipv6: new BlockList() };
   for (const entry of list.split(',')) {
     const [, address = '', bits] = /^([0-9A-Fa-f:.]+)(?:\/(0|[1-9][0-9]{0,2}))?$/.exec(entry) ?? [];
     const family = isIP(address);
-    const whole = family === 4 ? 32 : 128;
+    const [name, whole] = family === 4 ? (['ipv4', 32] as const) : (['ipv6', 128] as const);
     if (family === 0 || Number(bits ?? whole) > whole) return 'its source-address can not be read';
-    allowed.addSubnet(address, Number(bits ?? whole), family === 4 ? 'ipv4' : 'ipv6');
+    allowed[name].addSubnet(address, Number(bits ?? whole), name);
   }
   if (peer === undefined) return 'it is bound to an address, and a tunnel hides where this client is';
   const address = peer
@@ -169,7 +170,8 @@ function sourceAddressFault(data: Buffer, peer: string | undefined): string | un
     .replace(/^::ffff:(?=[0-9.]+$)/, '')
     .replace(/%.*$/, '');
   if (isIP(address) === 0) return 'it is bound to an address, and where this client is, is not known';
-  return allowed.check(address, isIPv4(address) ? 'ipv4' : 'ipv6') ? undefined : 'it is bound to another address';
+  const name = isIPv4(address) ? 'ipv4' : 'ipv6';
+  return allowed[name].check(address, name) ? undefined : 'it is bound to another address';
 }
 
 /** Why a certificate does not make its key the host's, or undefined. Never throws. */
