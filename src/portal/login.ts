@@ -1,9 +1,10 @@
 // Round trips to the identity provider: code + PKCE S256, `state`, `nonce`, and `iss` of the answer where the provider
 // says it sends one (RFC 9207). Guarantees: an answer is taken only with the verifier of the round trip that began it; the
 // ID token is verified by Sallyport's own rules, with the keys that the operator signed, not with what the provider serves
-// this process; nothing of a token leaves here but as a proof. Every call has a deadline and a bounded answer.
+// this process; nothing of a token leaves here but as a proof. Every call has a deadline and a bounded answer, and goes
+// through the proxy that the environment names.
 import * as oidc from 'openid-client';
-import { Agent, fetch as undiciFetch } from 'undici';
+import { EnvHttpProxyAgent, fetch as undiciFetch } from 'undici';
 
 export interface LoginOptions {
   issuer: string;
@@ -45,8 +46,10 @@ const ANSWER_BYTES = 256 * 1024;
 const FRESH_MS = 10 * 60_000;
 
 export function createLogin(options: LoginOptions, now: () => number): Login {
-  const agent = new Agent({
-    connect: { timeout: DEADLINE_MS, ...(options.ca === undefined ? {} : { ca: options.ca }) },
+  const trust = { timeout: DEADLINE_MS, ...(options.ca === undefined ? {} : { ca: options.ca }) };
+  const agent = new EnvHttpProxyAgent({
+    connect: trust,
+    requestTls: trust,
     maxResponseSize: ANSWER_BYTES,
     connections: 16,
   });

@@ -2,8 +2,12 @@
 import assert from 'node:assert/strict';
 import { generateKeyPairSync } from 'node:crypto';
 import fs from 'node:fs';
+import net from 'node:net';
 import path from 'node:path';
 import { after, before, type TestContext, test } from 'node:test';
+import type { IdentityProviderSpec } from '../../src/api/identity-provider.ts';
+import { createHttpsGet } from '../../src/controllers/identity-providers/fetch.ts';
+import { fetchKeys } from '../../src/controllers/identity-providers/keys.ts';
 import { verifyToken } from '../../src/identity/oidc/verify-token.ts';
 import type { IdentityShard } from '../../src/policy/bundle.ts';
 import { testCertificates } from '../support/certificates.ts';
@@ -205,6 +209,40 @@ test('an issuer that calls itself otherwise is not believed, and the condition s
     bed.published().map(({ keys }) => keys),
     [[], []],
   );
+});
+
+test('issuers outside are asked through the proxy of the environment, which sees names and no content', async (context) => {
+  const own = await startIssuer({ name: 'id.corp.test' });
+  context.after(() => own.stop());
+  const heard: string[] = [];
+  const proxy = net.createServer((socket) => {
+    socket.on('error', () => undefined);
+    socket.once('data', (bytes) => {
+      heard.push(bytes.toString());
+      const onward = net.connect(own.port, '127.0.0.1', () => {
+        socket.write('HTTP/1.1 200 Connection established\r\n\r\n');
+        socket.pipe(onward).pipe(socket);
+      });
+      onward.on('data', (more) => heard.push(more.toString('latin1')));
+      onward.on('error', () => socket.destroy());
+    });
+  });
+  await new Promise<void>((resolve) => proxy.listen(0, '127.0.0.1', resolve));
+  context.after(() => proxy.close());
+  const env = { HTTPS_PROXY: `http://127.0.0.1:${(proxy.address() as net.AddressInfo).port}` };
+  const spec = minimal(own) as unknown as IdentityProviderSpec;
+  const signal = AbortSignal.timeout(10_000);
+  const got = await fetchKeys(createHttpsGet(env), spec, signal);
+  assert.equal(got.kind, 'Good', JSON.stringify(got));
+  assert.match(heard[0] ?? '', new RegExp(`^CONNECT id\\.corp\\.test:${own.port} HTTP/1\\.1`));
+  assert.ok(!heard.join('').includes('openid-configuration') && !heard.join('').includes('jwks_uri'));
+  const stranger = await testCertificates(['id.corp.test']);
+  const untrusted = await fetchKeys(createHttpsGet(env), { ...spec, caBundle: stranger.ca }, signal);
+  assert.equal(untrusted.kind === 'Bad' && untrusted.reason, 'CertificateNotTrusted', 'the proxy vouches for nobody');
+  const bypassed = await fetchKeys(createHttpsGet({ ...env, NO_PROXY: '.corp.test' }), spec, signal);
+  assert.equal(bypassed.kind === 'Bad' && bypassed.reason, 'NameNotFound');
+  const gone = await fetchKeys(createHttpsGet({ HTTPS_PROXY: 'http://127.0.0.1:1' }), spec, signal);
+  assert.match(gone.kind === 'Bad' ? gone.message : '', /proxy 127\.0\.0\.1:1 can not be reached/);
 });
 
 test('a redirect is not followed, of the discovery document or of the keys', async (context) => {

@@ -7,6 +7,7 @@ import os from 'node:os';
 import path from 'node:path';
 import { parse } from 'yaml';
 import { inClusterAccess, type KubeAccess, type KubeHeaders } from '../../kube/access.ts';
+import { isBypassed } from '../../system/http-proxy.ts';
 import { CliError, EXIT, type Io } from '../io.ts';
 import { type ExecSpec, openExecCredential } from './exec-credential.ts';
 
@@ -295,7 +296,7 @@ function pemOf(entry: Entry, member: string): string | undefined {
 
 /** `proxy-url`, else HTTPS_PROXY unless NO_PROXY names the host. */
 export function proxyFor(server: URL, configured: string | undefined, env: Io['env']): string | undefined {
-  const proxy = configured ?? (bypassed(server, env) ? undefined : env['HTTPS_PROXY'] || env['https_proxy']);
+  const proxy = configured ?? (isBypassed(server, env) ? undefined : env['HTTPS_PROXY'] || env['https_proxy']);
   if (!proxy) return undefined;
   if (!/^https?:\/\//.test(proxy)) {
     throw new CliError(
@@ -305,39 +306,6 @@ export function proxyFor(server: URL, configured: string | undefined, env: Io['e
     );
   }
   return proxy;
-}
-
-function bypassed(server: URL, env: Io['env']): boolean {
-  const host = server.hostname.replace(/^\[|\]$/g, '');
-  // As Go does: what is on this machine is never reached through a proxy.
-  if (host === 'localhost' || host === '::1' || host.startsWith('127.')) return true;
-  return (env['NO_PROXY'] || env['no_proxy'] || '')
-    .split(',')
-    .map((each) => each.trim())
-    .some((each) => {
-      if (each === '') return false;
-      if (each === '*') return true;
-      const [name = '', port] = /^[^:]*(:\d+)?$/.test(each) ? each.split(':') : [each];
-      if (port !== undefined && port !== (server.port || '443')) return false;
-      const bare = name.replace(/^\*?\./, '');
-      return host === bare || (host.endsWith(`.${bare}`) && !/^[\d.]+$/.test(host)) || inRange(host, name);
-    });
-}
-
-/** IPv4 ranges, `10.0.0.0/8`: what NO_PROXY has for clusters. */
-function inRange(host: string, range: string): boolean {
-  const [base, bits] = range.split('/');
-  if (base === undefined || bits === undefined || !/^\d+$/.test(bits)) return false;
-  const a = ipv4(host);
-  const b = ipv4(base);
-  if (a === undefined || b === undefined) return false;
-  const size = 2 ** (32 - Math.min(32, Number(bits)));
-  return Math.floor(a / size) === Math.floor(b / size);
-}
-
-function ipv4(address: string): number | undefined {
-  const parts = /^(\d{1,3})\.(\d{1,3})\.(\d{1,3})\.(\d{1,3})$/.exec(address)?.slice(1).map(Number);
-  return parts?.reduce((sum, part) => sum * 256 + part, 0);
 }
 
 const isFields = (value: unknown): value is Fields =>

@@ -9,6 +9,8 @@ import { createDialGuard, type DialGuard } from '../../gateway/dial-guard.ts';
 import type { KubeClient } from '../../kube/client.ts';
 import { clusterDomain, dialRules } from '../../proxy/dial-rules.ts';
 import type { Clock } from '../../system/clock.ts';
+import type { Environment } from '../../system/http-proxy.ts';
+import { dialThroughProxy } from '../notifier-dial.ts';
 
 export function clusterNotifierServices(options: {
   client: KubeClient;
@@ -16,6 +18,8 @@ export function clusterNotifierServices(options: {
   key: KeyObject;
   /** KUBERNETES_SERVICE_HOST. */
   apiServer: string | undefined;
+  /** HTTPS_PROXY and NO_PROXY. */
+  env: Environment;
   clock: Clock;
   count: NonNullable<NotifierServices['count']>;
 }): NotifierServices {
@@ -66,7 +70,7 @@ export function clusterNotifierServices(options: {
           },
     dial: (scope) => {
       const guard = scope.kind === 'Notifier' ? guardOf(scope.namespace) : ownGuard;
-      return (target, hosts, signal) => guard.dial(target, hosts, signal);
+      return dialThroughProxy((target, hosts, signal) => guard.dial(target, hosts, signal), { env: options.env });
     },
   };
 }

@@ -183,6 +183,7 @@ export async function operatorCommand(
           namespace,
           key: keys.key.privateKey,
           apiServer: io.env['KUBERNETES_SERVICE_HOST'],
+          env: io.env,
           clock,
           count: (type, outcome) => metrics.notice(type, outcome),
         }),

@@ -33,6 +33,7 @@ import { systemFiles, writeFileAtomically } from '../../system/files.ts';
 import { systemRandom } from '../../system/random.ts';
 import type { Metrics } from '../../telemetry/metrics.ts';
 import { CliError, EXIT } from '../io.ts';
+import { dialThroughProxy } from '../notifier-dial.ts';
 import { type LocalApi, type LocalServices, serveLocalApi } from './api.ts';
 import { type FileProblemView, LONGEST_SOCKET_PATH, SOCKET_NAME } from './api-types.ts';
 import { createControlPlane } from './control-plane.ts';
@@ -194,7 +195,7 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
         readSecret: () => (namespace, name) => store.credentials.readData(namespace, name),
         dial: () => {
           const guard = createDialGuard({ allowLoopback: true });
-          return (target, hosts, signal) => guard.dial(target, hosts, signal);
+          return dialThroughProxy((target, hosts, signal) => guard.dial(target, hosts, signal), { env: process.env });
         },
         key: key.privateKey,
         ...(options.metrics === undefined ? {} : { count: (type, outcome) => options.metrics?.notice(type, outcome) }),

@@ -1,9 +1,12 @@
-// One document from an issuer, over HTTPS. Guarantees: an answer comes from whoever holds a certificate of the pinned CA
+// One document from an issuer, over HTTPS, through the proxy that the environment names. Guarantees: an answer comes from whoever holds a certificate of the pinned CA
 // (or of the system's, where none is pinned), is at most `maxBytes` long and there by the deadline, or it is a fault that
 // says what was wrong; no redirect is followed, nothing is sent but the request, no connection is kept.
 // Does not judge what the document says.
 import type { IncomingMessage } from 'node:http';
 import https from 'node:https';
+import { isIP, type Socket } from 'node:net';
+import tls from 'node:tls';
+import { connectThrough, type Environment, proxyOf } from '../../system/http-proxy.ts';
 
 export interface GetOptions {
   /** PEM; absent: the system's. */
@@ -43,7 +46,19 @@ const UNTRUSTED: ReadonlySet<string> = new Set([
   'INVALID_CA',
 ]);
 
-export const httpsGet: HttpsGet = async (url, { ca, deadlineMs, maxBytes, signal }) => {
+export const httpsGet: HttpsGet = (url, options) => getWith(process.env, url, options);
+
+/** As `httpsGet`, in another environment. */
+export const createHttpsGet =
+  (env: Environment): HttpsGet =>
+  (url, options) =>
+    getWith(env, url, options);
+
+async function getWith(
+  env: Environment,
+  url: string,
+  { ca, deadlineMs, maxBytes, signal }: GetOptions,
+): Promise<Document> {
   const bad = (reason: FetchReason, detail: string): Document => ({
     kind: 'Bad',
     reason,
@@ -53,13 +68,17 @@ export const httpsGet: HttpsGet = async (url, { ca, deadlineMs, maxBytes, signal
   if (!URL.canParse(url) || new URL(url).protocol !== 'https:') return bad('NotHttps', '');
   const deadline = AbortSignal.timeout(deadlineMs);
   let request: ReturnType<typeof https.get> | undefined;
+  let tunnel: Socket | undefined;
   try {
+    const until = AbortSignal.any([signal, deadline]);
+    tunnel = await tunnelTo(new URL(url), env, until);
+    const secured = tunnel && securedOver(tunnel, new URL(url), ca);
     const response = await new Promise<IncomingMessage>((resolve, reject) => {
       request = https.get(url, {
-        agent: false,
+        ...(secured === undefined ? { agent: false } : { createConnection: () => secured }),
         ...(ca === undefined ? {} : { ca }),
         headers: { accept: 'application/json, application/jwk-set+json', 'user-agent': 'sallyport' },
-        signal: AbortSignal.any([signal, deadline]),
+        signal: until,
       });
       request.once('response', resolve);
       // Stays: a socket may fail again after it was given up.
@@ -87,5 +106,23 @@ export const httpsGet: HttpsGet = async (url, { ca, deadlineMs, maxBytes, signal
     return bad('Unreachable', code === '' ? message : code);
   } finally {
     request?.destroy();
+    tunnel?.destroy();
   }
-};
+}
+
+/** undefined: it is reached without a proxy. */
+async function tunnelTo(url: URL, env: Environment, signal: AbortSignal): Promise<Socket | undefined> {
+  const proxy = proxyOf(url, env);
+  if (proxy === undefined) return undefined;
+  const host = url.hostname.replace(/^\[|\]$/g, '');
+  return connectThrough(proxy, { host, port: Number(url.port) || 443 }, signal);
+}
+
+function securedOver(socket: Socket, url: URL, ca: string | undefined): tls.TLSSocket {
+  const host = url.hostname.replace(/^\[|\]$/g, '');
+  return tls.connect({
+    socket,
+    ...(isIP(host) === 0 ? { servername: host } : { host }),
+    ...(ca === undefined ? {} : { ca }),
+  });
+}
