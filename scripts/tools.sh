@@ -3,7 +3,7 @@
 # version, pgbouncer, other people's drivers. Root installs Debian packages; anybody else gets them unpacked into a cache
 # folder where apt allows it. What can not be had is named, and the tests that need it say so when they skip.
 set -eu
-purpose=${1:?usage: tools.sh demo|test|bench|conformance|identity}
+purpose=${1:?usage: tools.sh demo|test|bench|conformance|identity|keycloak}
 cache=${SALLYPORT_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/sallyport}
 
 have() { command -v "$1" >/dev/null 2>&1 || [ -x "/usr/sbin/$1" ] || [ -x "/usr/lib/postgresql/15/bin/$1" ]; }
@@ -22,6 +22,26 @@ no_cluster() {
   [ "$(id -u)" = 0 ] || return 0
   [ -e /etc/postgresql-common/createcluster.conf ] && return 0
   mkdir -p /etc/postgresql-common && echo 'create_main_cluster = false' >/etc/postgresql-common/createcluster.conf
+}
+
+# Built once for an own database in memory, so that a test starts it in seconds; kept by its version. True once it is there.
+keycloak() {
+  version=26.4.5
+  folder=$cache/keycloak-$version
+  [ ! -f "$folder/.built" ] || return 0
+  have java || install_packages openjdk-17-jre-headless || true
+  have java && { have mvn || install_packages maven; } && { have unzip || install_packages unzip; } || return 1
+  echo "Fetching Keycloak (160 MB, once) ..." >&2
+  mkdir -p "$cache"
+  fresh=$(mktemp -d "$cache/keycloak.XXXXXX")
+  timeout 600 mvn -q -B org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy \
+    -Dartifact=org.keycloak:keycloak-quarkus-dist:$version:zip -DoutputDirectory="$fresh" >"$fresh/log" 2>&1 &&
+    unzip -q "$fresh/keycloak-quarkus-dist-$version.zip" -d "$fresh" &&
+    timeout 300 "$fresh/keycloak-$version/bin/kc.sh" build --db=dev-mem --health-enabled=false --metrics-enabled=false >>"$fresh/log" 2>&1 &&
+    touch "$fresh/keycloak-$version/.built" && rm -rf "$folder" && mv "$fresh/keycloak-$version" "$folder" ||
+    { echo "tools.sh: Keycloak can not be had; the end of what was said:" >&2; tail -5 "$fresh/log" >&2; }
+  rm -rf "$fresh"
+  [ -f "$folder/.built" ]
 }
 
 case $purpose in
@@ -51,23 +71,10 @@ conformance)
     mvn -q -B dependency:copy -Dartifact=org.postgresql:postgresql:42.7.8 -DoutputDirectory="$cache/java" >/dev/null 2>&1 || true
   fi
   ;;
+keycloak) keycloak ;;
 identity)
   have java || install_packages openjdk-17-jre-headless || true
-  # Built once for an own database in memory, so that a test starts it in seconds.
-  keycloak=26.4.5
-  folder=$cache/keycloak-$keycloak
-  if [ ! -f "$folder/.built" ] && have java && { have mvn || install_packages maven; } && { have unzip || install_packages unzip; }; then
-    echo "Fetching Keycloak (160 MB, once) ..." >&2
-    mkdir -p "$cache"
-    fresh=$(mktemp -d "$cache/keycloak.XXXXXX")
-    mvn -q -B org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy \
-      -Dartifact=org.keycloak:keycloak-quarkus-dist:$keycloak:zip -DoutputDirectory="$fresh" >"$fresh/log" 2>&1 &&
-      unzip -q "$fresh/keycloak-quarkus-dist-$keycloak.zip" -d "$fresh" &&
-      "$fresh/keycloak-$keycloak/bin/kc.sh" build --db=dev-mem --health-enabled=false --metrics-enabled=false >>"$fresh/log" 2>&1 &&
-      touch "$fresh/keycloak-$keycloak/.built" && rm -rf "$folder" && mv "$fresh/keycloak-$keycloak" "$folder" ||
-      { echo "tools.sh: Keycloak can not be had; the end of what was said:" >&2; tail -5 "$fresh/log" >&2; }
-    rm -rf "$fresh"
-  fi
+  keycloak || true
   have chromium || install_packages chromium || true
   "$(dirname "$0")/psql18.sh" >/dev/null || true
   ;;
