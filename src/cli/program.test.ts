@@ -100,7 +100,7 @@ test('hints repeat the prefix that the person used', async () => {
 
 test('the processes of a cluster are commands that the help does not list', async () => {
   const { out } = await run(['--help']);
-  assert.doesNotMatch(out, /^ {2}(operator|proxy|doctor)/m);
+  assert.doesNotMatch(out, /^ {2}(operator|proxy|doctor) /m);
   for (const process of ['operator', 'proxy']) assert.equal((await run([process, '--help'])).code, 0, process);
 });
 

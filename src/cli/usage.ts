@@ -83,15 +83,19 @@ export function engineerVerbs({ verb, run, cluster }: Shell): void {
   );
   const connect = verb(
     'connect <connection> [command...]',
-    'start a client (default psql) with a fresh ticket',
+    'start a client (psql with a fresh ticket, or ssh with the grant’s key)',
     group,
     [
       'connect orders-db',
       'connect orders-db -- psql -c "select 1"',
       'connect orders-db --listen 6432      # a DSN for IDEs and pools, one ticket per login',
+      'connect web1                         # a shell, where the policy allows one',
+      'connect web1 --user deploy -- systemctl status nginx',
+      'connect web1 -- -L 8080:localhost:80 -N',
     ],
   )
     .option('--account <name>', 'account of the Connection')
+    .option('--user <name>', 'SSH: user of the target; default: the account’s first, or its name')
     .option('--policy <name>', 'policy to run under, where several fit')
     .option('--grant <name>', 'this grant, not the one that lasts longest')
     .option('--reason <text>', 'why, where a grant is made on the spot (Standing access)')
@@ -113,17 +117,45 @@ export function engineerVerbs({ verb, run, cluster }: Shell): void {
       { offlineWith: 'server' },
     ),
   );
-  verb('dsn <connection>', 'print a DSN whose password is a ticket (5 minutes)', group, [
+  verb('dsn <connection>', 'print a DSN whose password is a ticket (5 minutes); for SSH the command line', group, [
     'dsn orders-db',
+    'dsn web1                             # ssh -o … ; holds no secret',
     'dsn orders-db --until-expiry',
     'dsn orders-db --oauth                # psql 18 logs in by itself; holds no secret',
   ])
     .option('--account <name>', 'account of the Connection')
+    .option('--user <name>', 'SSH: user of the target')
     .option('--policy <name>', 'policy to run under, where several fit')
     .option('--grant <name>', 'this grant, not the one that lasts longest')
     .option('--oauth', 'for psql 18, which logs in at the identity provider: no ticket in it')
     .option('--until-expiry', 'a ticket that lasts to the grant’s end, where the policy allows it')
     .action(run(async (context, [name], options) => (await import('./verbs/connect.ts')).dsn(context, name!, options)));
+  const sshConfig = verb(
+    'ssh-config',
+    'print what lets ssh, scp, rsync, git and editors in by a Connection’s name',
+    group,
+    [
+      'ssh-config --write                   # to a file of its own; then, once, Include it in ~/.ssh/config',
+      'ssh-config > /tmp/config; scp -F /tmp/config notes.txt web1:',
+    ],
+  ).option('--write', 'to a file in the folder of your keys, and say how to include it');
+  const proxyCommand = verb(
+    'proxy-command <connection>',
+    'carry an SSH connection over stdin and stdout: for ProxyCommand',
+    group,
+    ['proxy-command payments/web1'],
+  ).option('--prepare', 'write key and known hosts for a login that follows, and end');
+  for (const each of cluster ? [sshConfig, proxyCommand] : []) {
+    each
+      .option('--tunnel', 'through the API server, even where there is a shorter way')
+      .option('--direct', 'straight to the endpoint; default only in pods and where it is exposed to the outside');
+  }
+  sshConfig.action(
+    run(async (context, _args, options) => (await import('./verbs/ssh.ts')).sshConfig(context, options)),
+  );
+  proxyCommand.action(
+    run(async (context, [name], options) => (await import('./verbs/ssh.ts')).proxyCommand(context, name!, options)),
+  );
   verb('status [name]', 'your grants, or one grant or hold in full', group, [
     'status',
     'status orders-db-7fk2p',

@@ -200,8 +200,8 @@ export function createGateway(options: GatewayOptions): Gateway {
       return refuse(socket, 'Draining');
     }
     const { name, namespace, spec } = connection;
-    const keys = protocol.ownKeys === true ? options.keysFor?.({ uid, name, namespace, spec }) : undefined;
-    if (protocol.ownKeys === true && keys === undefined) return refuse(socket, 'NoKeys');
+    const keys = protocol.ownKeys !== undefined ? options.keysFor?.({ uid, name, namespace, spec }) : undefined;
+    if (protocol.ownKeys !== undefined && keys === undefined) return refuse(socket, 'NoKeys');
     if (sessions.size >= limits.sockets) return refuse(socket, 'Sockets');
     const giveBack = halfOpen.take('', limits.halfOpen);
     if (giveBack === undefined) return refuse(socket, 'HalfOpen');

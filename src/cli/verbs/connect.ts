@@ -37,7 +37,16 @@ export interface ConnectOptions extends RouteOptions {
   command?: readonly string[];
 }
 
-export async function connect(context: Context, connectionName: string, options: ConnectOptions): Promise<ExitCode> {
+export async function connect(
+  context: Context,
+  connectionName: string,
+  options: ConnectOptions & { user?: string },
+): Promise<ExitCode> {
+  const connection = await findConnection(context, connectionName);
+  if (connection.spec.type === 'SSH') return (await import('./ssh.ts')).connectSsh(context, connection, options);
+  if (options.user !== undefined) {
+    throw new CliError(EXIT.misconfigured, '--user is for Connections of type SSH', 'Leave it out; --account chooses.');
+  }
   const way = await findWay(context, connectionName, options);
   if (options.listen !== undefined && options.listen !== false) return listen(context, way, options);
   const command = options.command !== undefined && options.command.length > 0 ? options.command : ['psql'];
@@ -69,11 +78,7 @@ async function findWay(context: Context, connectionName: string, options: Connec
     );
   }
   const grant = await findActiveGrant(context, connection, options, person);
-  // A daemon that has just started may still be opening its listeners.
-  for (let waited = 0; connection.status?.endpoint === undefined && waited < 50; waited += 1) {
-    await pause(100, context.io.signal);
-    connection = await findConnection(context, connectionName);
-  }
+  connection = (await endpointOf(context, connection)).connection;
   const caPem = connection.status?.caBundle ?? '';
   const caFile = path.join(context.home, 'ca', `${sha256Hex(caPem).slice(0, 16)}.crt`);
   inHome(context, () => {
@@ -82,10 +87,7 @@ async function findWay(context: Context, connectionName: string, options: Connec
   });
   const account = grant.status?.account ?? '';
   const target = targetOf(connection, account, caFile);
-  if (target === undefined || caPem === '') {
-    const why = connection.status?.conditions?.find((each) => each.type === 'Programmed')?.message;
-    throw new CliError(EXIT.misconfigured, `Connection ${connection.metadata.name} is not listening`, why);
-  }
+  if (target === undefined || caPem === '') throw notListening(connection);
   if (person !== undefined && (options.token === true || (isTheirs(grant, person) && !usableKey(context, grant)))) {
     // By name: another grant that is approved meanwhile must not make the next login ambiguous.
     const user = `${account}+${grant.metadata.name}`;
@@ -104,12 +106,32 @@ async function findWay(context: Context, connectionName: string, options: Connec
   return { connection, grant, target, caPem, proof: { kind: 'Ticket', ticket }, person };
 }
 
+function notListening({ metadata, status }: Connection): CliError {
+  const why = status?.conditions?.find((each) => each.type === 'Programmed')?.message;
+  return new CliError(EXIT.misconfigured, `Connection ${metadata.name} is not listening`, why);
+}
+
+/** Where it listens. A daemon that has just started may still be opening its listeners. */
+export async function endpointOf(
+  context: Context,
+  given: Connection,
+): Promise<{ connection: Connection; endpoint: { host: string; port: number } }> {
+  let connection = given;
+  for (let waited = 0; connection.status?.endpoint === undefined && waited < 50; waited += 1) {
+    await pause(100, context.io.signal);
+    connection = await findConnection(context, `${given.metadata.namespace}/${given.metadata.name}`);
+  }
+  const endpoint = connection.status?.endpoint;
+  if (endpoint === undefined) throw notListening(connection);
+  return { connection, endpoint };
+}
+
 /** What the next login shows. */
 async function passwordOf(way: Way, signal: AbortSignal): Promise<string> {
   return way.proof.kind === 'Ticket' ? way.proof.ticket() : (await way.proof.person.fresh({ signal })).token;
 }
 
-function openKey(context: Context, grant: AccessGrant): ReturnType<typeof loadClientKey> {
+export function openKey(context: Context, grant: AccessGrant): ReturnType<typeof loadClientKey> {
   if (grant.spec.clientKey === undefined) {
     throw new CliError(
       EXIT.misconfigured,
@@ -131,7 +153,7 @@ function openKey(context: Context, grant: AccessGrant): ReturnType<typeof loadCl
   }
 }
 
-async function findActiveGrant(
+export async function findActiveGrant(
   context: Context,
   connection: Connection,
   options: ConnectOptions,
@@ -375,13 +397,16 @@ async function successor(context: Context, grant: AccessGrant, proof: WayProof):
 }
 
 export interface DsnOptions extends ConnectOptions {
+  user?: string;
   untilExpiry?: boolean;
   oauth?: boolean;
 }
 
 export async function dsn(context: Context, connectionName: string, options: DsnOptions): Promise<ExitCode> {
   const { io, client, actor } = context;
-  if (options.oauth === true) return oauthDsn(context, await findConnection(context, connectionName), options);
+  const connection = await findConnection(context, connectionName);
+  if (connection.spec.type === 'SSH') return (await import('./ssh.ts')).sshCommand(context, connection, options);
+  if (options.oauth === true) return oauthDsn(context, connection, options);
   const way = await findWay(context, connectionName, options);
   const { proof } = way;
   if (proof.kind === 'Token') {

@@ -150,13 +150,17 @@ export function inHome(context: Context, act: () => void): void {
 }
 
 /** No grant lasts longer than 30 days; older keys open nothing any more. */
+/** How names of keys in OpenSSH's form begin. */
+export const SSH_KEY = 'grant-';
 const KEY_LIFE_MS = 62 * 86_400_000;
 
-function forgetOldKeys(folder: string, nowMs: number): void {
+/** Files of keys, of either form, that no grant can have any more. */
+export function forgetOldKeys(folder: string, nowMs: number): void {
   for (const name of readdirSync(folder)) {
     const file = path.join(folder, name);
     try {
-      if (name.endsWith('.pem') && nowMs - statSync(file).mtimeMs > KEY_LIFE_MS) unlinkSync(file);
+      const isKey = name.endsWith('.pem') || name.startsWith(SSH_KEY);
+      if (isKey && nowMs - statSync(file).mtimeMs > KEY_LIFE_MS) unlinkSync(file);
     } catch {
       // Somebody else was tidying up.
     }

@@ -23,7 +23,7 @@ export interface Route extends AsyncDisposable {
 export async function openRoute(
   context: Context,
   connection: Connection,
-  target: ClientTarget,
+  target: Pick<ClientTarget, 'host' | 'port'>,
   options: RouteOptions,
 ): Promise<Route> {
   const { host, port } = target;

@@ -33,12 +33,12 @@ test('certificates are made once for the names there are, and again for others o
       return [`line ${given.length}`];
     },
   };
-  let endpoint: { host: string; port: number } | undefined;
+  const reached: { at?: { host: string; port: number } } = {};
   const definitions = [{ type: 'SSH', ownKeys }] as unknown as ProtocolDefinition[];
   const keysFor = ownConnectionKeys({
     key: operatorKey(),
     definitions,
-    endpoint: () => endpoint,
+    endpoint: () => reached.at,
     clock,
     random: systemRandom,
   });
@@ -46,14 +46,14 @@ test('certificates are made once for the names there are, and again for others o
   const keys = keysFor(connection)!;
   assert.deepEqual(keys.certificates(), ['line 1']);
   assert.deepEqual(keysFor(connection)!.certificates(), ['line 1']);
-  endpoint = { host: 'localhost', port: 4022 };
+  reached.at = { host: 'localhost', port: 4022 };
   assert.deepEqual(keys.certificates(), ['line 2']);
-  assert.deepEqual(given.at(-1), publishedNames(connection, endpoint));
+  assert.deepEqual(given.at(-1), publishedNames(connection, reached.at));
   clock.advance(19 * 86_400_000);
   assert.deepEqual(keys.certificates(), ['line 2']);
   clock.advance(86_400_000);
   assert.deepEqual(keys.certificates(), ['line 3']);
-  assert.deepEqual(publishedNames(connection, endpoint), [
+  assert.deepEqual(publishedNames(connection, reached.at), [
     { host: 'web1.payments.sallyport' },
     { host: 'localhost', port: 4022 },
     { host: '127.0.0.1', port: 4022 },
