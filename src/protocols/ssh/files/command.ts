@@ -1,6 +1,7 @@
 // How an operation on files is put to policy: one effect for each access, in the same order, so that a rule that is
 // asked about effect N finds the path, its resolved form and its reach in access N.
-import { type FileAccess, type FileFacts, SSH, type SshCommand } from '../facts.ts';
+import { commandOfFile } from '../commands.ts';
+import type { FileAccess, FileFacts, SshCommand } from '../facts.ts';
 import { shownPath } from './paths.ts';
 
 export function fileCommand(
@@ -9,13 +10,7 @@ export function fileCommand(
   operation: string,
   access: readonly FileAccess[],
 ): SshCommand {
-  return {
-    protocol: SSH,
-    verb: `${via} ${operation}`,
-    effects: access.map(({ action, path }) => ({ action, object: ['file', path] })),
-    text: `${via} ${operation} ${describe(access)}`,
-    facts: { kind: 'File', user, via, operation, access },
-  };
+  return commandOfFile({ user, text: `${operation} ${describe(access)}`, via, operation, access });
 }
 
 /** `"/srv/a" (read, write; it is "/data/a") -> "/srv/b" (write)`: each path once, with all that is done to it. */

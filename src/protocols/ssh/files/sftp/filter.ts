@@ -363,7 +363,7 @@ export function createSftpFilter(host: FilterHost, options: SftpOptions): Channe
       return false;
     }
     const slot = answers.ask(header.readUInt32BE(5));
-    const handle = handles.get(header.latin1Slice(13, 13 + named));
+    const handle = handles.get(header.toString('latin1', 13, 13 + named));
     if (handle?.kind !== 'File' || !handle.writes) {
       refuse(slot, STATUS.FAILURE, 'Sallyport: not a handle that is open for it');
       if (size > 0) body = { left: size, meter: undefined };
