@@ -66,6 +66,22 @@ const examples: [rule: string, good: unknown[], bad: unknown[]][] = [
     [{ hold: {} }, { hold: {}, action: 'Deny' }, { hold: {}, preset: 'ReadOnly' }],
   ],
   ['!has(self.preset) || !has(self.sql)', [{ preset: 'ReadOnly' }, { sql: {} }], [{ preset: 'ReadOnly', sql: {} }]],
+  ['!has(self.preset) || !has(self.ssh)', [{ preset: 'ReadOnly' }, { ssh: {} }], [{ preset: 'ReadOnly', ssh: {} }]],
+  [
+    '[has(self.commands), has(self.shell)',
+    [
+      {},
+      { users: ['root'] },
+      { commands: ['ls'], users: ['root'] },
+      { shell: true },
+      { paths: ['/**'], effects: ['Read'] },
+    ],
+    [
+      { commands: ['ls'], shell: true },
+      { paths: ['/**'], env: ['A'], forwarding: ['a:1'] },
+    ],
+  ],
+  ['!has(self.effects)', [{}, { effects: ['Read'], paths: ['/**'] }], [{ effects: ['Read'] }]],
   [
     '!has(self.exempt)',
     [{ exempt: [], action: 'Deny' }, { exempt: [], preset: 'ReadOnly' }, { action: 'Allow' }],

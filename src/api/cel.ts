@@ -63,6 +63,13 @@ export const CEL_CHECKS: ReadonlyMap<string, (self: unknown) => boolean> = new M
       (has(self, 'action') ? fields(self).action === 'Hold' : fields(self).preset === 'HoldSchemaAndPrivilegeChanges'),
   ],
   ['!has(self.preset) || !has(self.sql)', (self) => !has(self, 'preset') || !has(self, 'sql')],
+  ['!has(self.preset) || !has(self.ssh)', (self) => !has(self, 'preset') || !has(self, 'ssh')],
+  [
+    '[has(self.commands), has(self.shell), has(self.subsystems), has(self.paths), has(self.forwarding), has(self.env)].filter(x, x).size() <= 1',
+    (self) =>
+      ['commands', 'shell', 'subsystems', 'paths', 'forwarding', 'env'].filter((kind) => has(self, kind)).length <= 1,
+  ],
+  ['!has(self.effects) || has(self.paths)', (self) => !has(self, 'effects') || has(self, 'paths')],
   [
     "!has(self.exempt) || !has(self.action) || self.action != 'Allow'",
     (self) => !has(self, 'exempt') || fields(self).action !== 'Allow',

@@ -50,6 +50,67 @@ export const SqlMatcher = closed({
 });
 export type SqlMatcher = Static<typeof SqlMatcher>;
 
+/** What an SSH client asks for. A matcher is about one kind of thing; `users` and, beside `paths`, `effects` narrow it. */
+export const SshMatcher = closed(
+  {
+    commands: Type.Optional(
+      Patterns(
+        'Programs that a command line runs, with their words: `systemctl restart nginx-*`. `*` is a part of one word, a last word `**` any further words. Each program of a line is judged by itself, also inside `sudo`, `env`, `sh -c`, `xargs`, `find -exec`, `$(…)`.',
+      ),
+    ),
+    shell: Type.Optional(
+      Type.Boolean({
+        description:
+          'true: login shells, and interpreters that read what comes on stdin. What is done in them is recorded, not judged.',
+      }),
+    ),
+    subsystems: Type.Optional(
+      Patterns('Subsystems by name: `netconf`. `sftp` opens wherever `paths` of an Allow permit something.'),
+    ),
+    paths: Type.Optional(
+      Patterns(
+        'Files that sftp, scp, rsync and the shell’s `<` and `>` touch: `/var/log/**`, `/srv/*/conf/*.json`. Start-up files, `.ssh` and directories of programs are written only where an Allow spells them out.',
+      ),
+    ),
+    effects: Type.Optional(
+      Type.Array(Type.Enum(['Read', 'Write', 'Grant']), {
+        minItems: 1,
+        maxItems: 3,
+        description: 'Beside `paths`: Read, Write, Grant (owner, set-user-id bits). Absent: all.',
+      }),
+    ),
+    forwarding: Type.Optional(
+      Patterns(
+        'Where forwards lead: `db.internal:5432`, `10.0.0.0/8:5432`, `[fd00::/8]:*`, `/run/app.sock`; `listen:127.0.0.1:8080` for ports that the target listens on; `agent`, `x11`. A range of addresses never permits a name; metadata addresses and ports of sshd must be spelled out.',
+      ),
+    ),
+    env: Type.Optional(
+      Patterns(
+        'Variables that may be set, besides LANG, LC_*, TERM and GIT_PROTOCOL: `APP_*`. What changes what a program is (PATH, LD_*, …) is never set.',
+      ),
+    ),
+    users: Type.Optional(
+      Patterns(
+        'Users of the target, as logged in or as `sudo`, `doas`, `su` change to. Absent: an Allow is about the user logged in as, a Deny or Hold about any.',
+      ),
+    ),
+  },
+  {
+    'x-kubernetes-validations': [
+      {
+        rule: '[has(self.commands), has(self.shell), has(self.subsystems), has(self.paths), has(self.forwarding), has(self.env)].filter(x, x).size() <= 1',
+        message: 'a rule is about one kind of thing: give one of commands, shell, subsystems, paths, forwarding, env',
+      },
+      {
+        rule: '!has(self.effects) || has(self.paths)',
+        message: 'effects are about files; give paths beside them',
+        fieldPath: '.effects',
+      },
+    ],
+  },
+);
+export type SshMatcher = Static<typeof SshMatcher>;
+
 export const PRESETS = ['ReadOnly', 'ReadWrite', 'HoldSchemaAndPrivilegeChanges'] as const;
 
 export const Rule = closed(
@@ -69,6 +130,12 @@ export const Rule = closed(
       described(
         SqlMatcher,
         'SQL commands the rule is about; absent: every command. Fields are and-ed, values in one field or-ed.',
+      ),
+    ),
+    ssh: Type.Optional(
+      described(
+        SshMatcher,
+        'What an SSH client asks for that the rule is about; absent: everything. Fields are and-ed, values in one field or-ed.',
       ),
     ),
     exempt: Type.Optional(Subjects('Subjects the rule does not apply to. Deny and Hold only.')),
@@ -103,6 +170,11 @@ export const Rule = closed(
         rule: '!has(self.preset) || !has(self.sql)',
         message: 'a preset brings its own matchers; leave sql out or write the rules yourself',
         fieldPath: '.sql',
+      },
+      {
+        rule: '!has(self.preset) || !has(self.ssh)',
+        message: 'a preset brings its own matchers; leave ssh out or write the rules yourself',
+        fieldPath: '.ssh',
       },
       {
         rule: "!has(self.exempt) || !has(self.action) || self.action != 'Allow'",

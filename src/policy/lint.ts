@@ -6,6 +6,7 @@ import type { CompiledPolicy, CompiledRule } from './bundle.ts';
 import { completeColumnPattern } from './compile-rules.ts';
 import { globCovers } from './glob.ts';
 import { reservedInPolicy } from './reserved.ts';
+import type { ProtocolRules } from './session-policy.ts';
 
 export interface PolicyWarning {
   /** JSON pointer of what it is about. */
@@ -15,10 +16,11 @@ export interface PolicyWarning {
   hint: string;
 }
 
-/** `compiled`: the policy for any Connection it selects, for what presets stand for; undefined: presets are not looked into. */
+/** `compiled`: the policy for any Connection it selects, for what presets stand for; undefined: presets are not looked into. `protocol`: that Connection’s. */
 export function lintPolicy(
   policy: AccessPolicy | ClusterAccessPolicy,
   compiled: CompiledPolicy | undefined,
+  protocol?: ProtocolRules,
 ): PolicyWarning[] {
   const warnings: PolicyWarning[] = [];
   const rules = policy.spec.rules ?? [];
@@ -33,7 +35,10 @@ export function lintPolicy(
       message: 'functions are trusted for the masks of their own policy, and this one masks no column',
       hint: 'move the list to the policies whose masks it is about',
     });
-  if (compiled !== undefined) lintShadows(rules, compiled.rules, warnings);
+  if (compiled !== undefined) {
+    lintShadows(rules, compiled.rules, warnings);
+    if (protocol !== undefined) lintByProtocol(rules, compiled.rules, protocol, warnings);
+  }
   return warnings.sort((a, b) => comparePaths(a.path, b.path));
 }
 
@@ -192,6 +197,30 @@ function lintShadows(source: readonly Rule[], rules: readonly CompiledRule[], wa
       hint: 'remove it, or narrow the other rule',
     });
   });
+}
+
+function lintByProtocol(
+  source: readonly Rule[],
+  rules: readonly CompiledRule[],
+  protocol: ProtocolRules,
+  warnings: PolicyWarning[],
+): void {
+  const own = rules.map(({ ref, action, enforce, matcher }) => ({
+    name: ref.rule,
+    action,
+    enforce,
+    matcher: matcher?.value,
+  }));
+  for (const { rule, field, message, hint } of protocol.advise?.(own) ?? []) {
+    const index = source.findIndex(({ name }) => name === rule);
+    // Of a preset its author can change nothing.
+    if (index < 0) continue;
+    warnings.push({
+      path: `/spec/rules/${index}/${protocol.member}/${field}`,
+      message: `rule "${rule}": ${message}`,
+      hint,
+    });
+  }
 }
 
 /** Whether `over` decides everything that `rule` is about, so that `rule` makes no difference. `earlier` breaks ties of equals. */

@@ -13,8 +13,25 @@ export interface ProtocolRules {
   presets: Readonly<Record<string, readonly PresetRule[]>>;
   /** Problems of a matcher beyond its schema, e.g. a pattern that can never match; messages for people. */
   lint(matcher: unknown): readonly string[];
+  /** Warnings about the rules of one policy that are in order and yet promise more than they keep. Changes nothing that is enforced. */
+  advise?(rules: readonly RuleToAdvise[]): readonly RuleAdvice[];
   /** Prepares a matcher once (patterns compiled); called once a rule and generation. */
   prepare(matcher: unknown): PreparedMatcher;
+}
+
+export interface RuleToAdvise {
+  name: string;
+  action: 'Allow' | 'Deny' | 'Hold';
+  enforce: boolean;
+  matcher: unknown;
+}
+
+export interface RuleAdvice {
+  rule: string;
+  /** Of the matcher. */
+  field: string;
+  message: string;
+  hint: string;
 }
 
 export interface PresetRule {

@@ -99,8 +99,10 @@ function problemsOf(
     }
   }
   const first = targets.find(({ spec }) => rulesFor(spec.type) !== undefined);
-  const compiled = first && compilePolicy(policy, first, rulesFor(first.spec.type)!);
-  for (const { path, message, hint } of lintPolicy(policy, compiled)) problems.push(at(path, 'Warning', message, hint));
+  const rules = first && rulesFor(first.spec.type);
+  const compiled = first && rules && compilePolicy(policy, first, rules);
+  for (const { path, message, hint } of lintPolicy(policy, compiled, rules))
+    problems.push(at(path, 'Warning', message, hint));
   return problems;
 }
 

@@ -1,6 +1,7 @@
 // From the bytes of an exec request to what is known of it.
 import { isUtf8 } from 'node:buffer';
 import type { ExecFacts, FileFacts } from '../facts.ts';
+import type { ShellFacts } from './facts.ts';
 import { parseShell } from './parse.ts';
 
 /** Longest line that is looked at, bytes; longer ones are refused. */
@@ -33,6 +34,12 @@ export function execFacts(
   if (context.loginShell === 'Other') return { text, facts: { ...facts, whole: true }, refused: false };
   const parsed = parseShell(text);
   if (parsed.kind === 'NotUnderstood') return { text, facts: { ...facts, problem: parsed.reason }, refused: false };
-  const transfer = context.transfer === undefined ? {} : { transfer: context.transfer };
+  const transfer = context.transfer !== undefined && isOneProgram(parsed.facts) ? { transfer: context.transfer } : {};
   return { text, facts: { ...facts, shell: parsed.facts, ...transfer }, refused: false };
+}
+
+/** Only what is nothing but the transfer's own program is judged by its operations. */
+function isOneProgram({ commands, redirections, assignments }: ShellFacts): boolean {
+  const [only] = commands;
+  return commands.length === 1 && only?.wraps === undefined && redirections.length === 0 && assignments.length === 0;
 }
