@@ -5,6 +5,7 @@ import path from 'node:path';
 import { describe, test } from 'node:test';
 import { parse, parseAllDocuments } from 'yaml';
 import { KINDS } from '../../src/api/kinds.ts';
+import { serviceName } from '../../src/controllers/workloads/names.ts';
 import { systemClock } from '../../src/system/clock.ts';
 import { createMetrics } from '../../src/telemetry/metrics.ts';
 import { HELM_VERSIONS, helm } from '../support/helm.ts';
@@ -202,10 +203,26 @@ describe('the chart', () => {
       return [name, failurePolicy, sideEffects, namespaceSelector, objectSelector, matchConditions, resources];
     });
     assert.deepEqual(shapes, [
-      ['stamp.sallyport.dev', 'Fail', 'NoneOnDryRun', {}, {}, undefined, ['accessgrants', 'accessapprovals', 'accesslocks']],
+      [
+        'stamp.sallyport.dev',
+        'Fail',
+        'NoneOnDryRun',
+        {},
+        {},
+        undefined,
+        ['accessgrants', 'accessapprovals', 'accesslocks'],
+      ],
       // Judges, stamps nothing; policies are stored while nobody answers.
       ['guardrail.sallyport.dev', 'Ignore', 'None', {}, {}, undefined, ['clusteraccesspolicies']],
     ]);
+  });
+
+  test('INV-12: nothing that it installs has a name that the objects of some Connection would have', async () => {
+    const all = (await Promise.all(VALUES.map((values) => render('4', values)))).flatMap(objectsOf);
+    const named = all.filter(({ metadata }) => metadata.namespace !== undefined).map(({ metadata }) => metadata.name);
+    const own = [...new Set(named)].filter((name) => name.startsWith('sallyport-'));
+    assert.ok(own.includes('sallyport-portal') && own.includes('sallyport-webhook'), own.join());
+    for (const name of own) assert.notEqual(serviceName(name.slice('sallyport-'.length)), name);
   });
 
   test('every admission policy is bound, denies, and fails closed', async () => {

@@ -46,6 +46,15 @@ test('a name that could be read as another’s carries a hash', () => {
   assert.match(workloadName({ kind: 'Group', name: 'g'.repeat(63) }), /^sallyport-shared-g+-[0-9a-f]{8}$/);
 });
 
+test('INV-12: no Connection, whatever it is called, takes a name of what the chart installs', () => {
+  for (const own of ['portal', 'webhook', 'operator', 'metrics', 'trust', 'heartbeat', 'keys']) {
+    assert.match(serviceName(own), new RegExp(`^sallyport-${own}-[0-9a-f]{8}$`));
+    assert.equal(workloadName({ kind: 'Connection', name: own }), serviceName(own));
+  }
+  // The approval page's pods are told by this beginning and their ServiceAccount.
+  assert.notEqual(workloadName({ kind: 'Connection', name: 'portal' }), 'sallyport-portal');
+});
+
 test('every name is a DNS label that leaves room for what is appended', () => {
   fc.assert(
     fc.property(identity, (each) => {

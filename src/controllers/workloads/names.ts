@@ -61,9 +61,25 @@ export const secretVolume = (secret: string): string => `secret-${sha256Hex(secr
 /** Endings that this file appends itself, and what a shortened name looks like. */
 const RESERVED_END = /-(?:pods|tunnel|target|[0-9a-f]{8})$/;
 
+/** What the chart and the operator call their own in the namespace of the release: a Connection there is called otherwise. */
+const OWN: ReadonlySet<string> = new Set(
+  [
+    'dashboard',
+    'heartbeat',
+    'keys',
+    'metrics',
+    'operator',
+    'portal',
+    'proxies',
+    'trust',
+    'unknown-keys',
+    'webhook',
+  ].map((name) => `${PREFIX}${name}`),
+);
+
 function named(prefix: string, kind: 'connection' | 'group', name: string): string {
   const plain = `${prefix}${name}`;
-  const ambiguous = (kind === 'connection' && name.startsWith('shared-')) || RESERVED_END.test(plain);
+  const ambiguous = (kind === 'connection' && name.startsWith('shared-')) || RESERVED_END.test(plain) || OWN.has(plain);
   if (!ambiguous && plain.length <= LONGEST && !name.includes('.')) return plain;
   const readable = plain
     .replaceAll('.', '-')
