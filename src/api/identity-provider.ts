@@ -22,6 +22,12 @@ export const DEFAULT_ALGORITHMS = ['RS256', 'PS256', 'ES256', 'EdDSA'] as const;
 const ClaimName = Type.String({ minLength: 1, maxLength: 128 });
 const Prefix = Type.String({ maxLength: 128 });
 
+const AuthorityLine = Type.String({
+  minLength: 16,
+  maxLength: 4096,
+  pattern: '^(ssh-ed25519|ssh-rsa|ecdsa-sha2-nistp(256|384|521)) [A-Za-z0-9+/]+={0,2}( .*)?$',
+});
+
 export const IdentityProviderSpec = closed(
   {
     issuer: Type.String({
@@ -165,6 +171,28 @@ export const IdentityProviderSpec = closed(
           }),
         },
         { description: 'How clients log in here.' },
+      ),
+    ),
+    ssh: Type.Optional(
+      closed(
+        {
+          userAuthorities: Type.Array(AuthorityLine, {
+            minItems: 1,
+            maxItems: 16,
+            description:
+              'Public keys, as a line of authorized_keys without options, of the authorities whose SSH user certificates are believed. Whoever has the private half is any of this provider’s people.',
+          }),
+          principals: Type.Optional(
+            enumOf(
+              ['Username', 'Uid'],
+              'What the principals of a certificate are. Username: names as the username claim has them, without the prefix. Uid: values of the uid claim. Default Username.',
+            ),
+          ),
+        },
+        {
+          description:
+            'SSH certificates of the same people. A certificate says nothing of groups and of how somebody logged in.',
+        },
       ),
     ),
   },

@@ -19,6 +19,13 @@ export const ProxyReplicaSpec = closed({
       description: 'Raw Ed25519 key that signs its records, base64url.',
     }),
   ),
+  keyAgreement: Type.Optional(
+    Type.String({
+      pattern: '^[A-Za-z0-9_-]{43}$',
+      maxLength: 43,
+      description: 'Raw X25519 key, base64url, that seeds of listeners’ keys are encrypted to.',
+    }),
+  ),
   version: Type.Optional(described(ShortText, 'Version of the program.')),
   podUid: Type.Optional(described(ShortText, 'Uid of the pod that wrote this.')),
   observedAt: Type.Optional(described(Timestamp, 'When it was written.')),
@@ -85,6 +92,24 @@ export const ProxyReplicaStatus = closed({
           maxItems: 4200,
           description: 'What to watch for it.',
         }),
+        keys: Type.Optional(
+          closed(
+            {
+              sealed: Type.String({
+                pattern: '^[A-Za-z0-9_-]+$',
+                maxLength: 512,
+                description: 'Seed of the keys of its listener, encrypted to `spec.keyAgreement`, base64url.',
+              }),
+              certificates: Type.Array(Type.String({ maxLength: 4096 }), {
+                maxItems: 8,
+                description: 'Host certificates for those keys.',
+              }),
+              for: described(ShortText, 'Digest of the names and the key that they were made for.'),
+              renewAt: described(Timestamp, 'When they are made anew.'),
+            },
+            { description: 'Of Connections whose protocol has keys of its own (SSH).' },
+          ),
+        ),
       }),
       { maxItems: 512, description: 'Connections it is to serve.' },
     ),

@@ -149,9 +149,9 @@ export function inHome(context: Context, act: () => void): void {
   }
 }
 
-/** No grant lasts longer than 30 days; older keys open nothing any more. */
 /** How names of keys in OpenSSH's form begin. */
 export const SSH_KEY = 'grant-';
+/** No grant lasts longer than 30 days; older keys open nothing any more. */
 const KEY_LIFE_MS = 62 * 86_400_000;
 
 /** Files of keys, of either form, that no grant can have any more. */

@@ -107,3 +107,27 @@ test('providers that share a prefix say whom they trust with their names', () =>
   assert.match(specNote(all[1]!, all), /shares a prefix with corp:/);
   assert.equal(specNote(all[2]!, all), '');
 });
+
+const CA = `ssh-ed25519 ${Buffer.concat([Buffer.from('0000000b', 'hex'), Buffer.from('ssh-ed25519'), Buffer.from('00000020', 'hex'), Buffer.alloc(32, 9)]).toString('base64')}`;
+
+test('INV-08: authorities of SSH certificates are whole public keys, and of one provider alone', () => {
+  const ssh = { userAuthorities: [`${CA} ca@corp`, CA] };
+  assert.equal(problemOf({ ssh }), '');
+  assert.deepEqual(compileProvider(provider({ ssh }), undefined).ssh, {
+    userAuthorities: [CA.split(' ')[1]],
+    principals: 'Username',
+  });
+  assert.equal(compileProvider(provider({ ssh: { ...ssh, principals: 'Uid' } }), undefined).ssh?.principals, 'Uid');
+  const other = CA.replace('ssh-ed25519 ', 'ssh-rsa ');
+  for (const line of [other, `cert-authority ${CA}`, 'ssh-ed25519 AAAA', `${CA.slice(0, -1)}!`, `${CA}=`]) {
+    assert.match(
+      problemOf({ ssh: { userAuthorities: [CA, line] } }),
+      /^ssh\.userAuthorities\[1\] is no public key/,
+      line,
+    );
+  }
+  const one = provider({ ssh });
+  const two = provider({ ssh, issuer: 'https://other.example' }, 'other');
+  assert.match(specProblem(one, [one, two]) ?? '', /is listed by other as well, so neither is used/);
+  assert.match(specProblem(two, [one, two]) ?? '', /is listed by corp as well/);
+});

@@ -5,6 +5,7 @@ import { X509Certificate } from 'node:crypto';
 import { canonicalJson, sha256Hex } from '../../api/canonical.ts';
 import { parseDuration } from '../../api/duration.ts';
 import { DEFAULT_ALGORITHMS, type IdentityProvider, type IdentityProviderSpec } from '../../api/identity-provider.ts';
+import { readAuthorityLine } from '../../identity/ssh-certificates.ts';
 import type { TrustedJwk, TrustedProvider } from '../../policy/bundle.ts';
 
 const DEFAULT_SKEW_MS = 30_000;
@@ -31,7 +32,7 @@ export function compileProvider(
   { metadata, spec }: Pick<IdentityProvider, 'metadata' | 'spec'>,
   keys: LastGoodKeys | undefined,
 ): TrustedProvider {
-  const { claims = {}, prefix = {}, kubernetes, login } = spec;
+  const { claims = {}, prefix = {}, kubernetes, login, ssh } = spec;
   return {
     name: metadata.name,
     issuer: spec.issuer,
@@ -60,9 +61,17 @@ export function compileProvider(
     },
     ...(kubernetes === undefined ? {} : { kubernetes: { ...kubernetes } }),
     ...(login === undefined ? {} : { login: { scope: login.oauthScope } }),
+    ...(ssh === undefined
+      ? {}
+      : { ssh: { userAuthorities: authoritiesOf(spec), principals: ssh.principals ?? 'Username' } }),
     void: [],
   };
 }
+
+/** Each key once; lines that are none are told by `specProblem`. */
+const authoritiesOf = ({ ssh }: IdentityProviderSpec): string[] => [
+  ...new Set((ssh?.userAuthorities ?? []).flatMap((line) => readAuthorityLine(line) ?? [])),
+];
 
 const typesOf = ({ use, types, marks }: Audience): string[] =>
   types ?? (use === 'Access' && marks === undefined ? ['at+jwt'] : []);
@@ -88,7 +97,23 @@ export function specProblem(provider: IdentityProvider, others: readonly Identit
   const { username = '', groups = '' } = spec.prefix ?? {};
   const reserved = [username, groups].find((each) => each.toLowerCase().startsWith('system:'));
   if (reserved !== undefined) return `Prefix ${reserved} is the cluster’s own. Write another.`;
-  return audienceProblem(spec.audiences);
+  return audienceProblem(spec.audiences) ?? authorityProblem(provider, others);
+}
+
+function authorityProblem(
+  { spec, metadata }: IdentityProvider,
+  others: readonly IdentityProvider[],
+): string | undefined {
+  const bad = spec.ssh?.userAuthorities.findIndex((line) => readAuthorityLine(line) === undefined) ?? -1;
+  if (bad >= 0)
+    return `ssh.userAuthorities[${bad}] is no public key. Write the line of the authority’s .pub file, without options in front.`;
+  const own = authoritiesOf(spec);
+  const sharing = others
+    .filter((each) => each.metadata.name !== metadata.name && authoritiesOf(each.spec).some((key) => own.includes(key)))
+    .map((each) => each.metadata.name);
+  return sharing.length === 0
+    ? undefined
+    : `An authority of ssh.userAuthorities is listed by ${sharing.join(', ')} as well, so neither is used: whose people its certificates name could not be told. Keep one.`;
 }
 
 /** What works but is seldom meant; empty where there is nothing to say. `others`: all that there are. */
