@@ -30,8 +30,6 @@ import {
 } from './messages.ts';
 
 export interface ClientAuthOptions {
-  /** The client came through a tunnel: `context.client.address` is the tunnel's. */
-  peerHidden?: boolean;
   /**
    * Asked once, after the gateway granted and before SUCCESS: why this user of the target is none of the session's account.
    * The text goes to the client; undefined: it is.
@@ -242,7 +240,7 @@ class ClientAuthentication {
     if (plainName(method.algorithm) !== undefined) {
       const check = checkUserCertificate(method.blob, {
         nowMs: this.#context.clock.now(),
-        peerAddress: this.#options.peerHidden === true ? undefined : this.#context.client.address,
+        peerAddress: this.#context.client.address,
       });
       if (check.kind === 'Refused') return refused(`the certificate is not taken: ${check.reason}`);
       const { certificate, key, rights, userVerified } = check;

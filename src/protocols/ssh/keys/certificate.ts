@@ -51,8 +51,8 @@ export type UserCertificateCheck =
 
 export interface UserCertificateCircumstances {
   nowMs: number;
-  /** Address of the client; undefined where a tunnel hides it. */
-  peerAddress: string | undefined;
+  /** Of the client. Through a tunnel it is no address but somebody's word for one, and bound certificates are refused. */
+  peerAddress: string;
 }
 
 /** Every rule that needs no list of authorities. Never throws. */
@@ -145,7 +145,7 @@ function milliseconds(seconds: bigint): number {
 }
 
 /** "Comma-separated list of source addresses … in CIDR format (nn.nn.nn.nn/nn or hhhh::hhhh/nn)". */
-function sourceAddressFault(data: Buffer, peer: string | undefined): string | undefined {
+function sourceAddressFault(data: Buffer, peer: string): string | undefined {
   let list: string;
   try {
     const reader = readData(data);
@@ -164,12 +164,11 @@ function sourceAddressFault(data: Buffer, peer: string | undefined): string | un
     if (family === 0 || Number(bits ?? whole) > whole) return 'its source-address can not be read';
     allowed[name].addSubnet(address, Number(bits ?? whole), name);
   }
-  if (peer === undefined) return 'it is bound to an address, and a tunnel hides where this client is';
   const address = peer
     .toLowerCase()
     .replace(/^::ffff:(?=[0-9.]+$)/, '')
     .replace(/%.*$/, '');
-  if (isIP(address) === 0) return 'it is bound to an address, and where this client is, is not known';
+  if (isIP(address) === 0) return 'it is bound to an address, and a tunnel hides where this client is';
   const name = isIPv4(address) ? 'ipv4' : 'ipv6';
   return allowed[name].check(address, name) ? undefined : 'it is bound to another address';
 }

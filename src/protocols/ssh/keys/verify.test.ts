@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { generateKeyPairSync } from 'node:crypto';
 import { test } from 'node:test';
 import { rawCertificate, softwareSecurityKey } from '../../../../test/support/ssh-keys.ts';
-import { readData, writeData } from '../wire/data.ts';
+import { type Field, readData, writeData } from '../wire/data.ts';
 import type { Signer } from './key.ts';
 import { certified, ed25519Signer, signerOfKeyObject } from './signer.ts';
 import { fits, SIGNATURE_ALGORITHMS, verifySignature } from './verify.ts';
@@ -70,7 +70,7 @@ test('an ECDSA signature has one spelling: minimal positive numbers, nothing els
   outer.string();
   const inner = readData(outer.string());
   const [r, s] = [inner.mpint(), inner.mpint()];
-  const spelled = (...parts: Parameters<typeof writeData>): Buffer =>
+  const spelled = (...parts: readonly Field[]): Buffer =>
     writeData({ string: algorithm }, { string: writeData(...parts) });
   const check = (signature: Buffer): boolean => verifySignature(signer.blob, algorithm, DATA, signature);
   assert.ok(check(spelled({ mpint: r }, { mpint: s })));
