@@ -42,6 +42,10 @@ const CLASS = Uint8Array.from({ length: 256 }, (_, byte) => {
   if (character === '-') bits |= HYPHEN;
   return bits;
 });
+/** Letters, digits, `-`, `_`, `.`, and bytes of other scripts: what a token, a key or a domain goes on with. */
+export function continuesToken(byte: number): boolean {
+  return (CLASS[byte]! & (TOKEN | DOMAIN)) !== 0;
+}
 const is = (byte: number | undefined, bits: number): boolean => byte !== undefined && (CLASS[byte]! & bits) !== 0;
 const isDigit = (byte: number | undefined): boolean => is(byte, DIGIT);
 const isLetter = (byte: number | undefined): boolean => is(byte, LETTER);
@@ -50,12 +54,33 @@ const isToken = (byte: number | undefined): boolean => is(byte, TOKEN);
 const isLocal = (byte: number | undefined): boolean => is(byte, LOCAL);
 const isDomain = (byte: number | undefined): boolean => is(byte, DOMAIN);
 
+export interface Detected {
+  kind: DetectorKind;
+  start: number;
+  /** Behind its last byte. */
+  end: number;
+}
+
 /** Stars out what is found in `bytes[start, end)`; returns how many matches there were. */
 export function maskDetected(bytes: Bytes, start: number, end: number, kinds: readonly DetectorKind[]): number {
-  let found: { start: number; end: number }[] | undefined;
+  const found = detect(bytes, start, end, kinds);
+  if (found === undefined) return 0;
+  for (const match of found) bytes.fill(0x2a, match.start, match.end);
+  return found.length;
+}
+
+/** What is found in `bytes[start, end)`, kind by kind; matches of several kinds may overlap. undefined: nothing. */
+export function detect(
+  bytes: Bytes,
+  start: number,
+  end: number,
+  kinds: readonly DetectorKind[],
+): readonly Detected[] | undefined {
+  let found: Detected[] | undefined;
+  let scanning: DetectorKind = 'Card';
   const report: Report = (from, to) => {
     found ??= [];
-    found.push({ start: from, end: to });
+    found.push({ kind: scanning, start: from, end: to });
   };
   // One cheap pass tells which scanners can find anything at all.
   let digits = 0;
@@ -105,11 +130,11 @@ export function maskDetected(bytes: Bytes, start: number, end: number, kinds: re
         possible = longest >= 19;
         break;
     }
-    if (possible) SCANNERS[kind](bytes, start, end, report);
+    if (!possible) continue;
+    scanning = kind;
+    SCANNERS[kind](bytes, start, end, report);
   }
-  if (found === undefined) return 0;
-  for (const match of found) bytes.fill(0x2a, match.start, match.end);
-  return found.length;
+  return found;
 }
 
 /** The same over a string; the string itself if nothing was found. */
