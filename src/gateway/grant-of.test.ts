@@ -67,6 +67,24 @@ test('INV-01: a grant is its holder’s by uid; by name only where neither has o
   }
 });
 
+test('INV-01: a grant for somebody whom a delegator named is theirs by exactly that name, of that provider', () => {
+  const holder: Principal = { username: 'carol@corp.example', groups: [], aliases: [] };
+  const own = (named: BundleGrant['named'], person: Parameters<typeof owns>[1]): boolean =>
+    owns({ principal: holder, via: 'Kubernetes', ...(named === undefined ? {} : { named }) }, person);
+  const carol = { ...who({ username: 'carol@corp.example', uid: 'https://id u-carol' }), provider: 'corp' };
+  const mapped = { ...who({ username: 'corp:carol', kubernetes: 'carol@corp.example' }), provider: 'corp' };
+  assert.ok(own({ provider: 'corp' }, carol));
+  assert.ok(own({}, carol));
+  assert.ok(own({ provider: 'corp' }, mapped));
+  assert.ok(!own({ provider: 'partner' }, carol), 'another provider has a person of that name');
+  assert.ok(!own({ provider: 'partner' }, mapped));
+  assert.ok(!own({ provider: 'corp' }, { ...carol, provider: undefined }));
+  assert.ok(!own({ provider: 'corp' }, { ...carol, username: 'Carol@corp.example' }));
+  assert.ok(!own({ provider: 'corp' }, { ...carol, username: 'corp:carol', aliases: ['carol@corp.example'] }));
+  assert.ok(!own({}, { ...carol, workload: { provider: 'corp', claims: {} } }));
+  assert.ok(!own(undefined, carol), 'who asked for themselves has a uid where the token has one');
+});
+
 const name = fc.constantFrom('', 'ana', 'Ana', 'ana\u200b', 'corp:ana', 'eve');
 const uid = fc.constantFrom(undefined, '', 'https://id u-ana', 'https://id u-eve');
 const principal = fc

@@ -1,7 +1,7 @@
 // Which grant somebody who has proven an identity uses: tokens name people, tickets name grants. Pure.
 //
 // Guarantees: to allow, names are compared octet by octet; a grant is its holder's by uid, by name only where neither side
-// has a uid, and by the cluster's name for the person only where the IdentityProvider repeats the API server's mapping and
+// has a uid or a delegator named the person, and by the cluster's name for the person only where the IdentityProvider repeats the API server's mapping and
 // the grant came through that door. A reused name or e-mail therefore inherits nothing; a renamed uid keeps its grants.
 import type { BundleGrant } from '../policy/bundle.ts';
 import type { Principal } from '../policy/principal.ts';
@@ -18,10 +18,17 @@ export function readLoginName(user: string): LoginName {
   return plus < 0 ? { account: user } : { account: user.slice(0, plus), grant: user.slice(plus + 1) };
 }
 
+/** `provider`: name of the IdentityProvider that vouches for them. */
+export type Vouched = Principal & { provider?: string | undefined };
+
 /** Whether the grant was given to `who`. Workloads are known by their uid alone. */
-export function owns({ principal: holder, via }: Pick<BundleGrant, 'principal' | 'via'>, who: Principal): boolean {
+export function owns(grant: Pick<BundleGrant, 'principal' | 'via' | 'named'>, who: Vouched): boolean {
+  const { principal: holder, via, named } = grant;
   if (holder.uid && who.uid && holder.uid === who.uid) return true;
   if (who.workload !== undefined) return false;
+  if (named?.provider !== undefined && named.provider !== who.provider) return false;
+  // A delegator knows people by name: no uid is there to be equal.
+  if (named !== undefined && !holder.uid && who.username !== '' && holder.username === who.username) return true;
   if (!holder.uid && !who.uid) return who.username !== '' && holder.username === who.username;
   // Locally the daemon's API is what the API server is in a cluster: its users have the names it was told.
   const cluster = via === 'Kubernetes' || via === 'Local';
@@ -40,7 +47,7 @@ export type GrantChoice =
  */
 export function grantOf(
   grants: Iterable<BundleGrant>,
-  who: Principal,
+  who: Vouched,
   login: LoginName,
   inForce: (grant: BundleGrant) => boolean,
 ): GrantChoice {

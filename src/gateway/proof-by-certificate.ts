@@ -31,13 +31,13 @@ export function certificateNamesSomebody(bundle: ConnectionBundle, certificate: 
 }
 
 /** What is sealed opens by its own key: it is for when nobody may be able to get a certificate. */
-function grantsOf(bundle: ConnectionBundle, { persons }: ProvenCertificate): BundleGrant[] {
+function grantsOf(bundle: ConnectionBundle, { persons, provider }: ProvenCertificate): BundleGrant[] {
   return [...(bundle.view?.grants.values() ?? [])].filter(
     (grant) =>
       grant.sealed === undefined &&
       bundle.grant(grant.uid) !== undefined &&
       bundle.remaining(grant) > 0 &&
-      persons.some((person) => owns(grant, person)),
+      persons.some((person) => owns(grant, { ...person, provider })),
   );
 }
 

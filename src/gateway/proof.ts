@@ -182,7 +182,7 @@ async function proveByToken(world: SessionWorld, request: ProofRequest): Promise
   // What is sealed opens by its own key: it is for when no issuer may be within reach.
   const choose = (): GrantChoice => {
     const open = [...(bundle.view?.grants.values() ?? [])].filter(({ sealed }) => sealed === undefined);
-    return grantOf(open, token.principal, login, inForce);
+    return grantOf(open, { ...token.principal, provider: token.provider }, login, inForce);
   };
   let choice = choose();
   if (choice.kind === 'None') {
@@ -269,12 +269,13 @@ export function proofNamesSomebody(proof: Proof, bundle: ConnectionBundle): bool
   const reading = readTokenText(secret);
   if (reading.kind === 'Bad') return false;
   const { payload } = reading.text;
-  for (const { issuer, claims, kubernetes } of bundle.view?.identity?.providers ?? []) {
+  for (const { name, issuer, claims, prefix, kubernetes } of bundle.view?.identity?.providers ?? []) {
     if (payload['iss'] !== issuer) continue;
     const uid = `${issuer} ${String(payload[claims.uid])}`;
     const known = kubernetes === undefined ? undefined : `${kubernetes.prefix}${String(payload[kubernetes.claim])}`;
     const who = {
-      username: '',
+      username: `${prefix.username}${String(payload[claims.username])}`,
+      provider: name,
       uid,
       groups: [],
       aliases: [],

@@ -42,6 +42,12 @@ export interface RenewalRequest {
 const NO_SESSION: Renewal = { kind: 'Refused', code: 'NoSession', message: 'There is no such session here.' };
 
 export async function renewSession(world: SessionWorld, request: RenewalRequest): Promise<Renewal> {
+  const renewal = await tryRenewal(world, request);
+  world.metrics.renewal(renewal.kind);
+  return renewal;
+}
+
+async function tryRenewal(world: SessionWorld, request: RenewalRequest): Promise<Renewal> {
   const { session, proof, address } = request;
   const { clock, log } = world.options;
   const failed = (cause: string, message: string): Renewal => {
@@ -88,7 +94,7 @@ function strangeness(
   ticket: string | undefined,
 ): string | undefined {
   if (login.kind === 'Token' && login.token.principal.uid !== token.principal.uid) return 'another person';
-  if (!owns(grant, token.principal)) return 'not the holder of its grant';
+  if (!owns(grant, { ...token.principal, provider: token.provider })) return 'not the holder of its grant';
   if (opened !== 'Ticket' && opened !== 'Key') return undefined;
   if (ticket === undefined) return 'no ticket beside the token';
   const verdict = verifyTicket(ticket, {

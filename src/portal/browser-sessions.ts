@@ -4,9 +4,9 @@
 // never cost anybody theirs who is logged in.
 import { createHash } from 'node:crypto';
 import type { ActObject } from '../identity/acts.ts';
-import type { Principal } from '../policy/principal.ts';
 import type { Clock } from '../system/clock.ts';
 import type { Random } from '../system/random.ts';
+import type { Reader } from './concerns.ts';
 
 export const IDLE_MS = 30 * 60_000;
 export const LONGEST_MS = 8 * 3_600_000;
@@ -48,7 +48,7 @@ export interface Visitor {
 export interface BrowserSession extends Visitor {
   /** In every form; another site can not know it. */
   csrf: string;
-  principal: Principal;
+  principal: Reader;
   lastMs: number;
   notes: Note[];
   /** Open event streams. */
@@ -62,7 +62,7 @@ export interface BrowserSessions {
   /** A new visitor and the cookie's value. */
   welcome(): { id: string; visitor: Visitor };
   /** A new session and the cookie's value; what the old id stood for is gone. */
-  begin(oldId: string | undefined, principal: Principal): { id: string; session: BrowserSession };
+  begin(oldId: string | undefined, principal: Reader): { id: string; session: BrowserSession };
   end(id: string | undefined): void;
   readonly size: number;
   stop(): void;

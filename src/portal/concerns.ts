@@ -25,13 +25,17 @@ export function isOwn(
   return owner.via === 'Kubernetes' && (principal.kubernetes ?? '') !== '' && principal.kubernetes === owner.username;
 }
 
-/** The subject a grant is for, where a delegator asked: by exact name of a person. */
-function isBeneficiary(principal: Principal, grant: AccessGrant): boolean {
+/** Who looks at the page. `provider`: name of the IdentityProvider that vouches for them. */
+export type Reader = Principal & { provider?: string };
+
+/** The subject a grant is for, where a delegator asked: by exact name of a person, of the provider that was named. */
+function isBeneficiary(principal: Reader, grant: AccessGrant): boolean {
   const { beneficiary } = grant.spec;
+  if (beneficiary?.provider !== undefined && beneficiary.provider !== principal.provider) return false;
   return beneficiary?.kind === 'User' && matchesAny([beneficiary], principal, grant.metadata.namespace);
 }
 
-export const ownsGrant = (principal: Principal, grant: AccessGrant): boolean =>
+export const ownsGrant = (principal: Reader, grant: AccessGrant): boolean =>
   isOwn(principal, grant.spec.requester) || isBeneficiary(principal, grant);
 
 /** The policy the operator put the grant under, if it is still that one. */
@@ -103,7 +107,7 @@ export interface GrantConcern {
 }
 
 export function grantConcern(
-  principal: Principal,
+  principal: Reader,
   grant: AccessGrant,
   policies: readonly AccessPolicy[],
   nowMs: number,

@@ -8,7 +8,7 @@ import type { Principal } from '../policy/principal.ts';
 import { manualClock } from '../system/manual-clock.ts';
 import { systemRandom } from '../system/random.ts';
 import { addFlow, createBrowserSessions, type Flow, IDLE_MS, LONGEST_MS, takeFlow } from './browser-sessions.ts';
-import { grantConcern, historyOf, holdConcern, isOwn } from './concerns.ts';
+import { grantConcern, historyOf, holdConcern, isOwn, ownsGrant } from './concerns.ts';
 import { escape, html } from './html.ts';
 import { localPath } from './http.ts';
 import { offersFor } from './offers.ts';
@@ -127,6 +127,20 @@ test('to be somebody takes the uid, or the name where nobody has one, or the clu
   assert.ok(!isOwn(person('corp:a', [], { uid: 'u', kubernetes: 'alice' }), { ...owner, via: 'Portal' }));
   assert.ok(!isOwn(person(''), { via: 'Local', username: '' }));
   assert.ok(!isOwn(person('x'), undefined));
+});
+
+test('INV-12: a grant for another is theirs by exact name, of the provider that the delegator named', () => {
+  const carol = person('corp:carol', [], { uid: 'u-c' });
+  const of = (beneficiary: object): AccessGrant => {
+    const one = grant();
+    return { ...one, spec: { ...one.spec, beneficiary } } as AccessGrant;
+  };
+  const named = { kind: 'User', name: 'corp:carol' };
+  assert.ok(ownsGrant(carol, of(named)));
+  assert.ok(ownsGrant({ ...carol, provider: 'corp' }, of({ ...named, provider: 'corp' })));
+  assert.ok(!ownsGrant({ ...carol, provider: 'partner' }, of({ ...named, provider: 'corp' })));
+  assert.ok(!ownsGrant(carol, of({ ...named, provider: 'corp' })));
+  assert.ok(!ownsGrant({ ...carol, provider: 'corp' }, of({ ...named, name: 'corp:Carol', provider: 'corp' })));
 });
 
 test('a held command concerns who sent it and who may consent, in its namespace', () => {

@@ -136,7 +136,7 @@ export async function arrive(
     );
   }
   // Fresh from the provider: groups that were lost since are lost here too.
-  session.principal = verdict.token.principal;
+  session.principal = { ...verdict.token.principal, provider: verdict.token.provider };
   await make(portal, session, flow, `${flow.salt}.${outcome.idToken}`);
   return { kind: 'Acted', returnTo: flow.returnTo };
 }

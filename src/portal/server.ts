@@ -155,7 +155,7 @@ async function get(asked: {
     if (arrival.kind === 'Onward') return redirect(response, arrival.url.href);
     if (arrival.kind === 'LoggedIn') {
       // A new id: one that somebody planted in this browser stays worthless.
-      const begun = sessions.begin(cookie, arrival.token.principal);
+      const begun = sessions.begin(cookie, { ...arrival.token.principal, provider: arrival.token.provider });
       setCookie(response, begun.id);
       portal.log('info', 'somebody logged in', { user: arrival.token.principal.username });
     }

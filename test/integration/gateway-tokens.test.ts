@@ -220,6 +220,21 @@ test('INV-03: a provider that is trusted no more takes the sessions of its peopl
   assert.equal(await byCluster.ask('GET a'), 'VALUE -');
 });
 
+test('INV-01: whom a delegator named logs in by a token of that provider with exactly that user name', async (t) => {
+  const { h, issuer, enter, identity } = await scene(t);
+  const principal = { username: 'corp:alice', groups: [], aliases: [] };
+  h.policy({ subjects: [{ kind: 'User', name: 'corp:alice' }] });
+  const named = grantFor(h.clock, { principal, via: 'Kubernetes', named: { provider: 'corp' } });
+  h.grants(named);
+  assert.match((await enter(issuer.token())).answer, /^WELCOME /);
+  assert.match((await enter(issuer.token({ sub: 'u-eve', preferred_username: 'eve' }))).answer, /^ERROR NotActive/);
+  // Another provider whose people have the same names.
+  identity({ ...issuer.provider(), name: 'partner' });
+  assert.match((await enter(issuer.token())).answer, /^ERROR NotActive/);
+  h.grants({ ...named, named: {} });
+  assert.match((await enter(issuer.token())).answer, /^WELCOME /);
+});
+
 test('a workload’s token opens the grant of its repository', async (t) => {
   const { h, issuer, enter } = await scene(t);
   const uid = `${ISSUER} repo:corp/orders:ref:refs/heads/main`;
