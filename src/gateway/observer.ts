@@ -21,6 +21,8 @@ export interface GatewayMetrics {
   holdOpened(): void;
   holdClosed(outcome: string): void;
   authFailure(code: AuthFailureCode): void;
+  /** A live session proved again who uses it, did not, or was cut by what its proof said. */
+  renewal(outcome: 'Renewed' | 'Refused' | 'Cut'): void;
   /** A socket that was closed before any byte of it was read. */
   socketRefused(reason: 'HalfOpen' | 'HalfOpenPerAddress' | 'Sockets' | 'Draining' | 'NoKeys'): void;
   badShard(reason: string): void;
@@ -40,6 +42,7 @@ export const NO_METRICS: GatewayMetrics = {
   holdOpened: nothing,
   holdClosed: nothing,
   authFailure: nothing,
+  renewal: nothing,
   socketRefused: nothing,
   badShard: nothing,
   bundle: nothing,

@@ -96,6 +96,12 @@ export function createMetrics(clock: Clock, version: string): Metrics {
     labelNames: ['code'],
     registers,
   });
+  const renewals = new Counter({
+    name: 'sallyport_session_renewals_total',
+    help: 'Proofs by which live sessions were to go on, by what became of them.',
+    labelNames: ['outcome'],
+    registers,
+  });
   const refused = new Counter({
     name: 'sallyport_sockets_refused_total',
     help: 'Sockets closed unread because a limit was reached.',
@@ -158,6 +164,7 @@ export function createMetrics(clock: Clock, version: string): Metrics {
     signOffsDue: (count) => due.set(count),
     notice: (type, outcome) => notices.inc({ type, outcome }),
     authFailure: (code) => authFailures.inc({ code }),
+    renewal: (outcome) => renewals.inc({ outcome }),
     socketRefused: (reason) => refused.inc({ reason }),
     badShard: (reason) => badShards.inc({ reason }),
     bundle(connection, value, heartbeatAtMs) {

@@ -134,6 +134,7 @@ test('metrics tell what happened, and Connections that are gone are not told of'
   metrics.latency(0.06);
   metrics.recordLag(3);
   metrics.authFailure('InvalidProof');
+  metrics.renewal('Renewed');
   metrics.badShard('Older');
   metrics.bundle('payments/orders-db', 4, clock.now());
   metrics.bundle('payments/gone', 1, undefined);
@@ -146,6 +147,7 @@ test('metrics tell what happened, and Connections that are gone are not told of'
     'sallyport_sessions_ended_total{connection="payments/orders-db",reason="Revoked"} 1',
     'sallyport_decisions_total{kind="Allow",code=""} 2',
     'sallyport_decisions_total{kind="Deny",code="RuleDenied"} 1',
+    'sallyport_session_renewals_total{outcome="Renewed"} 1',
     'sallyport_holds 1',
     'sallyport_mask_hits_total 7',
     'sallyport_added_latency_seconds_bucket{le="0.00005"} 0',

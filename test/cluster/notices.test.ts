@@ -80,6 +80,7 @@ describe('notifiers in a cluster', { skip }, () => {
           namespace: RELEASE_NAMESPACE,
           key: key.privateKey,
           apiServer: undefined,
+          env: {},
           clock: systemClock,
           count: () => undefined,
         }),
