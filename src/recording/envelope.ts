@@ -94,18 +94,24 @@ export interface ResultBody {
   facts?: Readonly<Record<string, unknown>>;
 }
 
-/** Bytes of one stream of a channel, masked. */
+/**
+ * Bytes of one stream of a channel. What is stored of a stream is as long as what passed, each masked value starred out in
+ * its place, but may come later: the end of what passed is withheld while it may be part of a value. So the bytes of a
+ * stream's records in their order, and the numbers of those that passed, count the same positions.
+ */
 export interface OutputBody {
   /** The CommandBody's id they belong to. */
   id: number;
   stream: 'terminal' | 'stdin' | 'stdout' | 'stderr';
-  /** UTF-8 where the bytes are; else `base64` is there instead. Absent both: only their number is kept. */
+  /** Masked; UTF-8 where the bytes are, else `base64` is there instead. Absent both: only a number is kept. */
   text?: string;
   base64?: string;
-  /** Bytes as they passed. */
+  /** How many bytes passed with this record; of these and earlier ones `text` is what was decided meanwhile. */
   bytes: number;
-  /** Values that were masked in it. */
+  /** Values that were masked in `text`. */
   masked?: number;
+  /** The gateway said it itself: whole, and at no position of the target's stream. */
+  own?: true;
 }
 
 export interface ResizeBody {

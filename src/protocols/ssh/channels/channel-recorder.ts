@@ -1,9 +1,13 @@
-// What is kept of one command's bytes. Guarantees: what is kept is queued for the records before its bytes pass, and its
-// caller is told to wait; PTY input is never handed in; of streams that may carry passwords not even a digest is kept.
+// What is kept of one command's bytes. Guarantees: how many bytes pass, and what of them and of those before is decided by
+// the detectors (recording/masked-stream.ts), is queued for the records before they pass, and its caller is told to wait;
+// PTY input is never handed in; of streams that may carry passwords only the length is kept, and of those in which
+// something was masked no digest, since that would give the value away. Does not: mask files and packs, of which only
+// lengths and digests are kept.
 
 import { isUtf8 } from 'node:buffer';
 import { createHash, type Hash } from 'node:crypto';
 import type { OutputBody, ResizeBody, ResultBody } from '../../../recording/envelope.ts';
+import { createMaskedStream, type MaskedStream, type Stored } from '../../../recording/masked-stream.ts';
 import type { SessionRecorder } from '../../../recording/recorder.ts';
 import type { Clock } from '../../../system/clock.ts';
 
@@ -35,6 +39,21 @@ export interface CommandRecorder {
 interface StreamState {
   bytes: number;
   hash: Hash | undefined;
+  /** Absent: nothing of it is stored, or nothing any more. */
+  mask: MaskedStream | undefined;
+  /** Bytes that were looked at for storing. */
+  kept: number;
+  masked: number;
+}
+
+/** What the result says of each stream, under `facts.ssh.streams`. */
+export interface StreamSum {
+  bytes: number;
+  /** Of all of them; absent where it could give something away. */
+  sha256?: string;
+  /** How many are stored, where not all are. */
+  kept?: number;
+  masked?: number;
 }
 
 export interface CommandRecorderParts {
@@ -60,10 +79,21 @@ export function createCommandRecorder(parts: CommandRecorderParts): CommandRecor
   const stateOf = (stream: Stream, kept: ReturnType<typeof keptAs>): StreamState => {
     let state = streams.get(stream);
     if (state === undefined) {
-      state = { bytes: 0, hash: kept === 'Text' || kept === 'Digest' ? createHash('sha256') : undefined };
+      state = {
+        bytes: 0,
+        hash: kept === 'Text' || kept === 'Digest' ? createHash('sha256') : undefined,
+        mask: kept === 'Text' || kept === 'Terminal' ? createMaskedStream() : undefined,
+        kept: 0,
+        masked: 0,
+      };
       streams.set(stream, state);
     }
     return state;
+  };
+
+  const output = (stream: Stream, state: StreamState, stored: Stored, bytes: number): void => {
+    state.masked += stored.masked;
+    record.append('output', outputBody(id, stream, stored, bytes), channel);
   };
 
   return {
@@ -72,17 +102,23 @@ export function createCommandRecorder(parts: CommandRecorderParts): CommandRecor
       if (isOver || data.length === 0) return true;
       const kept = keptAs(stream);
       const state = stateOf(stream, kept);
-      const before = state.bytes;
       state.bytes += data.length;
       state.hash?.update(data);
-      if (kept === 'Digest' || kept === 'Length' || (kept === 'Text' && before >= TEXT_LIMIT)) return true;
-      const shown = kept === 'Text' ? data.subarray(0, TEXT_LIMIT - before) : data;
-      record.append('output', outputBody(id, stream, shown), channel);
+      if (state.mask === undefined) return true;
+      const isLast = kept === 'Text' && state.kept + data.length >= TEXT_LIMIT;
+      const shown = isLast ? data.subarray(0, TEXT_LIMIT - state.kept) : data;
+      state.kept += shown.length;
+      output(stream, state, state.mask.push(shown), data.length);
+      if (isLast) {
+        output(stream, state, state.mask.flush(), 0);
+        state.mask = undefined;
+      }
       return false;
     },
     own(stream, text) {
-      if (!isOver)
-        record.append('output', { id, stream, text, bytes: Buffer.byteLength(text) } satisfies OutputBody, channel);
+      if (isOver) return;
+      const body: OutputBody = { id, stream, text, bytes: Buffer.byteLength(text), own: true };
+      record.append('output', body, channel);
     },
     resized(columns, rows) {
       if (!isOver) record.append('resize', { id, columns, rows } satisfies ResizeBody, channel);
@@ -93,18 +129,20 @@ export function createCommandRecorder(parts: CommandRecorderParts): CommandRecor
     ended(error) {
       if (isOver) return;
       isOver = true;
-      const sums: Record<string, { bytes: number; sha256?: string }> = {};
+      const sums: Record<string, StreamSum> = {};
       let bytes = 0;
+      let masked = 0;
       for (const [stream, state] of streams) {
+        const rest = state.mask?.flush();
+        if (rest !== undefined && rest.bytes.length > 0) output(stream, state, rest, 0);
         if (stream !== 'stdin') bytes += state.bytes;
-        sums[stream] = {
-          bytes: state.bytes,
-          ...(state.hash === undefined ? {} : { sha256: state.hash.digest('hex') }),
-        };
+        masked += state.masked;
+        sums[stream] = sumOf(state);
       }
       const body: ResultBody = {
         id,
         bytes,
+        ...(masked === 0 ? {} : { masked }),
         durationMs: Math.round(clock.monotonic() - startedMs),
         facts: { ssh: { ...(exit === undefined ? {} : exitFacts(exit)), streams: sums } },
       };
@@ -119,8 +157,21 @@ function exitFacts(exit: { status: number } | { signal: string; message: string 
   return 'status' in exit ? { exitStatus: exit.status } : { exitSignal: exit.signal };
 }
 
-function outputBody(id: number, stream: Stream, data: Buffer): OutputBody {
-  return isUtf8(data)
-    ? { id, stream, text: data.toString('utf8'), bytes: data.length }
-    : { id, stream, base64: data.toString('base64'), bytes: data.length };
+function sumOf({ bytes, hash, kept, masked }: StreamState): StreamSum {
+  return {
+    bytes,
+    ...(hash === undefined || masked > 0 ? {} : { sha256: hash.digest('hex') }),
+    ...(kept === 0 || kept === bytes ? {} : { kept }),
+    ...(masked === 0 ? {} : { masked }),
+  };
+}
+
+function outputBody(id: number, stream: Stream, { bytes: data, masked }: Stored, bytes: number): OutputBody {
+  return {
+    id,
+    stream,
+    ...(data.length === 0 ? {} : isUtf8(data) ? { text: data.toString('utf8') } : { base64: data.toString('base64') }),
+    bytes,
+    ...(masked === 0 ? {} : { masked }),
+  };
 }
