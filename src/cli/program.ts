@@ -160,14 +160,16 @@ function runningVerbs({ verb, run }: Shell, outcome: Outcome): void {
     )
     .action(
       run(async (context, [directory], options) => {
-        const [{ local }, { loadClassifier }, { createPostgresProtocol }, { exportCatalog }] = await Promise.all([
+        const [{ local }, { loadClassifier }, { createPostgresProtocol }, ssh, { exportCatalog }] = await Promise.all([
           import('./verbs/local.ts'),
           import('../protocols/postgres/classify/classify.ts'),
           import('../protocols/postgres/protocol.ts'),
+          import('../protocols/ssh/protocol.ts'),
           import('./local/catalog.ts'),
         ]);
         await loadClassifier(); // before any client comes: until then nothing would be understood
-        const protocols = [createPostgresProtocol({ commandPrefix: context.prefix })];
+        const { prefix: commandPrefix } = context;
+        const protocols = [createPostgresProtocol({ commandPrefix }), ssh.createSshProtocol({ commandPrefix })];
         outcome.leave = true;
         return local(context.io, directory!, options, protocols, exportCatalog);
       }),

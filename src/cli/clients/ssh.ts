@@ -17,10 +17,11 @@ export interface SshTarget {
   alias: string;
 }
 
-/** A path or value in a configuration: in quotes, and without `%` meaning anything. */
+/** A path or value in a configuration: in quotes where it must be, and without `%` meaning anything. */
 function value(text: string): string {
   if (/["\n\r]/.test(text)) throw new Error(`OpenSSH can not be told of a path with quotes or line ends: ${text}`);
-  return `"${text.replaceAll('%', '%%')}"`;
+  const plain = text.replaceAll('%', '%%');
+  return /^[\w@%+=:,./-]+$/.test(plain) ? plain : `"${plain}"`;
 }
 
 /** What holds for every way there. */

@@ -18,6 +18,7 @@ import { createKubeClient, type KubeClient } from '../../kube/client.ts';
 import { startLeaderElection } from '../../kube/lease.ts';
 import { trustedKeyOf } from '../../policy/bundle-signing.ts';
 import { postgresDefinition } from '../../protocols/postgres/definition.ts';
+import { sshDefinition } from '../../protocols/ssh/definition.ts';
 import { openRecordLog } from '../../recording/log/record-log.ts';
 import { openRecordSigner, rawPublicKey } from '../../recording/signer.ts';
 import { systemClock } from '../../system/clock.ts';
@@ -131,7 +132,7 @@ export async function operatorCommand(
       namespace,
       authority,
       sealer,
-      protocols: [postgresDefinition.rules],
+      protocols: [postgresDefinition.rules, sshDefinition.rules],
       ...(proofs === undefined ? {} : { proofs }),
       clock,
       random,
@@ -165,7 +166,7 @@ export async function operatorCommand(
         keys,
         authority,
         sealer,
-        definitions: [postgresDefinition],
+        definitions: [postgresDefinition, sshDefinition],
         records: control,
         epoch,
         settings: {

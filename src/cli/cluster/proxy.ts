@@ -7,6 +7,7 @@ import { createKubeClient } from '../../kube/client.ts';
 import { keyIdOf, type TrustedKey } from '../../policy/bundle-signing.ts';
 import { loadClassifier } from '../../protocols/postgres/classify/classify.ts';
 import { createPostgresProtocol } from '../../protocols/postgres/protocol.ts';
+import { createSshProtocol } from '../../protocols/ssh/protocol.ts';
 import { CREDENTIALS_FOLDER, mountedCredentials } from '../../proxy/credentials.ts';
 import { dialRules } from '../../proxy/dial-rules.ts';
 import { startProxy } from '../../proxy/main.ts';
@@ -79,7 +80,7 @@ export async function proxyCommand(io: Io, options: ProxyCommandOptions, places:
     operatorNamespace: options.operatorNamespace,
     trusted,
     version: version(),
-    protocols: [createPostgresProtocol()],
+    protocols: [createPostgresProtocol(), createSshProtocol({ commandPrefix: 'kubectl access' })],
     credentials: mountedCredentials(places.credentials),
     dialGuard: places.dialGuard ?? createDialGuard(rules),
     ...(places.limits === undefined ? {} : { limits: places.limits }),
