@@ -80,11 +80,21 @@ interface Ran {
 }
 
 function ssh(args: readonly string[], env: NodeJS.ProcessEnv = {}, port = server.port): Promise<Ran> {
+  // The first of a kind wins.
   const all = [
-    ...['-F', '/dev/null', '-p', String(port), '-o', 'StrictHostKeyChecking=yes'],
-    ...['-o', `UserKnownHostsFile=${at('known_hosts')}`, '-o', 'GlobalKnownHostsFile=/dev/null'],
     ...args,
-    ...['deploy@127.0.0.1', 'true'],
+    '-F',
+    '/dev/null',
+    '-p',
+    String(port),
+    '-o',
+    'StrictHostKeyChecking=yes',
+    '-o',
+    `UserKnownHostsFile=${at('known_hosts')}`,
+    '-o',
+    'GlobalKnownHostsFile=/dev/null',
+    'deploy@127.0.0.1',
+    'true',
   ];
   return new Promise((resolve) => {
     execFile(
@@ -146,8 +156,23 @@ for (const authority of ['ca', 'ca-rsa', 'ca-ecdsa'])
     test(`a certificate for ${key} by ${authority} opens the door, and takes away what it does not permit`, async () => {
       const name = `user-${key}`;
       keygen(
-        ...['-s', at(authority), '-I', 'ana', '-n', 'ana@corp.example', '-V', '-1m:+5m', '-z', '42'],
-        ...['-O', 'clear', '-O', 'permit-pty', '-O', 'source-address=127.0.0.0/8,10.0.0.0/8', at(`${name}.pub`)],
+        '-s',
+        at(authority),
+        '-I',
+        'ana',
+        '-n',
+        'ana@corp.example',
+        '-V',
+        '-1m:+5m',
+        '-z',
+        '42',
+        '-O',
+        'clear',
+        '-O',
+        'permit-pty',
+        '-O',
+        'source-address=127.0.0.0/8,10.0.0.0/8',
+        at(`${name}.pub`),
       );
       const expected = blobOf(`${authority}.pub`).toString('base64');
       granted = (proof) => proof.kind === 'Certificate' && proof.certificate.authority === expected;
@@ -234,25 +259,8 @@ test('host certificates are shown where there are some, and believed by one line
     );
     const args = [...batch, '-i', at('grant'), '-o', `UserKnownHostsFile=${at('authorities')}`];
     for (const algorithm of ['ssh-ed25519-cert-v01@openssh.com', 'ecdsa-sha2-nistp256-cert-v01@openssh.com']) {
-      // The first -o of a kind wins, so that the port's lines are not read.
-      const ran = await new Promise<Ran>((resolve) => {
-        execFile(
-          'ssh',
-          [
-            ...['-F', '/dev/null', '-p', String(certifiedServer.port), ...args, '-o', `HostKeyAlgorithms=${algorithm}`],
-            ...[
-              '-o',
-              'HostKeyAlias=bastion.corp.example',
-              '-o',
-              'StrictHostKeyChecking=yes',
-              'deploy@127.0.0.1',
-              'true',
-            ],
-          ],
-          { env: { PATH: process.env.PATH, HOME: folder }, timeout: 30_000 },
-          (error, stdout, stderr) => resolve({ code: error === null ? 0 : 255, stdout, stderr }),
-        );
-      });
+      const only = ['-o', `HostKeyAlgorithms=${algorithm}`, '-o', 'HostKeyAlias=bastion.corp.example'];
+      const ran = await ssh([...args, ...only], {}, certifiedServer.port);
       assert.equal(ran.code, 0, ran.stderr);
     }
   } finally {
@@ -260,3 +268,59 @@ test('host certificates are shown where there are some, and believed by one line
     await certifiedServer.close();
   }
 });
+
+const PYTHON: Record<string, string> = {
+  // Signs without asking first, and asks for the service before each attempt.
+  'paramiko: a key': `
+import paramiko, sys
+t = paramiko.Transport(('127.0.0.1', int(sys.argv[1])))
+t.start_client()
+try:
+    t.auth_publickey('deploy', paramiko.Ed25519Key.from_private_key_file(sys.argv[3]))
+    sys.exit('the other key got in')
+except paramiko.AuthenticationException:
+    pass
+t.auth_publickey('deploy', paramiko.Ed25519Key.from_private_key_file(sys.argv[2]))
+c = t.open_session(); c.exec_command('true'); print(c.recv(100).decode().strip(), c.recv_exit_status()); t.close()`,
+  'paramiko: a ticket': `
+import paramiko, sys
+t = paramiko.Transport(('127.0.0.1', int(sys.argv[1])))
+t.start_client()
+t.auth_interactive('deploy', lambda title, instructions, prompts: ['the-ticket'])
+c = t.open_session(); c.exec_command('true'); print(c.recv(100).decode().strip(), c.recv_exit_status()); t.close()`,
+  'asyncssh: a key, after one that opens nothing': `
+import asyncio, asyncssh, sys
+async def main():
+    async with asyncssh.connect('127.0.0.1', port=int(sys.argv[1]), username='deploy', known_hosts=None, config=[],
+                                agent_path=None, client_keys=[sys.argv[3], sys.argv[2]]) as c:
+        r = await c.run('true'); print(r.stdout.strip(), r.exit_status)
+asyncio.run(main())`,
+  'asyncssh: a ticket': `
+import asyncio, asyncssh, sys
+class Client(asyncssh.SSHClient):
+    def kbdint_auth_requested(self): return ''
+    def kbdint_challenge_received(self, name, instructions, lang, prompts):
+        assert [echo for _, echo in prompts] == [False]
+        return ['the-ticket']
+async def main():
+    async with asyncssh.connect('127.0.0.1', port=int(sys.argv[1]), username='deploy', known_hosts=None, config=[],
+                                agent_path=None, client_keys=None, client_factory=Client) as c:
+        r = await c.run('true'); print(r.stdout.strip(), r.exit_status)
+asyncio.run(main())`,
+};
+for (const [name, script] of Object.entries(PYTHON))
+  test(name, async () => {
+    granted = (proof) =>
+      proof.kind === 'Key'
+        ? proof.publicKey === rawOf('grant.pub')
+        : proof.kind === 'Password' && proof.secret === 'the-ticket';
+    const ran = await new Promise<Ran>((resolve) => {
+      execFile(
+        'python3',
+        ['-c', script, String(server.port), at('grant'), at('other')],
+        { timeout: 30_000 },
+        (error, stdout, stderr) => resolve({ code: error === null ? 0 : 1, stdout, stderr }),
+      );
+    });
+    assert.equal(ran.stdout, 'in as deploy 0\n', ran.stderr);
+  });
