@@ -3,6 +3,7 @@
 // Guarantees: nothing with SHA-1, CBC, group exchange, a plain MAC or compression is ever offered or agreed on; without
 // strict key exchange on both sides only AES-GCM, whose nonces no injected packet can shift.
 
+import { SIGNATURE_ALGORITHMS } from '../keys/verify.ts';
 import { readData, writeData } from '../wire/data.ts';
 import { DISCONNECT, MSG } from '../wire/message-numbers.ts';
 import { Fault, malformed } from './fault.ts';
@@ -26,17 +27,6 @@ export const CIPHERS = [
   'aes256-ctr',
 ] as const;
 export const MACS = ['hmac-sha2-256-etm@openssh.com', 'hmac-sha2-512-etm@openssh.com'] as const;
-/** Signatures of users that a server takes (RFC 8308, 3.1). */
-export const SIGNATURE_ALGORITHMS = [
-  'ssh-ed25519',
-  'sk-ssh-ed25519@openssh.com',
-  'ecdsa-sha2-nistp256',
-  'ecdsa-sha2-nistp384',
-  'ecdsa-sha2-nistp521',
-  'sk-ecdsa-sha2-nistp256@openssh.com',
-  'rsa-sha2-512',
-  'rsa-sha2-256',
-] as const;
 
 export type KexAlgorithm = (typeof KEX_ALGORITHMS)[number];
 export type Cipher = (typeof CIPHERS)[number];
@@ -56,14 +46,22 @@ export interface KexInit {
   readonly guessFollows: boolean;
 }
 
+/** What is offered, best first. Tests offer less. */
+export interface Offer {
+  readonly kex: readonly KexAlgorithm[];
+  readonly ciphers: readonly Cipher[];
+  readonly macs: readonly Mac[];
+}
+export const FULL_OFFER: Offer = { kex: KEX_ALGORITHMS, ciphers: CIPHERS, macs: MACS };
+
 /** What one side offers; `initial` adds the marks that count in the first key exchange alone. */
-export function ownKexInit(role: Role, hostKeyAlgorithms: readonly string[], initial: boolean): KexInit {
+export function ownKexInit(role: Role, offer: Offer, hostKeyAlgorithms: readonly string[], initial: boolean): KexInit {
   const marks = initial ? [...(role === 'Client' ? [EXT_INFO] : []), STRICT[role]] : [];
   return {
-    kex: [...KEX_ALGORITHMS, ...marks],
+    kex: [...offer.kex, ...marks],
     hostKey: hostKeyAlgorithms,
-    cipher: { clientToServer: CIPHERS, serverToClient: CIPHERS },
-    mac: { clientToServer: MACS, serverToClient: MACS },
+    cipher: { clientToServer: offer.ciphers, serverToClient: offer.ciphers },
+    mac: { clientToServer: offer.macs, serverToClient: offer.macs },
     compression: { clientToServer: ['none'], serverToClient: ['none'] },
     guessFollows: false,
   };

@@ -5,10 +5,10 @@
 import { hash as digest } from 'node:crypto';
 import type { Random } from '../../../system/random.ts';
 import type { Signer } from '../keys/key.ts';
+import { verifySignature } from '../keys/verify.ts';
 import { readData, writeData } from '../wire/data.ts';
 import { DISCONNECT, MSG } from '../wire/message-numbers.ts';
 import { Fault, malformed } from './fault.ts';
-import { hostSignatureIsGood } from './host-signature.ts';
 import { KEX_METHODS, type KexMethod } from './kex-methods.ts';
 import {
   type Agreement,
@@ -16,6 +16,7 @@ import {
   guessedRight,
   type KexInit,
   negotiate,
+  type Offer,
   ownKexInit,
   parseKexInit,
   serverExtInfo,
@@ -66,6 +67,7 @@ export function keyExchange(
   input: PacketInput,
   output: PacketOutput,
   random: Random,
+  offer: Offer,
 ): KeyExchange {
   const { role } = side;
   const ownHostKeyAlgorithms =
@@ -85,7 +87,7 @@ export function keyExchange(
   let established = false;
 
   const start = (): void => {
-    const init = ownKexInit(role, ownHostKeyAlgorithms, result === undefined);
+    const init = ownKexInit(role, offer, ownHostKeyAlgorithms, result === undefined);
     const payload = encodeKexInit(init, random.bytes(16));
     own = { init, payload };
     stage = 'KexInit';
@@ -189,7 +191,7 @@ export function keyExchange(
     const exchangeHash = exchangeHashOf(hostKey, half.init, reply, secret);
     const refuse = (code: 'Signature' | 'HostKey', text: string): Fault =>
       new Fault(code, text, DISCONNECT.HOST_KEY_NOT_VERIFIABLE);
-    if (!hostSignatureIsGood(agreement!.hostKey, hostKey, exchangeHash, signature))
+    if (!verifySignature(hostKey, agreement!.hostKey, exchangeHash, signature))
       throw refuse('Signature', 'The host key has not made the signature of the key exchange.');
     if (result !== undefined && !result.hostKey.equals(hostKey))
       throw refuse('HostKey', 'The host key changed during the connection.');

@@ -12,7 +12,7 @@ import { MalformedData, readData, writeData } from '../wire/data.ts';
 import { DISCONNECT, MSG } from '../wire/message-numbers.ts';
 import { Fault, malformed } from './fault.ts';
 import { identificationOf, readIdentification } from './identification.ts';
-import { parseExtInfo } from './kexinit.ts';
+import { FULL_OFFER, type Offer, parseExtInfo } from './kexinit.ts';
 import { keyExchange } from './key-exchange.ts';
 import { DEFAULT_LIMITS, type TransportLimits } from './limits.ts';
 import { packetInput } from './packet-input.ts';
@@ -24,12 +24,19 @@ export interface TransportTools {
   readonly clock: Clock;
   readonly random: Random;
   readonly limits: TransportLimits;
+  readonly offer: Offer;
 }
 
-export const openTransport: OpenTransport = (socket, options) =>
-  open(socket, options, { clock: systemClock, random: systemRandom, limits: DEFAULT_LIMITS });
+export const SYSTEM_TOOLS: TransportTools = {
+  clock: systemClock,
+  random: systemRandom,
+  limits: DEFAULT_LIMITS,
+  offer: FULL_OFFER,
+};
 
-/** As `openTransport`, with another clock or other limits. */
+export const openTransport: OpenTransport = (socket, options) => open(socket, options, SYSTEM_TOOLS);
+
+/** As `openTransport`, with another clock, other limits or fewer algorithms. */
 export const transportOpener =
   (tools: TransportTools): OpenTransport =>
   (socket, options) =>
@@ -40,7 +47,7 @@ type End = Parameters<Transport['onClose']>[0];
 function open(
   socket: Duplex,
   options: TransportOptions,
-  { clock, random, limits }: TransportTools,
+  { clock, random, limits, offer }: TransportTools,
 ): Promise<Transport> {
   const highWater = options.highWaterBytes ?? limits.highWaterBytes;
   const ownVersion = identificationOf(options.software);
@@ -57,6 +64,7 @@ function open(
     input,
     output,
     random,
+    offer,
   );
   const peerRekeys = tokenBucket(clock, limits.peerRekeys.burst, limits.peerRekeys.everyMs);
   const laterNoise = tokenBucket(clock, limits.noise.burst, limits.noise.everyMs);
