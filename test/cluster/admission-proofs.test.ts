@@ -533,6 +533,7 @@ describe('proofs at admission', { skip }, () => {
         () => operator.get(lease),
         ({ kind }) => kind === 'Ok',
       );
+      await following.listening;
       const began = performance.now();
       // A replica that does not lead, and the approval page.
       createSignal({ client: operator, ...common })('corp');

@@ -69,7 +69,7 @@ export function followSignals(options: {
   random: Random;
   log: SignalLog;
   onUnknownKey(provider: string): void;
-}): { stop(): Promise<void> } {
+}): { /** Resolves once nothing is missed any more. */ listening: Promise<void>; stop(): Promise<void> } {
   const { client, namespace, clock, log } = options;
   const path = resourcePath(LEASES, { namespace });
   const lease = {
@@ -106,9 +106,15 @@ export function followSignals(options: {
       if (seen !== undefined) for (const provider of told(seen, next)) options.onUnknownKey(provider);
       seen = next;
     },
+    // Where there was none, all that comes is new.
+    onSynced: () => (seen ??= {}),
   });
-  reflector.synced.catch(() => undefined);
+  const listening = reflector.synced.then(
+    () => undefined,
+    () => undefined,
+  );
   return {
+    listening,
     async stop() {
       stopped = true;
       cancel();
