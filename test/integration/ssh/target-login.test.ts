@@ -108,8 +108,8 @@ interface Trust {
   hostPrincipal?: string;
 }
 
-async function open(trust: Trust = { hostKeys: [text('host.pub').trim()] }): Promise<Transport> {
-  const socket = net.connect(port, '127.0.0.1');
+async function open(trust: Trust = { hostKeys: [text('host.pub').trim()] }, to = port): Promise<Transport> {
+  const socket = net.connect(to, '127.0.0.1');
   await new Promise((resolve, reject) => {
     socket.once('connect', resolve);
     socket.once('error', reject);
@@ -277,3 +277,68 @@ test('a session that ends during the login leaves no login unfinished', async ()
   while (accepted() === before && Date.now() < deadline) await new Promise((resolve) => setTimeout(resolve, 20));
   assert.equal(accepted(), before + 1);
 });
+
+// Another target than OpenSSH's, as sshd asks passwords interactively only through PAM.
+const ASYNCSSH = `
+import asyncio, asyncssh, sys
+mode = sys.argv[1]
+asked = 0
+class Server(asyncssh.SSHServer):
+    def begin_auth(self, user): return True
+    def password_auth_supported(self): return mode == 'password'
+    def validate_password(self, user, password):
+        print('password', flush=True)
+        return user == 'deploy' and password == 'correct horse'
+    def kbdint_auth_supported(self): return mode != 'password'
+    def get_kbdint_challenge(self, user, lang, submethods):
+        return ('', 'Welcome', 'en', [('Password: ', mode == 'echo')])
+    def validate_kbdint_response(self, user, responses):
+        global asked
+        print('answer', len(responses), flush=True)
+        asked += 1
+        if mode == 'twice' and asked == 1: return ('', '', '', [('Token: ', False)])
+        return responses == ['correct horse']
+async def main():
+    server = await asyncssh.listen('127.0.0.1', 0, server_factory=Server, server_host_keys=[sys.argv[2]],
+                                   process_factory=lambda process: (process.stdout.write('in\\n'), process.exit(0)))
+    print(server.sockets[0].getsockname()[1], flush=True)
+    await server.wait_closed()
+asyncio.run(main())`;
+
+for (const [mode, password, expected, seen] of [
+  ['password', 'correct horse', 'in', ['password']],
+  ['password', 'wrong horse', 'Refused', ['password']],
+  ['prompt', 'correct horse', 'in', ['answer 1']],
+  ['prompt', 'wrong horse', 'Refused', ['answer 1']],
+  ['echo', 'correct horse', 'MoreWanted', []],
+  ['twice', 'correct horse', 'MoreWanted', ['answer 1']],
+] as const)
+  test(`INV-05: a password to another kind of server, once: ${mode}, ${password}`, async () => {
+    const server = spawn('python3', ['-c', ASYNCSSH, mode, at('host')], { stdio: ['ignore', 'pipe', 'inherit'] });
+    try {
+      let output = '';
+      const listening = await new Promise<number>((resolve) => {
+        server.stdout.on('data', (chunk: Buffer) => {
+          output += chunk.toString();
+          if (output.includes('\n')) resolve(Number(output.split('\n')[0]));
+        });
+      });
+      const transport = await open({ hostKeys: [text('host.pub').trim()] }, listening);
+      const credential: Credential = { kind: 'Password', username: 'deploy', password, hosts: [] };
+      let outcome = 'in';
+      try {
+        const done = await logIn(transport, login(credential, { user: 'deploy' }));
+        assert.equal(await exec(transport, done, 'anything'), 'in\n');
+      } catch (error) {
+        assert.ok(error instanceof LoginError, String(error));
+        outcome = error.code;
+      }
+      assert.equal(outcome, expected);
+      const all = new Promise((resolve) => server.stdout.once('close', resolve));
+      server.kill();
+      await all;
+      assert.deepEqual(output.trim().split('\n').slice(1), seen);
+    } finally {
+      server.kill();
+    }
+  });
