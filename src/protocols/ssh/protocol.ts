@@ -10,15 +10,16 @@ import type { Credential } from '../credential.ts';
 import type { AuthenticatedSession, Cut, ProbeResult, ProbeTarget, Protocol, SessionContext } from '../protocol.ts';
 import { authenticateClient, type ClientLogin } from './auth/server.ts';
 import type { Services } from './channels/core.ts';
-import { filterFor, transferOf } from './channels/filters.ts';
 import { type Relay, runRelay } from './channels/relay.ts';
 import { cutText } from './channels/wording.ts';
 import { sshDefinition } from './definition.ts';
+import { fileFilterFor, transferOf } from './files/transfers.ts';
 import { hostKeysOf, plainHostKeysOf } from './keys/derive.ts';
 import { openTransport } from './transport/open-transport.ts';
 import { type BackOff, createBackOff } from './upstream/back-off.ts';
 import { connectUpstream, type SshTarget, type Upstream } from './upstream/connect.ts';
 import { UpstreamError } from './upstream/error.ts';
+import { SOFTWARE } from './upstream/software.ts';
 import { DISCONNECT } from './wire/message-numbers.ts';
 
 export interface SshOptions {
@@ -38,7 +39,7 @@ export function createSshProtocol(options: SshOptions = {}): Protocol {
   const shared: Shared = {
     services: {
       prefix: options.commandPrefix ?? 'sallyport',
-      filterFor: options.filterFor ?? filterFor,
+      filterFor: options.filterFor ?? fileFilterFor,
       transferOf: options.transferOf ?? transferOf,
     },
     backOff: createBackOff(systemClock),
@@ -63,7 +64,7 @@ async function accept(socket: Duplex, context: SessionContext, shared: Shared): 
   try {
     const transport = await openTransport(socket, {
       role: 'Server',
-      software: 'Sallyport',
+      software: SOFTWARE,
       signal: context.signal,
       handshakeMs: context.limits.handshakeMs,
       hostKeys: hostKeysOf(keys),

@@ -36,7 +36,7 @@ test('INV-06: what passes is counted at once, and what is stored of it never hol
   assert.equal(bodies.map(({ text }) => text ?? '').join(''), `card ${'*'.repeat(16)} ok\r\n`);
   assert.equal(
     bodies.reduce((sum, { bytes }) => sum + bytes, 0),
-    25,
+    26,
   );
   const result = events.at(-1)!;
   assert.deepEqual(

@@ -16,7 +16,7 @@ import { MalformedData, readData } from '../wire/data.ts';
 import { MSG } from '../wire/message-numbers.ts';
 import type { CommandRecorder } from './channel-recorder.ts';
 import { createCommandRecorder } from './channel-recorder.ts';
-import type { Core } from './core.ts';
+import type { Core, FilterOptions } from './core.ts';
 import type { ChannelFilter } from './filter.ts';
 import { createFilterHost, type FilterHostParts } from './filter-host.ts';
 import { Flow, RESERVE } from './flow.ts';
@@ -43,6 +43,7 @@ export interface ChannelCore extends Core {
   toTarget(payload: Buffer): void;
   /** Resolves when the target can be sent to. Rejects with UpstreamError. */
   upstream(): Promise<void>;
+  filterOptions(): FilterOptions;
   /** Nothing of either side comes for its number any more. */
   removed(channel: SessionChannel): void;
 }
@@ -218,13 +219,18 @@ export class SessionChannel {
     this.#clientEnd.eof = true;
     this.#withdrawAll();
     this.#early = [];
+    this.toClient.discardData();
+    if (this.phase === 'Live') {
+      // Clients close as soon as both halves are: the exit status is still to come, then the target's own CLOSE.
+      this.toTarget.control(bare(MSG.CHANNEL_CLOSE, 0));
+      return;
+    }
     this.toClient.stop();
     if (!this.#clientEnd.closeSent) {
       this.#clientEnd.closeSent = true;
       this.core.toClient(bare(MSG.CHANNEL_CLOSE, this.#client));
     }
-    if (this.phase === 'Live') this.toTarget.control(bare(MSG.CHANNEL_CLOSE, 0));
-    else if (this.phase !== 'Over') {
+    if (this.phase !== 'Over') {
       this.phase = 'Over';
       this.#endTarget();
     }
@@ -406,7 +412,7 @@ export class SessionChannel {
       operations: this.#operations,
       fail: (side, text) => this.core.fail(side === 'Client' ? 'ClientFault' : 'TargetFault', text),
     };
-    this.filter = this.core.services.filterFor(command, createFilterHost(parts));
+    this.filter = this.core.services.filterFor(command, createFilterHost(parts), this.core.filterOptions());
   }
 
   /** The open request went out. */

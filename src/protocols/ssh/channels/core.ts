@@ -1,6 +1,9 @@
 // What every part of one client's connection works with.
+
+import type { Clock } from '../../../system/clock.ts';
 import type { AuthenticatedSession, SessionContext } from '../../protocol.ts';
 import type { SshCommand } from '../facts.ts';
+import type { NameLock } from '../files/name-lock.ts';
 import type { LoginRights } from '../keys/certificate.ts';
 import type { ChannelFilter, FilterHost } from './filter.ts';
 
@@ -8,9 +11,17 @@ export interface Services {
   /** How hints begin: `sallyport` (default) or `kubectl access`. */
   prefix: string;
   /** What judges the operations inside this command's channel; undefined: its bytes pass as they are. */
-  filterFor(command: SshCommand, host: FilterHost): ChannelFilter | undefined;
+  filterFor(command: SshCommand, host: FilterHost, options: FilterOptions): ChannelFilter | undefined;
   /** Whether such a filter would stand there; asked before the command is judged. */
   transferOf(line: Buffer): 'sftp' | 'scp' | 'rsync' | undefined;
+}
+
+export interface FilterOptions {
+  clock: Clock;
+  /** One for all channels of a connection. */
+  names: NameLock;
+  /** The target's identification, `SSH-2.0-OpenSSH_9.2p1`. */
+  targetVersion?: string;
 }
 
 export interface Core {

@@ -48,6 +48,7 @@ export class Flow {
   /** The sender may be given more: it was given something at first. */
   #granting: boolean;
   #stopped = false;
+  #discarding = false;
 
   /** `initialWindow`: what the sender was given when it opened; undefined: `firstGrant` will tell. */
   constructor(initialWindow: number | undefined, parts: FlowParts) {
@@ -101,7 +102,7 @@ export class Flow {
    * follows wait for `written`.
    */
   data(payload: Buffer, recorded: boolean): void {
-    if (this.#stopped) return;
+    if (this.#stopped || this.#discarding) return;
     const from = payload[0] === MSG.CHANNEL_DATA ? DATA_HEADER : EXTENDED_HEADER;
     const receiver = this.#receiver;
     const bytes = payload.length - from;
@@ -136,6 +137,7 @@ export class Flow {
 
   /** As many of those that waited for it as `count` are recorded now. */
   written(count: number): void {
+    if (this.#discarding) return;
     let left = count;
     for (const entry of this.#queue) {
       if (left === 0) break;
@@ -181,6 +183,15 @@ export class Flow {
     this.#queue = [];
     this.#queued = 0;
     this.#waiting = 0;
+  }
+
+  /** The receiver takes no data any more, but still hears how it ended. */
+  discardData(): void {
+    this.#discarding = true;
+    this.#queue = this.#queue.filter(({ from }) => from === undefined);
+    this.#queued = 0;
+    this.#waiting = 0;
+    this.#pump();
   }
 
   /** Sends past the queue, as far as the window reaches: for the last words after `stop`. */

@@ -1,5 +1,7 @@
 // Hides what command lines are known to carry and records and approvers must not see: passwords as options, variables
-// and in URLs, tokens in headers, private keys. Finds what is written in these forms and nothing else.
+// and in URLs, tokens in headers, private keys; and whatever the detectors know by its looks. Nothing else is found.
+import { maskDetectedText } from '../../../policy/detectors/detectors.ts';
+
 const HIDDEN = '***';
 
 const FORMS: readonly RegExp[] = [
@@ -35,5 +37,6 @@ export function redactLine(text: string): Redacted {
       return `${before}${HIDDEN}`;
     });
   }
-  return { text: shown, hidden };
+  const masked = maskDetectedText(shown);
+  return { text: masked, hidden: masked === shown ? hidden : hidden + 1 };
 }

@@ -5,6 +5,7 @@
 // ended where the session was cut, and `ended` is called once.
 import type { AuthenticatedSession, Cut, SessionContext } from '../../protocol.ts';
 import type { HandOver } from '../auth/hand-over.ts';
+import { createNameLock } from '../files/name-lock.ts';
 import type { LoginRights } from '../keys/certificate.ts';
 import type { Signer } from '../keys/key.ts';
 import type { Transport } from '../transport/transport.ts';
@@ -58,6 +59,7 @@ export function runRelay(parts: RelayParts): Relay {
   const { clock } = context;
   const channels = new Map<number, SessionChannel>();
   const flood = createFlood(clock);
+  const names = createNameLock();
   const closed = Promise.withResolvers<void>();
   let commands = 0;
   let ending = false;
@@ -118,6 +120,11 @@ export function runRelay(parts: RelayParts): Relay {
     toClient,
     toTarget,
     upstream: () => link.ready(),
+    filterOptions: () => ({
+      clock,
+      names,
+      ...(link.peerVersion === undefined ? {} : { targetVersion: link.peerVersion }),
+    }),
     removed: (channel) => {
       channels.delete(channel.number);
     },

@@ -11,6 +11,7 @@ import { openTransport } from '../transport/open-transport.ts';
 import { type Transport, TransportError } from '../transport/transport.ts';
 import { MalformedData } from '../wire/data.ts';
 import { UpstreamError } from './error.ts';
+import { SOFTWARE } from './software.ts';
 
 export type SshTarget = NonNullable<ConnectionSpec['ssh']>;
 
@@ -49,7 +50,7 @@ export async function connectUpstream(options: ConnectOptions): Promise<Upstream
   try {
     transport = await openTransport(socket, {
       role: 'Client',
-      software: 'Sallyport',
+      software: SOFTWARE,
       signal,
       handshakeMs: HANDSHAKE_MS,
       hostKeyAlgorithms: trust.algorithms,

@@ -18,6 +18,8 @@ export interface Link {
   /** Without a connection: nothing. false: more is queued than should be. */
   send(payload: Buffer): boolean;
   readonly isUp: boolean;
+  /** The target's identification, while it is up. */
+  readonly peerVersion: string | undefined;
   /** A connection is being made. */
   readonly isConnecting: boolean;
   readonly queuedBytes: number;
@@ -63,6 +65,9 @@ export function createLink(connect: () => Promise<Upstream>, handlers: LinkHandl
     send: (payload) => transport?.send(payload) ?? true,
     get isUp() {
       return transport !== undefined;
+    },
+    get peerVersion() {
+      return transport?.peerVersion;
     },
     get isConnecting() {
       return connecting !== undefined;
