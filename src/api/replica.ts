@@ -100,6 +100,12 @@ export const ProxyReplicaStatus = closed({
                 maxLength: 512,
                 description: 'Seed of the keys of its listener, encrypted to `spec.keyAgreement`, base64url.',
               }),
+              keyId: described(ShortText, 'Key of the operator that signed it.'),
+              signature: Type.String({
+                pattern: '^[A-Za-z0-9_-]{86}$',
+                maxLength: 86,
+                description: 'Over Connection, key and ciphertext, base64url.',
+              }),
               certificates: Type.Array(Type.String({ maxLength: 4096 }), {
                 maxItems: 8,
                 description: 'Host certificates for those keys.',

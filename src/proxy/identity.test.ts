@@ -3,9 +3,11 @@ import assert from 'node:assert/strict';
 import { generateKeyPairSync, verify, webcrypto } from 'node:crypto';
 import { test } from 'node:test';
 import * as x509 from '@peculiar/x509';
+import { sealSeed } from '../identity/seed-sealing.ts';
 import { keyIdOf, type SigningKey, trustedKeyOf } from '../policy/bundle-signing.ts';
 import { issueRecordCertificate, publicKeyFromRaw } from '../recording/signer.ts';
 import { manualClock } from '../system/manual-clock.ts';
+import { systemRandom } from '../system/random.ts';
 import { createIdentity, type ProxyIdentity } from './identity.ts';
 
 x509.cryptoProvider.set(webcrypto as never);
@@ -103,4 +105,41 @@ test('a bad certificate that comes later leaves the good one in use; a newer one
     signer.issued?.map(({ signature }) => signature),
     [first.signature, signer.certificate.signature],
   );
+});
+
+test('INV-12: keys of a listener are taken if the operator sealed them for this process; they stay until others come', () => {
+  const { key, make } = bed();
+  const identity = make();
+  const seal = (seed: number, recipient = identity.keyAgreement, connectionUid = 'u-1', by = key) => ({
+    ...sealSeed(Buffer.alloc(32, seed), { connectionUid, recipient, key: by, random: systemRandom })!,
+    certificates: [`certificate ${seed}`],
+    for: 'x',
+    renewAt: '2026-02-01T00:00:00Z',
+  });
+  const learn = (keys?: ReturnType<typeof seal>): void =>
+    identity.learn({
+      connections: [{ uid: 'u-1', name: 'web1', port: 2222, bundles: [], ...(keys === undefined ? {} : { keys }) }],
+    });
+  learn();
+  assert.equal(identity.keysOf('u-1'), undefined);
+  for (const bad of [
+    seal(1, make().keyAgreement),
+    seal(1, undefined, 'u-2'),
+    seal(1, undefined, 'u-1', signingKey()),
+  ]) {
+    learn(bad);
+    assert.equal(identity.keysOf('u-1'), undefined);
+  }
+  learn(seal(1));
+  const keys = identity.keysOf('u-1')!;
+  assert.deepEqual(keys.seed, Buffer.alloc(32, 1));
+  assert.deepEqual(keys.certificates(), ['certificate 1']);
+  learn(seal(2, make().keyAgreement));
+  assert.deepEqual(identity.keysOf('u-1')?.seed, Buffer.alloc(32, 1));
+  learn(seal(3));
+  assert.deepEqual(identity.keysOf('u-1')?.seed, Buffer.alloc(32, 3));
+  assert.deepEqual(keys.certificates(), ['certificate 3'], 'read at each use');
+  assert.equal(identity.keysOf('u-2'), undefined);
+  identity.learn({ connections: [] });
+  assert.equal(identity.keysOf('u-1'), undefined);
 });

@@ -3,8 +3,9 @@
 // it signed stays provable by the certificates beside the records.
 import { generateKeyPairSync, type KeyObject, sign, X509Certificate } from 'node:crypto';
 import type { ProxyReplicaStatus } from '../api/replica.ts';
+import { makeAgreementKey, openSeed } from '../identity/seed-sealing.ts';
 import type { TrustedKey } from '../policy/bundle-signing.ts';
-import type { ServerTls } from '../protocols/protocol.ts';
+import type { ConnectionKeys, ServerTls } from '../protocols/protocol.ts';
 import { checkCertificate, type RecordCertificate, type RecordSigner, rawPublicKey } from '../recording/signer.ts';
 import type { Clock } from '../system/clock.ts';
 import { certificateRequest } from './csr.ts';
@@ -13,8 +14,11 @@ export interface ProxyIdentity {
   /** For `ProxyReplica.spec`. */
   readonly csr: string;
   readonly recordKey: string;
+  readonly keyAgreement: string;
   /** Takes what the operator certified, if it is for the keys of this process and, where needed, by a trusted key. */
   learn(status: ProxyReplicaStatus): void;
+  /** Keys of a Connection's listener; undefined: none were handed that this process can open. */
+  keysOf(connectionUid: string): ConnectionKeys | undefined;
   /** `current` throws as long as nothing is certified. */
   readonly tls: ServerTls;
   /** Undefined until the record key is certified. Its certificate is replaced when a newer one is learnt. */
@@ -43,6 +47,9 @@ export function createIdentity({ name, trustedKeys, clock }: IdentityOptions): P
   const tlsPem = tlsKey.export({ type: 'pkcs8', format: 'pem' }).toString();
   const record = generateKeyPairSync('ed25519');
   const recordKey = rawPublicKey(record.publicKey);
+  const agreement = makeAgreementKey();
+  /** By Connection uid; `sealed` is what it was opened from. */
+  let handed = new Map<string, { sealed: string; seed: Buffer; certificates: readonly string[] }>();
   const listeners: (() => void)[] = [];
   let chain: Chain | undefined;
   let certificate: RecordCertificate | undefined;
@@ -83,6 +90,23 @@ export function createIdentity({ name, trustedKeys, clock }: IdentityOptions): P
     for (const listener of listeners) listener();
   }
 
+  function learnKeys(connections: NonNullable<ProxyReplicaStatus['connections']>): void {
+    const next: typeof handed = new Map();
+    for (const { uid, keys } of connections) {
+      const known = handed.get(uid);
+      const trusted = trustedKeys();
+      const seed =
+        keys === undefined || keys.sealed === known?.sealed
+          ? known?.seed
+          : (openSeed(keys, { connectionUid: uid, own: agreement, trusted }) ?? known?.seed);
+      // What can not be opened was made for the process before this one; the next is on its way.
+      if (seed === undefined) continue;
+      const { sealed = known?.sealed ?? '', certificates = known?.certificates ?? [] } = keys ?? {};
+      next.set(uid, { sealed, seed, certificates });
+    }
+    handed = next;
+  }
+
   const signer: RecordSigner = {
     get keyId() {
       return certificate!.keyId;
@@ -105,9 +129,15 @@ export function createIdentity({ name, trustedKeys, clock }: IdentityOptions): P
   return {
     csr: certificateRequest(tlsKey, name),
     recordKey,
+    keyAgreement: agreement.publicKey,
     learn(status) {
       learnChain(status.certificate);
       learnRecord(status.recordCertificate);
+      if (status.connections !== undefined) learnKeys(status.connections);
+    },
+    keysOf(uid) {
+      const known = handed.get(uid);
+      return known && { seed: known.seed, certificates: () => handed.get(uid)?.certificates ?? [] };
     },
     tls: {
       current() {

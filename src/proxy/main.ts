@@ -7,10 +7,10 @@
 import { createServer } from 'node:net';
 import type { ProxyReplicaSpec, ProxyReplicaStatus } from '../api/replica.ts';
 import type { DialGuard } from '../gateway/dial-guard.ts';
-import { createGateway, type Gateway } from '../gateway/gateway.ts';
-import { openSealedUses, type SealedUses } from '../gateway/sealed-grants.ts';
+import { createGateway, type Gateway, type ServedConnection } from '../gateway/gateway.ts';
 import type { ProcessLimits } from '../gateway/limits.ts';
 import type { LogLine } from '../gateway/observer.ts';
+import { openSealedUses, type SealedUses } from '../gateway/sealed-grants.ts';
 import { createUnknownKeys } from '../identity/oidc/unknown-keys.ts';
 import { sleep } from '../kube/backoff.ts';
 import type { KubeClient } from '../kube/client.ts';
@@ -145,6 +145,7 @@ export async function startProxy(options: ProxyOptions): Promise<Proxy> {
       },
     },
     tlsFor: () => identity.tls,
+    keysFor: ({ uid }) => identity.keysOf(uid),
     listen({ uid, name: connection }) {
       const port = served.find((each) => each.uid === uid)?.port;
       if (port === undefined) throw new Error(`the operator has given ${connection} no port`);
@@ -170,6 +171,7 @@ export async function startProxy(options: ProxyOptions): Promise<Proxy> {
     return {
       csr: identity.csr,
       recordKey: identity.recordKey,
+      keyAgreement: identity.keyAgreement,
       version: options.version,
       podUid: options.podUid,
       sessions: gateway.sessions().filter(({ state }) => state === 'Live').length,
@@ -221,13 +223,19 @@ export async function startProxy(options: ProxyOptions): Promise<Proxy> {
       tunnel: tunnels !== undefined,
       connections: served.map(({ uid, name: connection }) => {
         const found = known.get(uid);
-        const silent = found === undefined ? 'nothing of it has arrived' : found.silent;
+        const silent = found === undefined ? 'nothing of it has arrived' : (found.silent ?? keysMissing(found));
         if (silent === undefined) wasReady.add(uid);
         return { name: connection, listening: endpoints.has(uid), silent, wasReady: wasReady.has(uid) };
       }),
       feed: kubeFeed.problems(),
       outOfTouch: kubeFeed.outOfTouch(),
     });
+  }
+
+  function keysMissing({ connection }: ServedConnection): string | undefined {
+    const protocol = options.protocols.find(({ type }) => type === connection?.spec.type);
+    if (connection === undefined || protocol?.ownKeys === undefined) return undefined;
+    return identity.keysOf(connection.uid) === undefined ? 'the operator has not handed its keys' : undefined;
   }
 
   const replica = startReplica({
@@ -353,6 +361,7 @@ export async function startProxy(options: ProxyOptions): Promise<Proxy> {
       protocols: options.protocols,
       credentials: options.credentials,
       dialGuard: options.dialGuard,
+      keysFor: (uid) => identity.keysOf(uid),
       connections: () => [...gateway.connections().values()].flatMap(({ connection }) => connection ?? []),
       onChange: () => replica.touch(),
       clock,

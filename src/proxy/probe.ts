@@ -6,7 +6,7 @@ import type { DialGuard } from '../gateway/dial-guard.ts';
 import type { GatewayConnection } from '../gateway/gateway.ts';
 import { fraction } from '../kube/backoff.ts';
 import { credentialOf, hostsOf } from '../protocols/credential.ts';
-import type { ProbeResult, Protocol } from '../protocols/protocol.ts';
+import type { ConnectionKeys, ProbeResult, Protocol } from '../protocols/protocol.ts';
 import type { Clock } from '../system/clock.ts';
 import type { Random } from '../system/random.ts';
 import type { MountedCredentials } from './credentials.ts';
@@ -24,6 +24,8 @@ export interface ProbesOptions {
   credentials: MountedCredentials;
   dialGuard: DialGuard;
   connections(): Iterable<GatewayConnection>;
+  /** Of Connections whose protocol has keys of its own. */
+  keysFor(connectionUid: string): ConnectionKeys | undefined;
   onChange(): void;
   clock: Clock;
   random: Random;
@@ -72,13 +74,16 @@ export function startProbes(options: ProbesOptions): Probes {
     const account = connection.spec.accounts[0];
     if (protocol === undefined || account === undefined)
       return { kind: 'Failed', reason: `No protocol serves type ${connection.spec.type}.`, hint: 'Upgrade the proxy.' };
+    const keys = protocol.ownKeys === undefined ? undefined : options.keysFor(connection.uid);
+    if (protocol.ownKeys !== undefined && keys === undefined)
+      return { kind: 'Failed', reason: 'The operator has not handed the keys of its listener yet.', hint: '' };
     try {
       const credential = await credentialOf(options.credentials, connection, account);
       return await protocol.probe({
         connection,
         account: account.name,
         credential,
-        keys: undefined,
+        keys,
         dial: (target, signal) => options.dialGuard.dial(target, hostsOf(credential, target), signal),
         signal: AbortSignal.any([stopping.signal, AbortSignal.timeout(PROBE_MS)]),
       });

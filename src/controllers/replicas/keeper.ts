@@ -6,9 +6,12 @@ import type { ProxyReplica, ProxyReplicaStatus } from '../../api/replica.ts';
 import type { KubeClient } from '../../kube/client.ts';
 import { resourcePath } from '../../kube/paths.ts';
 import type { SigningKey, TrustedKey } from '../../policy/bundle-signing.ts';
+import type { ProtocolDefinition } from '../../protocols/protocol.ts';
 import type { ResourceStore } from '../../store/resource-store.ts';
 import type { Clock } from '../../system/clock.ts';
+import type { Random } from '../../system/random.ts';
 import { withCondition } from '../conditions.ts';
+import { publishedNames } from '../pki/connection-keys.ts';
 import { type Cache, keyOf } from '../runtime.ts';
 import { sameStatus } from '../status.ts';
 import { FIELD_MANAGER } from '../workloads/live.ts';
@@ -16,6 +19,7 @@ import { isOurs, ownersOf, WORKLOAD_LABEL, workloadLabels } from '../workloads/m
 import { ordinalOf, replicaName } from '../workloads/names.ts';
 import type { Refusal, WorkloadPlan } from '../workloads/plan.ts';
 import { certify } from './certify.ts';
+import { handKeys } from './hand-keys.ts';
 import type { CertificateIssuer } from './issuer.ts';
 
 const REPLICAS = { group: API_GROUP, version: API_VERSION, plural: 'proxyreplicas' };
@@ -30,7 +34,11 @@ export interface ReplicaKeeperOptions {
   issuer: CertificateIssuer;
   key: SigningKey;
   trusted: readonly TrustedKey[];
+  definitions: readonly ProtocolDefinition[];
+  /** Where clients reach a Connection now. */
+  endpoint(connectionUid: string): { host: string; port: number } | undefined;
   clock: Clock;
+  random: Random;
 }
 
 export interface ReplicaKeeper {
@@ -118,11 +126,10 @@ export function createReplicaKeeper(options: ReplicaKeeperOptions): ReplicaKeepe
       let problem: Refusal | undefined;
       const dues: number[] = [];
       const { namespace } = plan;
-      const connections = plan.connections.map(({ uid, name, containerPort }) => ({
-        uid,
-        name,
-        port: containerPort,
-        bundles: bundlesOf(uid).toSorted(),
+      const served = plan.connections.map(({ uid, name, protocol, containerPort }) => ({
+        definition: options.definitions.find((each) => each.name === protocol),
+        names: publishedNames({ uid, name, namespace }, options.endpoint(uid)),
+        told: { uid, name, port: containerPort, bundles: bundlesOf(uid).toSorted() },
       }));
       for (let ordinal = 0; ordinal < plan.replicas; ordinal += 1) {
         const name = replicaName(plan.name, ordinal);
@@ -146,6 +153,13 @@ export function createReplicaKeeper(options: ReplicaKeeperOptions): ReplicaKeepe
           status: replica.status,
           names,
           nowMs: clock.now(),
+        });
+        const connections = served.map(({ definition, names: published, told }) => {
+          const known = replica.status?.connections?.find(({ uid }) => uid === told.uid)?.keys;
+          const { spec } = replica;
+          const keys = handKeys({ ...options, spec, known, definition, connectionUid: told.uid, names: published });
+          if (keys !== undefined) dues.push(Date.parse(keys.renewAt) - clock.now());
+          return keys === undefined ? told : { ...told, keys };
         });
         const status: ProxyReplicaStatus = { ...replica.status, connections, ...handed };
         if (replica.spec.csr !== undefined)

@@ -201,7 +201,7 @@ export function startWorkloads(options: WorkloadsOptions): Workloads {
     async attach(given) {
       source = given;
       const { cache, compile, awaitsGrants } = given;
-      const keeper = createReplicaKeeper({ ...options, cache });
+      const keeper = createReplicaKeeper({ ...options, cache, endpoint });
       replicas = keeper;
       for (const connection of cache.list<Connection>('Connection')) place(connection);
       for (const replica of cache.list<ProxyReplica>('ProxyReplica')) keeper.seen(replica, false);
