@@ -255,6 +255,7 @@ export async function startProxy(options: ProxyOptions): Promise<Proxy> {
       if (identity.signer() !== undefined && identity.hasChain()) certified.resolve();
       if (status.connections === undefined) return;
       served = status.connections;
+      probes?.look(); // it may have been handed keys
       for (const uid of wasReady) if (!served.some((each) => each.uid === uid)) wasReady.delete(uid);
       kubeFeed.serve(served);
     },

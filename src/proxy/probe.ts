@@ -52,7 +52,8 @@ export function startProbes(options: ProbesOptions): Probes {
       if (stopping.signal.aborted) return;
       seen.add(connection.uid);
       const secret = connection.spec.accounts[0]?.secretRef?.name ?? '';
-      const version = `${JSON.stringify(connection.spec)} ${await options.credentials.version(secret)}`;
+      const hasKeys = options.keysFor(connection.uid) !== undefined;
+      const version = `${JSON.stringify(connection.spec)} ${await options.credentials.version(secret)} ${hasKeys}`;
       const entry = known.get(connection.uid);
       if (entry?.version === version && clock.monotonic() < entry.dueAt) continue;
       const result = await probe(connection);

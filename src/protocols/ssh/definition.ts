@@ -5,8 +5,8 @@ import { SSH } from './facts.ts';
 import { sshOwnKeys } from './own-keys.ts';
 import { sshRules } from './rules.ts';
 
-/** SSH's registered port is taken by most machines' own sshd; `exposure.port` says which one the listener has. */
-export const LISTENER_PORT = 2222;
+/** SSH's registered port, of the Service and of the target, where nothing else is said. */
+export const SSH_PORT = 22;
 /** People type tickets and answer agents' questions; OpenSSH's own LoginGraceTime is the same. */
 const HANDSHAKE_MS = 120_000;
 /** OpenSSH's MaxAuthTries. */
@@ -19,9 +19,9 @@ export const sshDefinition: ProtocolDefinition = {
   proofs: PROOFS,
   handshakeMs: HANDSHAKE_MS,
   ownKeys: sshOwnKeys,
-  describe(connection) {
+  describe() {
     return {
-      ports: [{ name: SSH, port: connection.spec.exposure?.port ?? LISTENER_PORT }],
+      ports: [{ name: SSH, port: SSH_PORT }],
       capabilities: ['holds', 'cancel', 'channels'],
       connectCommand: 'kubectl access connect {name}',
     };
