@@ -117,10 +117,9 @@ export function authSuccess(): Buffer {
   return writeData({ byte: MSG.USERAUTH_SUCCESS });
 }
 
-/** Lines are separated as terminals want it; what else could move a cursor is taken out. */
+/** Lines are separated as terminals want it; what else could move a cursor, or turn a line around, is taken out. */
 export function banner(lines: readonly string[]): Buffer {
-  // eslint-disable-next-line no-control-regex
-  const clean = lines.map((line) => line.replaceAll(/[\u0000-\u001f\u007f-\u009f]/g, ' '));
+  const clean = lines.map((line) => line.replaceAll(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, ' '));
   return writeData({ byte: MSG.USERAUTH_BANNER }, { string: `${clean.join('\r\n')}\r\n` }, { string: '' });
 }
 

@@ -66,3 +66,30 @@ test('host certificates come first where they are about one of the keys; what is
     assert.ok(verifySignature(key.blob, key.algorithms[0]!, data, key.sign(data, key.algorithms[0]!)));
   assert.equal(parseCertificate(keys[1]!.blob).key.blob.toString('hex'), ed25519!.blob.toString('hex'));
 });
+
+test('what is kept of a seed goes with its bytes, and certificates are as they are now', () => {
+  const own = Buffer.from(seed);
+  const before = plainHostKeysOf({ seed: own })[0]!.blob;
+  assert.equal(plainHostKeysOf({ seed: own })[0]!.blob, before);
+  own[0]! ^= 1;
+  assert.notDeepEqual(plainHostKeysOf({ seed: own })[0]!.blob, before);
+  let lines: string[] = [];
+  const keys = { seed, certificates: () => lines };
+  assert.equal(hostKeysOf(keys).length, 2);
+  lines = [
+    publicKeyLine(
+      mintHostCertificate({
+        authority: ed25519Signer(Buffer.alloc(32, 1)),
+        key: plainHostKeysOf({ seed })[0]!.blob,
+        keyId: 'bastion',
+        principals: ['bastion'],
+        validAfterMs: 0,
+        validBeforeMs: Date.now() + 60_000,
+        random: systemRandom,
+      }),
+    ),
+  ];
+  assert.equal(hostKeysOf(keys).length, 3);
+  lines = [];
+  assert.equal(hostKeysOf(keys).length, 2);
+});

@@ -2,7 +2,7 @@
 //
 // HKDF-SHA256 (RFC 5869) of the 32 byte seed, empty salt, and one label a key; the labels are for ever, as changing one
 // changes the keys that users and targets have pinned.
-import { hkdfSync } from 'node:crypto';
+import { hkdfSync, timingSafeEqual } from 'node:crypto';
 import type { ConnectionKeys } from '../../protocol.ts';
 import { MalformedData } from '../wire/data.ts';
 import { parseCertificate } from './certificate-blob.ts';
@@ -25,15 +25,36 @@ function derive(seed: Buffer, label: string, length: number): Buffer {
   return Buffer.from(hkdfSync('sha256', seed, Buffer.alloc(0), label, length));
 }
 
-/** Ed25519, then P-256. Without certificates. */
-export function plainHostKeysOf(keys: Pick<ConnectionKeys, 'seed'>): readonly Signer[] {
+interface Derived {
+  /** A copy: the buffer may be filled anew. */
+  seed: Buffer;
+  plain: readonly Signer[];
+  /** Of the lines as they were last. */
+  shown: { lines: string; signers: readonly Signer[] } | undefined;
+}
+
+// Every accepted socket asks, and deriving takes longer than a key exchange: nobody may buy that for a connect. An entry goes with
+// the seed it belongs to.
+const DERIVED = new WeakMap<Buffer, Derived>();
+
+function derivedOf(seed: Buffer): Derived {
+  const known = DERIVED.get(seed);
+  if (known !== undefined && timingSafeEqual(known.seed, seed)) return known;
   // FIPS 186-5, A.2.1: 128 bits more than the order has, so that the remainder is as good as even.
-  const wide = BigInt(`0x${derive(keys.seed, LABEL.hostP256, 48).toString('hex')}`);
+  const wide = BigInt(`0x${derive(seed, LABEL.hostP256, 48).toString('hex')}`);
   const secret = (wide % (P256_ORDER - 1n)) + 1n;
-  return [
-    ed25519Signer(derive(keys.seed, LABEL.hostEd25519, 32)),
+  const plain = [
+    ed25519Signer(derive(seed, LABEL.hostEd25519, 32)),
     ecdsaSigner(CURVES.nistp256, Buffer.from(secret.toString(16).padStart(64, '0'), 'hex')),
   ];
+  const made: Derived = { seed: Buffer.from(seed), plain, shown: undefined };
+  DERIVED.set(seed, made);
+  return made;
+}
+
+/** Ed25519, then P-256. Without certificates. */
+export function plainHostKeysOf(keys: Pick<ConnectionKeys, 'seed'>): readonly Signer[] {
+  return derivedOf(keys.seed).plain;
 }
 
 /**
@@ -41,9 +62,17 @@ export function plainHostKeysOf(keys: Pick<ConnectionKeys, 'seed'>): readonly Si
  * that are no certificate for a key of ours are passed over: they are the installation's to mend, and plain keys still work.
  */
 export function hostKeysOf(keys: ConnectionKeys): readonly Signer[] {
-  const plain = plainHostKeysOf(keys);
+  const derived = derivedOf(keys.seed);
+  const certificates = keys.certificates();
+  const lines = certificates.join('\n');
+  if (derived.shown?.lines !== lines)
+    derived.shown = { lines, signers: [...certifiedSigners(derived.plain, certificates), ...derived.plain] };
+  return derived.shown.signers;
+}
+
+function certifiedSigners(plain: readonly Signer[], lines: readonly string[]): Signer[] {
   const shown: Signer[] = [];
-  for (const line of keys.certificates()) {
+  for (const line of lines) {
     try {
       const { blob } = readPublicKeyLine(line);
       const { key, role } = parseCertificate(blob);
@@ -53,7 +82,7 @@ export function hostKeysOf(keys: ConnectionKeys): readonly Signer[] {
       if (!(error instanceof MalformedData)) throw error;
     }
   }
-  return [...shown, ...plain];
+  return shown;
 }
 
 /** Signs the certificates by which the proxy logs in at this Connection's target. Ed25519. */
