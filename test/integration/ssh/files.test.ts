@@ -98,7 +98,7 @@ test('sftp puts and gets a file; what is recorded is what passed', async () => {
   const opens = operations(since).filter(({ facts }) => (facts as FileFacts).operation === 'OPEN');
   assert.equal(opens.length, 2);
   const told = opens.map(
-    ({ result }) => (result?.facts as { ssh: Record<string, { bytes: number; sha256: string }> }).ssh,
+    ({ result }) => (result!.facts as { ssh: Record<string, { bytes: number; sha256: string }> }).ssh,
   );
   assert.deepEqual(told[0]?.written, { bytes: 9_000_001, sha256: digest(source) });
   assert.deepEqual(told[1]?.read, { bytes: 9_000_001, sha256: digest(source) });

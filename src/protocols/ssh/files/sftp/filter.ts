@@ -83,7 +83,10 @@ const isJudged = (request: SftpRequest): request is JudgedRequest => JUDGED.has(
 
 export function createSftpFilter(host: FilterHost, options: SftpOptions): ChannelFilter {
   const target = createOutlet(host.toTarget);
-  const client = createOutlet(host.toClient);
+  let failed = false;
+  const client = createOutlet((data) => {
+    if (!failed) host.toClient(data);
+  });
   const answers: Answers = createAnswers(client);
   const handles = new Map<string, Handle>();
   const input = createByteQueue();
@@ -95,6 +98,7 @@ export function createSftpFilter(host: FilterHost, options: SftpOptions): Channe
   };
   const fail = (side: 'Client' | 'Target', text: string): void => {
     if (over) return;
+    failed = true;
     end();
     host.fail(side, text);
   };
