@@ -69,7 +69,7 @@ export const SshMatcher = closed(
     ),
     paths: Type.Optional(
       Patterns(
-        'Files that sftp, scp, rsync and the shell’s `<` and `>` touch: `/var/log/**`, `/srv/*/conf/*.json`. Start-up files, `.ssh` and directories of programs are written only where an Allow spells them out.',
+        'Files that sftp, scp, rsync and the shell’s `<` and `>` touch: `/var/log/**`, `/srv/*/conf/*.json`. Hidden files (`.bashrc`, `.ssh`) and directories of programs are written only where an Allow spells them out.',
       ),
     ),
     effects: Type.Optional(

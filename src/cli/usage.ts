@@ -390,18 +390,17 @@ export function authorVerbs({ verb, run, prefix, cluster }: Shell): void {
         { anyForm: true, offline: true },
       ),
     );
-  verb('preset [name]', 'print the rules a preset stands for', group, ['preset ReadOnly']).action(
-    run(
-      async ({ io }, [name]) => {
-        const [{ preset }, { postgresRules }] = await Promise.all([
-          import('./policy/preset.ts'),
-          import('../protocols/postgres/rules.ts'),
-        ]);
-        return preset({ name }, io, postgresRules);
-      },
-      { offline: true },
-    ),
-  );
+  verb('preset [name]', 'print the rules a preset stands for', group, ['preset ReadOnly', 'preset ReadOnly --type SSH'])
+    .option('--type <type>', 'Connections that it is for: PostgreSQL (default) or SSH')
+    .action(
+      run(
+        async ({ io }, [name], options: { type?: string }) => {
+          const { preset, presetRules } = await import('./policy/preset.ts');
+          return preset({ name }, io, await presetRules(options.type));
+        },
+        { offline: true },
+      ),
+    );
   const catalog = verb('catalog', 'schemas of Connections, for policy tests', group);
   catalog
     .command('export <connection>')

@@ -6,11 +6,12 @@ import { eligiblePolicy } from '../../policy/eligibility.ts';
 import { sessionLimits } from '../../policy/prepare-session.ts';
 import type { ProtocolRules } from '../../policy/session-policy.ts';
 import { postgresRules } from '../../protocols/postgres/rules.ts';
+import { sshRules } from '../../protocols/ssh/rules.ts';
 import type { Prospect } from '../client.ts';
 import type { EligibilityQuery } from '../local/api-types.ts';
 import type { Policies } from './client.ts';
 
-const RULES: Readonly<Record<string, ProtocolRules | undefined>> = { PostgreSQL: postgresRules };
+const RULES: Readonly<Record<string, ProtocolRules | undefined>> = { PostgreSQL: postgresRules, SSH: sshRules };
 
 export function prospect(
   connection: Connection,

@@ -10,6 +10,13 @@ export interface PresetArgs {
   name?: string | undefined;
 }
 
+/** Rules of a type of Connections, by the name a person gave it. */
+export async function presetRules(type = 'PostgreSQL'): Promise<ProtocolRules> {
+  if (type === 'PostgreSQL') return (await import('../../protocols/postgres/rules.ts')).postgresRules;
+  if (type === 'SSH') return (await import('../../protocols/ssh/rules.ts')).sshRules;
+  throw new CliError(EXIT.misconfigured, `There is no type ${safeText(type)}`, 'Write one of PostgreSQL, SSH.');
+}
+
 export function preset(args: PresetArgs, io: Io, rules: ProtocolRules): ExitCode {
   if (args.name === undefined) {
     io.out(

@@ -7,6 +7,7 @@ import { type FileProblem, formatFileProblem } from '../../store/directory/file-
 import { CliError, EXIT, type ExitCode, type Io } from '../io.ts';
 import { loadPolicies, loadTests, readSchema } from './load.ts';
 import { loadPostgresTests } from './postgres.ts';
+import { sshTests } from './ssh.ts';
 
 export interface PolicyTestArgs {
   /** Directory with the tests, and with the policies unless `policies` says where those are. */
@@ -23,7 +24,10 @@ export interface PolicyTestDeps {
 }
 
 export async function allTestProtocols(): Promise<ReadonlyMap<string, TestProtocol>> {
-  return new Map([['PostgreSQL', await loadPostgresTests()]]);
+  return new Map([
+    ['PostgreSQL', await loadPostgresTests()],
+    ['SSH', sshTests],
+  ]);
 }
 
 const FORMS = ['table', 'json', 'junit'];

@@ -121,7 +121,12 @@ async function whyStatement(args: WhyArgs, io: Io, deps: WhyDeps): Promise<ExitC
   }
   const request = { policy: chosen.compiled.name, principal: args.as, account: chosen.account, generation: 1 };
   const session = prepareSessionPolicy(shard, request, protocol.rules);
-  const classified = protocol.classify(args.subject, { schema: undefined, parameters: [] });
+  const classified = protocol.classify(args.subject, {
+    schema: undefined,
+    parameters: [],
+    connection: shard.connection.spec,
+    account: chosen.account,
+  });
   const commands = classified.kind === 'Commands' ? classified.commands : [];
   const decision: Decision =
     classified.kind === 'NotUnderstood'

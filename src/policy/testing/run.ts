@@ -1,6 +1,6 @@
 // Runs policy tests: each case goes the way a session goes (compile, choose the policy, prepare, classify, decide), with
 // the engine's own functions, so that a green test means what it says. Pure: the protocol's classifier is handed in.
-import type { Connection } from '../../api/connection.ts';
+import type { Connection, ConnectionSpec } from '../../api/connection.ts';
 import type { AccessPolicy, ClusterAccessPolicy } from '../../api/policy.ts';
 import type { PolicyShard } from '../bundle.ts';
 import type { Command } from '../command.ts';
@@ -20,7 +20,13 @@ export interface TestProtocol {
   rules: ProtocolRules;
   classify(
     text: string,
-    context: { schema: unknown; parameters: readonly (string | number | boolean | null)[] },
+    context: {
+      schema: unknown;
+      parameters: readonly (string | number | boolean | null)[];
+      /** What the text is for, where a protocol reads it by that. */
+      connection?: ConnectionSpec;
+      account?: string;
+    },
   ): { kind: 'Commands'; commands: readonly Command[] } | { kind: 'NotUnderstood'; reason: string };
   /** Columns of the answer that the session's masks cover; absent: the protocol masks nothing. */
   masked?(
@@ -122,14 +128,20 @@ function runCase(
   const session = prepareSessionPolicy(shard, request, protocol.rules);
   let last: Verdict | undefined;
   for (const text of one.texts) {
-    last = judge(one, text, session, schema, protocol);
+    last = judge(one, text, session, { schema, connection: shard.connection.spec, account: chosen.account }, protocol);
     if (last.misses.length > 0) break;
   }
   return last === undefined ? failedToRun(one, 'it has no statement') : resultOf(one, last);
 }
 
-function judge(one: ReadyCase, text: string, session: SessionPolicy, schema: unknown, protocol: TestProtocol): Verdict {
-  const classified = protocol.classify(text, { schema, parameters: one.parameters });
+function judge(
+  one: ReadyCase,
+  text: string,
+  session: SessionPolicy,
+  about: { schema: unknown; connection: ConnectionSpec; account: string },
+  protocol: TestProtocol,
+): Verdict {
+  const classified = protocol.classify(text, { ...about, parameters: one.parameters });
   const decision =
     classified.kind === 'NotUnderstood'
       ? decideNotUnderstood(session, classified.reason)
@@ -149,7 +161,7 @@ function judge(one: ReadyCase, text: string, session: SessionPolicy, schema: unk
   const commands = classified.kind === 'Commands' ? classified.commands : [];
   let masked: readonly string[] | undefined;
   if (one.masked !== undefined && misses.length === 0) {
-    const found = protocol.masked?.(commands, session, schema) ?? { kind: 'Columns', columns: [] };
+    const found = protocol.masked?.(commands, session, about.schema) ?? { kind: 'Columns', columns: [] };
     if (found.kind === 'Unknown') misses.push(`which columns are masked can not be told: ${found.reason}`);
     else {
       masked = found.columns;

@@ -15,7 +15,7 @@
 //
 // Every program is opaque: it may do whatever its user may. So where any Deny or Hold is in force, a program, a shell, a
 // subsystem or a variable needs an Allow that names it (`names`): one whose pattern spells its name. The same holds for
-// writes to start-up files, `.ssh`, directories of programs (match/path.ts); metadata addresses and other sshds, agent and
+// writes to hidden files, directories of programs and the like (match/path.ts); metadata addresses and other sshds, agent and
 // x11 need it always.
 //
 // Deny and Hold are generous: options in other places, programs by other paths, names that may be addresses, words that are
@@ -34,7 +34,7 @@ import {
 import { type CommandPattern, compileCommand } from './match/command.ts';
 import { isForbiddenVariable, isHarmlessVariable } from './match/environment.ts';
 import { adviseSsh, lintSshMatcher } from './match/lint.ts';
-import { compilePath, type PathPattern, plainPath, sensitiveSegments } from './match/path.ts';
+import { compilePath, isPlainPath, type PathPattern, plainPath, sensitiveSegments } from './match/path.ts';
 import { type Thing, thingsOf } from './match/thing.ts';
 import type { SimpleCommand } from './shell/facts.ts';
 
@@ -84,10 +84,17 @@ interface Patterns {
 
 interface NamePattern {
   fits(name: string): boolean;
+  /** No wildcard. */
   literal: boolean;
+  /** Does not begin with one. */
+  begins: boolean;
 }
 
-const namePattern = (pattern: string): NamePattern => ({ fits: compileGlob(pattern), literal: !pattern.includes('*') });
+const namePattern = (pattern: string): NamePattern => ({
+  fits: compileGlob(pattern),
+  literal: !pattern.includes('*'),
+  begins: !pattern.startsWith('*'),
+});
 
 function prepare(matcher: SshMatcher): PreparedMatcher {
   const patterns: Patterns = {
@@ -168,8 +175,9 @@ function touches({ paths, effects }: Patterns, thing: Thing): boolean {
   const { action, path, resolved, subtree } = thing.access;
   if (effects && !effects.has(action)) return false;
   if (paths === undefined || path === undefined) return true;
-  return [path, resolved ?? path].some((each) =>
-    paths.some((pattern) => pattern.matches(each) || (subtree && pattern.reaches(each))),
+  return [path, resolved ?? path].some(
+    (each) =>
+      !isPlainPath(each) || paths.some((pattern) => pattern.matches(each) || (subtree && pattern.reaches(each))),
   );
 }
 
@@ -218,7 +226,7 @@ function permits(patterns: Patterns, command: SshCommand, index: number, named: 
       return forwarding?.some((pattern) => describes(pattern, thing, named)) === true;
     case 'Variable':
       if (isForbiddenVariable(thing.name)) return false;
-      return env?.some(({ fits, literal }) => fits(thing.name) && (literal || !named)) === true;
+      return env?.some(({ fits, begins }) => fits(thing.name) && (begins || !named)) === true;
     case 'Feature':
       return forwarding?.some((pattern) => pattern.kind === 'Feature' && pattern.feature === thing.name) === true;
     default:

@@ -36,7 +36,7 @@ export function compilePath(pattern: string): PathPattern {
   /** Which positions of the pattern are open after the whole path; undefined for a path that is none. */
   const after = (path: string): boolean[] | undefined => {
     const words = partsOf(path);
-    if (words === undefined || words.some((word) => word === '.' || word === '..' || word === '')) return undefined;
+    if (words === undefined || !isPlainPath(path)) return undefined;
     let open = skipAny(parts, [true, ...new Array<boolean>(parts.length).fill(false)]);
     for (const word of words) {
       const next = new Array<boolean>(parts.length + 1).fill(false);
@@ -57,6 +57,11 @@ export function compilePath(pattern: string): PathPattern {
   };
 }
 
+/** Absolute, without `.`, `..` and empty parts: what can be compared at all. */
+export function isPlainPath(path: string): boolean {
+  return partsOf(path)?.every((part) => part !== '' && part !== '.' && part !== '..') === true;
+}
+
 /** `**` may stand for nothing. */
 function skipAny(parts: readonly unknown[], open: boolean[]): boolean[] {
   for (let at = 0; at < parts.length; at++) if (open[at] && parts[at] === undefined) open[at + 1] = true;
@@ -75,20 +80,18 @@ export function plainPath(text: string): string | undefined {
   return parts.includes('..') ? undefined : latin1(`/${parts.join('/')}`);
 }
 
-// What is read when somebody logs in, what lets somebody log in, what is run by its name.
-const STARTUP =
-  /^(?:\.(?:bash|z|k|mk|c|tc)?(?:shrc|sh_?profile|sh_?login|sh_?logout|shenv|profile|login|logout)|\.(?:profile|login|logout|cshdirs|inputrc|vimrc|viminfo|nanorc|exrc|emacs|gitconfig|netrc|npmrc|pam_environment|forward|rhosts|shosts|hushlogin|env|environment|selected_editor|lesskey|lessfilter|screenrc|tmux\.conf|pythonrc|psqlrc|my\.cnf|xinitrc|xsession|xsessionrc|xprofile|gdbinit|perldb|irbrc|mailcap|wgetrc|curlrc|ssh|gnupg|config|vim|emacs\.d|git|local|kube|docker|aws|oh-my-zsh|terminfo|fonts|pki|subversion|hgrc))$/;
+// Hidden files are what shells and programs read when they start, and what lets somebody log in (.bashrc, .ssh, .config).
 const PROGRAMS = new Set(['bin', 'sbin', 'libexec']);
 const SYSTEM =
   /^\/(?:etc\/(?:(profile|profile\.d|bash\.bashrc|bashrc|zsh|zshenv|zshrc|zprofile|environment|environment\.d|ld\.so\.preload|ld\.so\.conf|ld\.so\.conf\.d|sudoers|sudoers\.d|doas\.conf|passwd|group|shadow|gshadow|pam\.d|pam\.conf|security|ssh|crontab|cron\.[a-z]+|anacrontab|init\.d|rc\.local|inittab|systemd|udev|modprobe\.d|xdg|hosts\.equiv|shells|login\.defs|nsswitch\.conf|inputrc|logrotate\.d|logrotate\.conf|apt|yum\.repos\.d|dhcp|network|NetworkManager|polkit-1|dbus-1|alternatives)(?:\/|$))|(lib|lib32|lib64|libx32|boot|proc|sys|dev)(?:\/|$)|usr\/(lib|lib32|lib64|libx32)(?:\/|$)|usr\/local\/(lib|lib64)(?:\/|$)|var\/spool\/(cron|at)(?:\/|$))/;
 
 /**
- * The parts of a path that make a write to it more than a write: start-up files, `.ssh`, directories of programs and
- * libraries. A wide pattern does not permit these; each must be spelled out. Not every file that some program believes
+ * The parts of a path that make a write to it more than a write: hidden files and directories (start-up files, `.ssh`),
+ * directories of programs and libraries, what the system starts or trusts. A wide pattern does not permit these; each must be spelled out. Not every file that some program believes
  * is here: the account's own rights are the limit.
  */
 export function sensitiveSegments(path: string): string[] {
-  const found = (partsOf(path) ?? []).filter((part) => STARTUP.test(part.toLowerCase()) || PROGRAMS.has(part));
+  const found = (partsOf(path) ?? []).filter((part) => part.startsWith('.') || PROGRAMS.has(part));
   const system = SYSTEM.exec(path)
     ?.slice(1)
     .find((part) => part !== undefined);

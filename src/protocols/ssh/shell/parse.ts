@@ -128,11 +128,28 @@ function collect(line: string): ShellFacts {
 
 const userOf = (user: string | undefined): { user?: string } => (user === undefined ? {} : { user });
 
+/** A name would be a variable's, and what a variable holds may come from the client. */
 function checkArithmetic(name: string, words: readonly ShellWord[]): void {
-  for (const [index, word] of words.entries()) {
+  const texts = words.map((word) => {
     if (word.kind === 'Pattern') refuse(`${name} has an expansion, which some shell may calculate with`);
-    if (name === '[' && index === words.length - 1 && word.text === ']') continue;
-    if (/[[\]`]|\$\(/.test(word.text)) refuse(`${name} has a word that some shell may calculate with`);
-    if (name === 'printf' && index === 0 && word.text.startsWith('-')) refuse('an option of printf is not known here');
+    return word.text;
+  });
+  if (name === '[') {
+    if (texts.pop() !== ']') refuse('a [ has no ]');
   }
+  if (texts.some((text) => /[[\]`]|\$\(/.test(text))) refuse(`${name} has a word that some shell may calculate with`);
+  const isNumber = (text: string): boolean => /^[-+]?[0-9]*(?:\.[0-9]*)?$/.test(text);
+  const numbersOnly = (of: readonly string[]): void => {
+    if (!of.every(isNumber)) refuse(`${name} has a word that some shell may calculate with`);
+  };
+  if (name === 'exit') numbersOnly(texts);
+  else if (name === 'umask') {
+    if (!texts.every((text) => /^(?:-S|[0-7]+|[ugoarwxXst,+=-]+)$/.test(text)))
+      refuse('umask has a word that is no mask');
+  } else if (name === 'printf') {
+    const [format = '', ...given] = texts;
+    if (format.startsWith('-')) refuse('an option of printf is not known here');
+    if (!/^(?:[^%]|%%|%[-0-9.]*[sb])*$/.test(format)) numbersOnly(given);
+  } else if (texts.some((text) => /^-(?:eq|ne|lt|le|gt|ge|t|v|R)$/.test(text)))
+    numbersOnly(texts.filter((text) => !/^(?:-[a-z]+|[!()])$/.test(text)));
 }

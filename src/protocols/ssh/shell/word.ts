@@ -120,6 +120,13 @@ function readPart(cursor: Cursor, word: RawWord, start: number): void {
       word.pieces.push(undefined);
       return;
     case '{':
+      // As find and xargs want it; no shell expands empty braces.
+      if (text[cursor.at + 1] === '}') {
+        add(word, '{}');
+        cursor.at += 2;
+        return;
+      }
+      return refuse('it has braces that not every shell reads alike; put them in quotes');
     case '}':
       return refuse('it has braces that not every shell reads alike; put them in quotes');
     case '#':

@@ -84,6 +84,9 @@ const sudo: Model = (words) => {
   );
   if (listing) return { inner: [], acts: true };
   const shell = ['i', 'login', 's', 'shell'].some((each) => seen.has(each));
+  // It hands them to a shell with every character escaped, but for this one.
+  if (shell && words.slice(command).some((word) => word.kind === 'Literal' && word.text.includes('$')))
+    refuse('sudo hands a $ to a shell');
   if (command < words.length) return { ...run(words, command), user, assignments };
   if (shell) return { inner: [], user, assignments, interactive: true };
   return seen.has('k') || seen.has('reset-timestamp') ? { inner: [], acts: true } : refuse('sudo has nothing to run');
@@ -131,7 +134,8 @@ const shell: Model = (words) => {
     }
     if (!/^[-+]/.test(word)) break;
     if (['--login', '--norc', '--noprofile', '--posix'].includes(word)) continue;
-    if (!/^[-+][cefluxsoC]+$/.test(word)) refuse('an option of a shell is not known here');
+    if (!/^[-+][cefluxsoC]+$/.test(word) || /o.*o|^\+.*[cs]/.test(word))
+      refuse('an option of a shell is not known here');
     if (word.includes('s')) return { inner: [], interactive: true };
     if (word.startsWith('-') && word.includes('c')) command = true;
     if (word.includes('o') && !/^[a-z]+$/.test(literal(words[++at], 'a shell')))
@@ -168,13 +172,14 @@ const xargs: Model = (words) => {
     flags: '0rtxoi',
     values: 'adEILlnPs',
     longFlags: ['null', 'no-run-if-empty', 'verbose', 'exit', 'open-tty'],
-    longValues: ['arg-file', 'delimiter', 'max-lines', 'max-args', 'max-procs', 'max-chars', 'replace'],
+    // Not those whose value may be left out.
+    longValues: ['arg-file', 'delimiter', 'max-args', 'max-procs', 'max-chars'],
   });
   if (seen.has('i') || seen.has('l')) refuse('an option of xargs is not known here');
   const file = seen.get('a') ?? seen.get('arg-file');
   const redirections: ShellRedirection[] =
     file === undefined ? [] : [{ action: 'Read', target: { kind: 'Literal', text: file } }];
-  const replace = seen.get('I') ?? seen.get('replace');
+  const replace = seen.get('I');
   const given = words.slice(at);
   if (given.length === 0) return { inner: [], redirections, acts: true };
   if (replace === undefined)
