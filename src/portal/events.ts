@@ -2,8 +2,8 @@
 // as the person it belongs to. Guarantees: few streams a session and all together; a stream ends with its session, after
 // an hour at the latest, and where its reader does not read.
 import type { IncomingMessage, ServerResponse } from 'node:http';
+import { HttpError } from '../system/http-error.ts';
 import type { BrowserSession } from './browser-sessions.ts';
-import { HttpError } from './http.ts';
 import type { Portal } from './portal.ts';
 
 const MOST_PER_SESSION = 6;

@@ -3,22 +3,13 @@
 // forms but its own; cookies are read strictly (a name twice is none).
 import { timingSafeEqual } from 'node:crypto';
 import type { IncomingMessage, ServerResponse } from 'node:http';
+import { HttpError } from '../system/http-error.ts';
 import type { Markup } from './html.ts';
 
 /** `__Host-`: the browser takes it only with Secure, for this host alone and for every path. */
 export const COOKIE = '__Host-sallyport';
 export const FORM_BYTES = 64 * 1024;
 const MOST_FIELDS = 64;
-
-export class HttpError extends Error {
-  readonly status: number;
-  readonly hint: string | undefined;
-  constructor(status: number, message: string, hint?: string) {
-    super(message);
-    this.status = status;
-    this.hint = hint;
-  }
-}
 
 export function cookieOf(request: IncomingMessage): string | undefined {
   const found: string[] = [];

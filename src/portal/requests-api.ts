@@ -16,9 +16,10 @@ import type { CommandHold } from '../api/hold.ts';
 import { fieldOf, validateSpec } from '../api/validate.ts';
 import { type ActObject, provenName, stemOf } from '../identity/acts.ts';
 import { type ProvenToken, verifyToken } from '../identity/oidc/verify-token.ts';
+import { HttpError } from '../system/http-error.ts';
 import { API_BODY_BYTES, type HoldView, REQUESTS_PATH, type RequestList, type RequestView } from './api-types.ts';
 import { isOwn } from './concerns.ts';
-import { HttpError, readBody } from './http.ts';
+import { readBody } from './http.ts';
 import { grantPath, holdPath } from './pages/decide.ts';
 import type { Portal } from './portal.ts';
 

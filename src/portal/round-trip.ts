@@ -6,8 +6,8 @@ import { API_GROUP_VERSION } from '../api/group.ts';
 import { type ActObject, actNonce, actOf, provenName, stemOf } from '../identity/acts.ts';
 import { type ProvenToken, verifyToken } from '../identity/oidc/verify-token.ts';
 import type { NewObject } from '../store/resource-store.ts';
+import { HttpError } from '../system/http-error.ts';
 import { addFlow, addNote, type BrowserSession, type Flow, takeFlow, type Visitor } from './browser-sessions.ts';
-import { HttpError } from './http.ts';
 import { newState, newVerifier } from './login.ts';
 import type { Portal } from './portal.ts';
 

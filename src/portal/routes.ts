@@ -6,6 +6,7 @@ import { type AccessApproval, type AccessGrant, type AccessGrantSpec, DECISIONS 
 import type { CommandHold } from '../api/hold.ts';
 import type { AccessPolicy } from '../api/policy.ts';
 import { validateSpec } from '../api/validate.ts';
+import { HttpError } from '../system/http-error.ts';
 import type { BrowserSession } from './browser-sessions.ts';
 import {
   type Decision,
@@ -18,7 +19,6 @@ import {
   ownsGrant,
 } from './concerns.ts';
 import type { Markup } from './html.ts';
-import { HttpError } from './http.ts';
 import { type Offer, offersFor } from './offers.ts';
 import { grantPage, grantPath, holdPage, holdPath } from './pages/decide.ts';
 import { type Frame, page } from './pages/layout.ts';

@@ -4,20 +4,11 @@
 import http, { type IncomingMessage, type ServerResponse } from 'node:http';
 import https from 'node:https';
 import type { AddressInfo } from 'node:net';
+import { HttpError } from '../system/http-error.ts';
 import { ASSETS } from './assets.ts';
 import type { BrowserSession } from './browser-sessions.ts';
 import { streamEvents } from './events.ts';
-import {
-  clearCookie,
-  cookieOf,
-  HttpError,
-  localPath,
-  policyHeaders,
-  readForm,
-  redirect,
-  sendPage,
-  setCookie,
-} from './http.ts';
+import { clearCookie, cookieOf, localPath, policyHeaders, readForm, redirect, sendPage, setCookie } from './http.ts';
 import { errorPage, loginPage } from './pages/layout.ts';
 import type { Portal } from './portal.ts';
 import { arrive, beginLogin } from './round-trip.ts';

@@ -12,6 +12,7 @@ import type { Gateway } from '../../gateway/gateway.ts';
 import { sessionLimits } from '../../policy/prepare-session.ts';
 import type { Principal } from '../../policy/principal.ts';
 import type { Actor, KindName, NewObject, ResourceStore } from '../../store/resource-store.ts';
+import { HttpError } from '../../system/http-error.ts';
 import type {
   CreateAnswer,
   CreateRequest,
@@ -40,16 +41,6 @@ export interface LocalServices {
   catalog(connection: Connection, account: string | undefined, signal: AbortSignal): Promise<unknown>;
 }
 
-class ApiError extends Error {
-  readonly status: number;
-  readonly hint: string | undefined;
-  constructor(status: number, message: string, hint?: string) {
-    super(message);
-    this.status = status;
-    this.hint = hint;
-  }
-}
-
 export interface LocalApi {
   close(): Promise<void>;
 }
@@ -61,7 +52,7 @@ export async function serveLocalApi(socketPath: string, services: LocalServices)
     answer(services, request).then(
       (body) => send(response, 200, body),
       (error: unknown) => {
-        const known = error instanceof ApiError;
+        const known = error instanceof HttpError;
         send(response, known ? error.status : 500, {
           error: {
             message: error instanceof Error ? error.message : String(error),
@@ -103,7 +94,7 @@ async function readBody(request: http.IncomingMessage): Promise<Record<string, u
   let size = 0;
   for await (const part of request as AsyncIterable<Buffer>) {
     size += part.length;
-    if (size > BODY_LIMIT) throw new ApiError(413, 'The request is larger than 1 MiB.');
+    if (size > BODY_LIMIT) throw new HttpError(413, 'The request is larger than 1 MiB.');
     parts.push(part);
   }
   try {
@@ -112,7 +103,7 @@ async function readBody(request: http.IncomingMessage): Promise<Record<string, u
   } catch {
     // said below
   }
-  throw new ApiError(400, 'The request holds no JSON object.');
+  throw new HttpError(400, 'The request holds no JSON object.');
 }
 
 function actorIn(body: Record<string, unknown>): Principal {
@@ -120,9 +111,9 @@ function actorIn(body: Record<string, unknown>): Principal {
   const strings = (value: unknown): value is string[] =>
     Array.isArray(value) && value.every((each) => typeof each === 'string');
   if (typeof actor?.username !== 'string' || actor.username === '' || !strings(actor.groups)) {
-    throw new ApiError(400, 'The request does not say who makes it.');
+    throw new HttpError(400, 'The request does not say who makes it.');
   }
-  if (actor.username.startsWith('system:')) throw new ApiError(403, 'No person’s name begins with "system:".');
+  if (actor.username.startsWith('system:')) throw new HttpError(403, 'No person’s name begins with "system:".');
   return { username: actor.username, groups: actor.groups, aliases: [] };
 }
 
@@ -143,7 +134,7 @@ const CREATABLE: readonly string[] = ['AccessGrant', 'AccessApproval', 'AccessLo
 
 function kindIn(value: unknown, allowed = KINDS): KindName {
   if (typeof value === 'string' && allowed.includes(value)) return value as KindName;
-  throw new ApiError(400, `This can not be done with kind ${String(value)}.`);
+  throw new HttpError(400, `This can not be done with kind ${String(value)}.`);
 }
 
 async function answer(services: LocalServices, request: http.IncomingMessage): Promise<unknown> {
@@ -205,7 +196,7 @@ async function answer(services: LocalServices, request: http.IncomingMessage): P
           object: objectOf(object),
           details: { message: result.message },
         });
-        throw new ApiError(403, result.message);
+        throw new HttpError(403, result.message);
       }
       return { deleted: result.kind === 'Ok' };
     }
@@ -227,14 +218,14 @@ async function answer(services: LocalServices, request: http.IncomingMessage): P
     }
     case 'POST /v1/renew': {
       const renewal = await renewLocally(services.gateway, await readBody(request));
-      if (renewal === undefined) throw new ApiError(400, 'The request holds no session and token.');
+      if (renewal === undefined) throw new HttpError(400, 'The request holds no session and token.');
       return renewal;
     }
     case 'POST /v1/note': {
       const body = await readBody(request);
       const actor = actorIn(body);
       const { act, object, details } = body as unknown as ReadNote;
-      if (!/^[A-Za-z]{1,40}$/.test(String(act))) throw new ApiError(400, 'The request names no act.');
+      if (!/^[A-Za-z]{1,40}$/.test(String(act))) throw new HttpError(400, 'The request names no act.');
       await services.records.write({
         act: `records.${act}`,
         actor: { username: actor.username },
@@ -250,15 +241,15 @@ async function answer(services: LocalServices, request: http.IncomingMessage): P
       const name = parameter('name') ?? '';
       const connection = services.operator.cache.get<Connection>({ kind: 'Connection', namespace, name });
       if (connection === undefined)
-        throw new ApiError(404, `There is no Connection ${name} in namespace ${namespace}.`);
+        throw new HttpError(404, `There is no Connection ${name} in namespace ${namespace}.`);
       return services
         .catalog(connection, parameter('account'), AbortSignal.timeout(REQUEST_MS))
         .catch((error: unknown) => {
-          throw new ApiError(502, error instanceof Error ? error.message : String(error));
+          throw new HttpError(502, error instanceof Error ? error.message : String(error));
         });
     }
     default:
-      throw new ApiError(
+      throw new HttpError(
         404,
         `This Sallyport does not know ${request.method} ${url.pathname}.`,
         'Use a CLI of the same version.',

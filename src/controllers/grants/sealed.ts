@@ -6,34 +6,22 @@ import type { SealedLife } from './fold.ts';
 
 export const PURPOSE = 'AccessGrant';
 
+const VOUCHED = [
+  'phase',
+  'policy',
+  'account',
+  'approvals',
+  'deadline',
+  'notBefore',
+  'expiresAt',
+  'finishedAt',
+  'finishedBy',
+  'signOff',
+  'sealedUses',
+] as const satisfies readonly (keyof AccessGrantStatus)[];
+
 export function sealedFacts(hash: string, status: AccessGrantStatus): unknown {
-  const {
-    phase,
-    policy,
-    account,
-    approvals,
-    deadline,
-    notBefore,
-    expiresAt,
-    finishedAt,
-    finishedBy,
-    signOff,
-    sealedUses,
-  } = status;
-  return {
-    hash,
-    phase,
-    policy,
-    account,
-    approvals,
-    deadline,
-    notBefore,
-    expiresAt,
-    finishedAt,
-    finishedBy,
-    signOff,
-    sealedUses,
-  };
+  return { hash, ...Object.fromEntries(VOUCHED.map((field) => [field, status[field]])) };
 }
 
 /** The status if the operator sealed it over this very grant. */

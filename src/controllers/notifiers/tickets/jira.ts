@@ -4,24 +4,17 @@
 // Who approved a ticket: whoever moved it into the state it is in. Guarantees: an answer about another key than the one
 // asked for (a moved issue) is Absent; lists that do not end within 20 pages are Unknown.
 import type { NotifierSpec } from '../../../api/notifier.ts';
-import { type Https, type HttpsAnswer, itemsOf, jsonOf, type Members, membersOf, textIn } from '../https.ts';
-import { failureOf, headerSecret, hostsOf } from '../media/medium.ts';
+import { type HttpsAnswer, itemsOf, jsonOf, type Members, membersOf, textIn } from '../https.ts';
+import { headerSecret, hostsOf } from '../media/medium.ts';
 import { textOf } from '../message.ts';
-import type { SecretData } from '../secrets.ts';
-import { isTicketKey, type TicketApprover, type TicketReading, type TicketSystem } from './system.ts';
+import { type TicketSystemOptions, ticketHost } from './rest.ts';
+import { isTicketKey, type TicketApprover, type TicketSystem } from './system.ts';
 
 const MOST_PAGES = 20;
 
-export function jiraSystem(options: {
-  spec: NonNullable<NotifierSpec['jira']>;
-  caBundle: string | undefined;
-  secretName: string;
-  readSecret(): Promise<SecretData>;
-  https: Https;
-  now(): number;
-}): TicketSystem {
-  const { spec, secretName, https, now } = options;
-  const base = new URL(spec.url.replace(/\/+$/, ''));
+export function jiraSystem(options: TicketSystemOptions<NonNullable<NotifierSpec['jira']>>): TicketSystem {
+  const { secretName } = options;
+  const { base, call, failure, unknown, senseless } = ticketHost(options);
 
   interface Session {
     cloud: boolean;
@@ -39,17 +32,13 @@ export function jiraSystem(options: {
     return {
       cloud: username !== undefined,
       call: (path, signal, body) =>
-        https(
+        call(
           {
             method: body === undefined ? 'GET' : 'POST',
-            url: new URL(`${base.href.replace(/\/+$/, '')}/rest/api/${username === undefined ? 2 : 3}/${path}`),
-            headers: {
-              authorization,
-              ...(body === undefined ? {} : { 'content-type': 'application/json' }),
-            },
-            ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+            path: `rest/api/${username === undefined ? 2 : 3}/${path}`,
+            body,
             hosts,
-            caBundle: options.caBundle,
+            authorization,
           },
           signal,
         ),
@@ -77,13 +66,6 @@ export function jiraSystem(options: {
     }
     return undefined;
   };
-
-  const unknown = (answer: HttpsAnswer): TicketReading => {
-    const failure = failureOf(answer, base.host, now());
-    const after = failure.kind === 'Unavailable' ? failure.retryAfterMs : undefined;
-    return { kind: 'Unknown', reason: failure.reason, ...(after === undefined ? {} : { retryAfterMs: after }) };
-  };
-  const senseless: TicketReading = { kind: 'Unknown', reason: `${base.host} gave an answer that is not understood` };
 
   return {
     async read(ticket, approvals, signal) {
@@ -126,14 +108,14 @@ export function jiraSystem(options: {
       if (maybeSent) {
         const there = await pages(session, path, 'comments', signal);
         if (there !== undefined && !isList(there) && !(there.kind === 'Answer' && there.status === 404))
-          return failureOf(there, base.host, now());
+          return failure(there);
         if (isList(there) && there.some((comment) => JSON.stringify(comment).includes(message.id)))
           return { kind: 'Taken' };
       }
       const text = `${textOf(message)}\n(${message.id})`;
       const answer = await session.call(path, signal, { body: session.cloud ? documentOf(text) : wikiEscaped(text) });
       if (answer.kind === 'Answer' && (answer.status === 201 || answer.status === 200)) return { kind: 'Taken' };
-      return failureOf(answer, base.host, now());
+      return failure(answer);
     },
   };
 }

@@ -4,11 +4,12 @@
 // own `approval` says approved. Guarantees: a record whose number is not exactly the one asked for is Absent, so is one of
 // several; nothing of a request's text reaches a query but a ticket's number, whose characters mean nothing there.
 import type { NotifierSpec } from '../../../api/notifier.ts';
-import { type Https, type HttpsAnswer, itemsOf, jsonOf, membersOf, textIn } from '../https.ts';
-import { failureOf, headerSecret, hostsOf, SecretUnfit } from '../media/medium.ts';
+import { type HttpsAnswer, itemsOf, jsonOf, membersOf, textIn } from '../https.ts';
+import { headerSecret, hostsOf, SecretUnfit } from '../media/medium.ts';
 import { textOf } from '../message.ts';
 import type { SecretData } from '../secrets.ts';
-import { isTicketKey, type TicketApprover, type TicketReading, type TicketSystem } from './system.ts';
+import { type TicketSystemOptions, ticketHost } from './rest.ts';
+import { isTicketKey, type TicketApprover, type TicketSystem } from './system.ts';
 
 const MOST_APPROVERS = 100;
 
@@ -18,16 +19,10 @@ type Found =
   | { kind: 'Failed'; answer: HttpsAnswer }
   | { kind: 'Senseless' };
 
-export function serviceNowSystem(options: {
-  spec: NonNullable<NotifierSpec['serviceNow']>;
-  caBundle: string | undefined;
-  secretName: string;
-  readSecret(): Promise<SecretData>;
-  https: Https;
-  now(): number;
-}): TicketSystem {
-  const { spec, secretName, https, now } = options;
-  const base = new URL(spec.url.replace(/\/+$/, ''));
+export function serviceNowSystem(options: TicketSystemOptions<NonNullable<NotifierSpec['serviceNow']>>): TicketSystem {
+  const { spec, secretName } = options;
+  const host = ticketHost(options);
+  const { base, failure, unknown, senseless } = host;
   const table = spec.table ?? 'change_request';
   type Call = (
     path: string,
@@ -40,21 +35,18 @@ export function serviceNowSystem(options: {
     const secret = await options.readSecret();
     const hosts = hostsOf(secret, base, secretName);
     const authorization = authorizationOf(secret, secretName);
-    return (path, query, signal, body) => {
-      const url = new URL(`${base.href.replace(/\/+$/, '')}/api/now/table/${path}`);
-      url.search = new URLSearchParams(query).toString();
-      return https(
+    return (path, query, signal, body) =>
+      host.call(
         {
           method: body === undefined ? 'GET' : 'PATCH',
-          url,
-          headers: { authorization, ...(body === undefined ? {} : { 'content-type': 'application/json' }) },
-          ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+          path: `api/now/table/${path}`,
+          query,
+          body,
           hosts,
-          caBundle: options.caBundle,
+          authorization,
         },
         signal,
       );
-    };
   };
 
   const find = async (call: Call, ticket: string, signal: AbortSignal): Promise<Found> => {
@@ -79,13 +71,6 @@ export function serviceNowSystem(options: {
     if (id === undefined || !/^[0-9a-f]{32}$/.test(id)) return { kind: 'Senseless' };
     return valueOf(record['number']) === ticket ? { kind: 'Found', record, id } : { kind: 'Absent' };
   };
-
-  const unknown = (answer: HttpsAnswer): TicketReading => {
-    const failure = failureOf(answer, base.host, now());
-    const after = failure.kind === 'Unavailable' ? failure.retryAfterMs : undefined;
-    return { kind: 'Unknown', reason: failure.reason, ...(after === undefined ? {} : { retryAfterMs: after }) };
-  };
-  const senseless: TicketReading = { kind: 'Unknown', reason: `${base.host} gave an answer that is not understood` };
 
   return {
     async read(ticket, approvals, signal) {
@@ -137,10 +122,9 @@ export function serviceNowSystem(options: {
       if (!isTicketKey(ticket)) return { kind: 'Taken', nothing: true };
       const call = await open();
       const found = await find(call, ticket, signal);
-      if (found.kind === 'Failed') return failureOf(found.answer, base.host, now());
+      if (found.kind === 'Failed') return failure(found.answer);
       if (found.kind === 'Absent') return { kind: 'Refused', reason: `${base.host} has no ${ticket} in ${table}` };
-      if (found.kind === 'Senseless')
-        return { kind: 'Unavailable', reason: `${base.host} gave an answer that is not understood`, sent: false };
+      if (found.kind === 'Senseless') return { kind: 'Unavailable', reason: senseless.reason, sent: false };
       if (maybeSent) {
         const answer = await call(
           'sys_journal_field',
@@ -151,15 +135,14 @@ export function serviceNowSystem(options: {
           },
           signal,
         );
-        if (answer.kind !== 'Answer' || (answer.status !== 200 && answer.status !== 404))
-          return failureOf(answer, base.host, now());
+        if (answer.kind !== 'Answer' || (answer.status !== 200 && answer.status !== 404)) return failure(answer);
         if (itemsOf(membersOf(jsonOf(answer))['result']).length > 0) return { kind: 'Taken' };
       }
       // `[code]` would have the rest taken for HTML.
       const text = `${textOf(message)}\n(${message.id})`.replace(/\[(\/?code)/gi, '($1');
       const answer = await call(`${table}/${found.id}`, { sysparm_fields: 'sys_id' }, signal, { work_notes: text });
       if (answer.kind === 'Answer' && answer.status === 200) return { kind: 'Taken' };
-      return failureOf(answer, base.host, now());
+      return failure(answer);
     },
   };
 }
