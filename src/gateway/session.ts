@@ -5,10 +5,11 @@
 // does; `start` is written before the protocol learns that it is in.
 import type { ConnectionSpec } from '../api/connection.ts';
 import { parseDuration } from '../api/duration.ts';
-import type { Authentication, Cut, Limits, Proof, Protocol, SessionContext } from '../protocols/protocol.ts';
+import type { Authentication, Cut, Limits, Offer, Proof, Protocol, SessionContext } from '../protocols/protocol.ts';
 import { trackActivity } from './activity.ts';
 import { type Admission, admit } from './admission.ts';
 import type { SessionInfo } from './gateway.ts';
+import { readLoginName } from './grant-of.ts';
 import type { ProcessLimits } from './limits.ts';
 import { type LiveSession, openLiveSession } from './live-session.ts';
 import { recognises } from './proof.ts';
@@ -167,6 +168,17 @@ export function createSession(world: SessionWorld, seed: SessionSeed): Session {
     }
   }
 
+  /** Somebody whose request was approved a moment ago says so by naming the grant; nobody else is kept waiting. */
+  let waited = false;
+  function recognisesOrWaits(offer: Offer): boolean | Promise<boolean> {
+    const known = (): boolean => live === undefined && !gone && recognises(offer, bundle, clock.now());
+    const { grant } = readLoginName(offer.user);
+    if (known() || waited || offer.kind !== 'Key' || grant === undefined) return known();
+    if ([...(bundle.view?.grants.values() ?? [])].some(({ name }) => name === grant)) return false;
+    waited = true;
+    return wait(known).then(known);
+  }
+
   function goLive(admission: Extract<Admission, { kind: 'Admitted' }>): LiveSession {
     return openLiveSession(world, {
       ...seed,
@@ -189,7 +201,7 @@ export function createSession(world: SessionWorld, seed: SessionSeed): Session {
     tls: seed.tls,
     keys: seed.keys,
     authenticate,
-    recognises: (offer) => live === undefined && !gone && recognises(offer, bundle, clock.now()),
+    recognises: recognisesOrWaits,
     tokenSource() {
       // One whose tokens would be refused for its old keys is worth sending somebody to only where there is no other.
       const offering = (bundle.view?.identity?.providers ?? [])

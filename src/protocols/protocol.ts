@@ -190,8 +190,11 @@ export interface SessionContext {
    * handshake in all; after `Granted` never.
    */
   authenticate(proof: Proof): Promise<Authentication>;
-  /** Whether a proof of this might let somebody in, so that the client need not be asked for it in vain. */
-  recognises(offer: Offer): boolean;
+  /**
+   * Whether a proof of this might let somebody in, so that the client need not be asked for it in vain. Takes time only
+   * where the user names a grant (`user+grant`) that may be on its way, once a connection.
+   */
+  recognises(offer: Offer): boolean | Promise<boolean>;
   /** undefined: no provider of tokens is known, or none that clients could use. */
   tokenSource(): TokenSource | undefined;
   /** For protocols whose cancel arrives on a connection of its own: process-wide, shared by all Connections. */

@@ -139,6 +139,25 @@ test('a login by key that comes before its grant waits for it', async (t) => {
   assert.match((await entered).answer, /^WELCOME /);
 });
 
+test('an offer that names a grant waits for it once; one that does not is answered at once', async (t) => {
+  const h = await scene(t, { limits: { grantWaitMs: 2_000 }, bare: true });
+  h.policy();
+  h.overlay();
+  h.heartbeat();
+  await until(() => h.gateway.endpoints().size > 0, 'it listens');
+  const client = await h.connect();
+  assert.equal(await client.ask(`OFFER ${alice.publicKey} deploy`), 'UNKNOWN');
+  const offered = client.ask(`OFFER ${alice.publicKey} deploy+orders-db-7fk2p`);
+  h.clock.advance(500);
+  h.grants(grantFor(h.clock));
+  const pump = setInterval(() => h.clock.advance(20), 1);
+  assert.equal(await offered, 'KNOWN');
+  clearInterval(pump);
+  const stranger = generateClientKey().publicKey;
+  assert.equal(await client.ask(`OFFER ${stranger} deploy+orders-db-zzzzz`), 'UNKNOWN', 'only once');
+  assert.match(await client.ask(`KEY ${alice.publicKey} deploy+orders-db-7fk2p`), /^WELCOME /);
+});
+
 test('INV-03: a proof by key is as old as its login; whoever wants a strong login takes none', async (t) => {
   const h = await scene(t);
   h.policy({ session: { ticketUntilExpiry: false, reauthenticateMs: 120_000 } });

@@ -128,7 +128,7 @@ function serve(socket: Duplex, context: SessionContext, done: () => void): void 
   async function login(line: string): Promise<void> {
     const [word, secret = '', user = 'reader'] = line.split(' ');
     if (word === 'OFFER')
-      return say(context.recognises({ kind: 'Key', publicKey: secret, user }) ? 'KNOWN' : 'UNKNOWN');
+      return say((await context.recognises({ kind: 'Key', publicKey: secret, user })) ? 'KNOWN' : 'UNKNOWN');
     const proof = proofOf(word, secret, user);
     if (proof === undefined) return refuse('ERROR expected TICKET');
     proofs += 1;

@@ -86,7 +86,9 @@ async function findWay(context: Context, first: Connection, options: SshOptions)
   const grant = await findActiveGrant(context, first, options, undefined);
   const { connection, endpoint } = await endpointOf(context, first);
   const files = writeFiles(context, connection, grant);
-  const user = options.user ?? usersOf(connection, grant)[0] ?? grant.status?.account ?? '';
+  const target = options.user ?? usersOf(connection, grant)[0] ?? grant.status?.account ?? '';
+  // By name: it may be on its way to the proxy yet, and another that is approved meanwhile is not meant.
+  const user = `${target}+${grant.metadata.name}`;
   return { connection, grant, endpoint, user, alias: aliasOf(connection), files };
 }
 

@@ -212,8 +212,9 @@ class ClientAuthentication {
     switch (method.kind) {
       case 'PublicKey': {
         const claim = this.#claim(user, method);
-        if (claim.kind === 'Key' && this.#context.recognises(claim.offer))
-          this.#transport.send(keyAccepted(method.algorithm, method.blob));
+        const known = claim.kind === 'Key' && (await this.#context.recognises(claim.offer));
+        if (this.#done) return;
+        if (known) this.#transport.send(keyAccepted(method.algorithm, method.blob));
         else this.#fail();
         return;
       }
