@@ -148,7 +148,7 @@ test('an offer that names a grant waits for it once; one that does not is answer
   const client = await h.connect();
   assert.equal(await client.ask(`OFFER ${alice.publicKey} deploy`), 'UNKNOWN');
   const offered = client.ask(`OFFER ${alice.publicKey} deploy+orders-db-7fk2p`);
-  h.clock.advance(500);
+  await new Promise((resolve) => setTimeout(resolve, 50)); // it is waited for by now
   h.grants(grantFor(h.clock));
   const pump = setInterval(() => h.clock.advance(20), 1);
   assert.equal(await offered, 'KNOWN');
