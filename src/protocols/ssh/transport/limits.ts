@@ -16,7 +16,10 @@ export interface TransportLimits {
   readonly rekeyMs: number;
   /** A key exchange of an open transport is done in this time. */
   readonly rekeyDeadlineMs: number;
-  /** Key exchanges that a peer may ask for in a row. One with this many bytes since the last is not counted. */
+  /**
+   * Key exchanges that a peer may ask for in a row. After login, one with this many bytes since the last is
+   * not counted: OpenSSH makes one a packet where its RekeyLimit is below 512K.
+   */
   readonly peerRekeys: { readonly burst: number; readonly everyMs: number; readonly freeBytes: number };
   /** IGNORE, DEBUG, UNIMPLEMENTED, PING and unknown messages. */
   readonly noise: { readonly burst: number; readonly everyMs: number; readonly beforeLogin: number };
@@ -36,7 +39,7 @@ export const DEFAULT_LIMITS: TransportLimits = {
   rekeyPackets: 2 ** 28,
   rekeyMs: 3_600_000,
   rekeyDeadlineMs: 20_000,
-  peerRekeys: { burst: 10, everyMs: 10_000, freeBytes: MIB },
+  peerRekeys: { burst: 10, everyMs: 10_000, freeBytes: 32_000 },
   noise: { burst: 2_000, everyMs: 10, beforeLogin: 64 },
   lingerMs: 2_000,
 };

@@ -298,8 +298,8 @@ function open(
       throw malformed(`Message ${number} came outside a key exchange.`);
     }
     if (number === MSG.KEXINIT && !exchange.running) {
-      if (input.bytes < limits.peerRekeys.freeBytes && output.bytes < limits.peerRekeys.freeBytes && !peerRekeys())
-        throw malformed('Too many key exchanges.');
+      const free = loggedIn && Math.max(input.bytes, output.bytes) >= limits.peerRekeys.freeBytes;
+      if (!free && !peerRekeys()) throw malformed('Too many key exchanges.');
       deadline(limits.rekeyDeadlineMs, 'The key exchange took too long.');
     }
     const first = exchange.initial;
