@@ -1,0 +1,6 @@
+// `make accept-ssh`: every acceptance criterion of SSH that a machine can check, against real servers. Arguments: names
+// of groups to run; none: all.
+import { runCriteria } from './runner.ts';
+import { openssh } from './ssh/openssh.ts';
+
+await runCriteria('accept-ssh', [openssh]);
