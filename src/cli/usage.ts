@@ -265,17 +265,41 @@ export function auditVerbs({ verb, run, cluster }: Shell): void {
         return recordsShow({ session: session!, output: context.output }, context.io, recordsDeps(context));
       }),
     );
-  verb('replay <session>', 'what happened in a session, statement by statement; -o json: one record a line', group, [
+  verb('replay <session>', 'what happened in a session, command by command; -o json: one record a line', group, [
     'replay s-5w2mc',
-  ]).action(
-    onRecords(async (context, [session]) => {
-      const [{ replaySession }, { recordsDeps }] = await Promise.all([
-        import('./records/replay.ts'),
-        import('./verbs/records.ts'),
-      ]);
-      return replaySession({ session: session!, output: context.output }, context.io, recordsDeps(context));
-    }),
-  );
+    'replay s-5w2mc --play --speed 4      # a terminal, as its user saw it',
+    'replay s-5w2mc --asciicast --out s-5w2mc.cast',
+    'replay s-5w2mc --play --follow       # while it lives',
+  ])
+    .option('--play', 'play its terminal in this one; Ctrl-C ends it')
+    .option('--speed <factor>', 'play it so many times as fast')
+    .option('--max-pause <seconds>', 'cut longer pauses to this; default 2')
+    .option('--asciicast', 'write its terminal as asciicast v3')
+    .option('--out <file>', 'with --asciicast: there, and not on standard output')
+    .option('--channel <number>', 'of a connection with several')
+    .option('--follow', 'go on while it lives')
+    .action(
+      onRecords(async (context, [session], options: ReplayOptions) => {
+        const [{ replaySession }, { recordsDeps }] = await Promise.all([
+          import('./records/replay.ts'),
+          import('./verbs/records.ts'),
+        ]);
+        return replaySession(
+          {
+            session: session!,
+            output: context.output,
+            ...picked(options, ['play', 'asciicast', 'out', 'follow']),
+            ...numbers(picked(options, ['speed', 'maxPause', 'channel']), {
+              speed: [0.01, 1000],
+              maxPause: [0, 86_400],
+              channel: [0, 0xffff_ffff],
+            }),
+          },
+          context.io,
+          recordsDeps(context),
+        );
+      }),
+    );
   verb('verify [folder...]', 'prove that no record was changed, dropped or cut off', group, [
     'verify',
     'verify /mnt/archive/records --root KEY',
@@ -317,6 +341,36 @@ export function auditVerbs({ verb, run, cluster }: Shell): void {
         );
       }),
     );
+}
+
+interface ReplayOptions {
+  play?: boolean;
+  speed?: string;
+  maxPause?: string;
+  asciicast?: boolean;
+  out?: string;
+  channel?: string;
+  follow?: boolean;
+}
+
+/** Options that are numbers, each between its bounds. */
+function numbers<K extends string>(
+  options: { readonly [N in K]?: string },
+  bounds: Readonly<Record<K, readonly [number, number]>>,
+): Partial<Record<K, number>> {
+  const found: Partial<Record<K, number>> = {};
+  for (const name of Object.keys(bounds) as K[]) {
+    const text = options[name];
+    if (text === undefined) continue;
+    const number = Number(text);
+    const [least, most] = bounds[name];
+    if (text.trim() === '' || !(number >= least && number <= most)) {
+      const option = name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
+      throw new CliError(EXIT.misconfigured, `--${option} ${text} is no number from ${least} to ${most}`);
+    }
+    found[name] = number;
+  }
+  return found;
 }
 
 const catalogElsewhere: Action = async () => {

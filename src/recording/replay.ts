@@ -1,18 +1,82 @@
 // Tells a session to people: who, and then each event in its order with the time it happened. Bodies are read with
 // suspicion, since unknown kinds and missing members must not keep anybody from reading the rest. Pure.
-import type { CommandBody, EndBody, HoldBody, RecordEnvelope, ResultBody, StartBody } from './envelope.ts';
+import type {
+  CommandBody,
+  EndBody,
+  HoldBody,
+  OutputBody,
+  RecordEnvelope,
+  ResizeBody,
+  ResultBody,
+  StartBody,
+} from './envelope.ts';
+import { commandFacts, resultFacts } from './ssh-facts.ts';
 import { alignedTable, byteCount, harmlessBlock, harmlessLine } from './text.ts';
 
 type Loose<T> = { readonly [K in keyof T]?: T[K] | null };
 const INDENT = '    ';
 
+export interface Teller {
+  /** Empty where more of the same stream may follow. */
+  tell(record: RecordEnvelope): string;
+  end(): string;
+}
+
+/** Text that is shown of one stream at once. */
+const MOST_TEXT = 16 * 1024;
+
+/** Tells records in their order; output of a stream that came in many pieces is told at once, and of terminals its length. */
+export function createTeller(): Teller {
+  let before: RecordEnvelope | undefined;
+  let pending: { first: RecordEnvelope; key: string; text: string; bytes: number; binary: boolean } | undefined;
+
+  const flush = (): string => {
+    if (pending === undefined) return '';
+    const { first, text: said, bytes, binary } = pending;
+    pending = undefined;
+    const body: Loose<OutputBody> = typeof first.body === 'object' && first.body !== null ? first.body : {};
+    const isTerminal = body.stream === 'terminal' && body.own !== true;
+    const shown = isTerminal || said === '' ? '' : harmlessBlock(said.slice(0, MOST_TEXT).replace(/\n$/, ''), INDENT);
+    const left =
+      said.length > MOST_TEXT && !isTerminal ? `${INDENT}… ${byteCount(said.length - MOST_TEXT)} more\n` : '';
+    const how = binary ? ', not text' : isTerminal ? ', see it with --play' : '';
+    const line = `#${text(body.id)} ${body.own === true ? 'Sallyport said' : `${text(body.stream)}: ${byteCount(bytes)}${how}`}\n`;
+    const told = `${headed(first, before)}${line}${shown}${left}`;
+    before = first;
+    return told;
+  };
+
+  return {
+    tell(record) {
+      if (record.kind === 'output' && typeof record.body === 'object' && record.body !== null) {
+        const body: Loose<OutputBody> = record.body;
+        const key = JSON.stringify([record.channel, body.id, body.stream, body.own === true]);
+        const told = pending !== undefined && pending.key !== key ? flush() : '';
+        pending ??= { first: record, key, text: '', bytes: 0, binary: false };
+        if (typeof body.bytes === 'number') pending.bytes += body.bytes;
+        if (typeof body.text === 'string' && pending.text.length <= MOST_TEXT) pending.text += body.text;
+        if (typeof body.base64 === 'string') pending.binary = true;
+        return told;
+      }
+      const told = flush() + replayEvent(record, before);
+      before = record;
+      return told;
+    },
+    end: flush,
+  };
+}
+
 /** Text of one event, newline at its end. The day is written where it differs from the event before. */
 export function replayEvent(record: RecordEnvelope, before: RecordEnvelope | undefined): string {
+  return headed(record, before) + describe(record);
+}
+
+function headed(record: RecordEnvelope, before: RecordEnvelope | undefined): string {
   const day = record.ts.slice(0, 10);
   const header = before === undefined || before.ts.slice(0, 10) !== day ? `--- ${harmlessLine(day)} ---\n` : '';
   const time = harmlessLine(record.ts.slice(11));
   const channel = record.channel === undefined ? '' : ` [${record.channel}]`;
-  return `${header}${time}${channel}  ${describe(record)}`;
+  return `${header}${time}${channel}  `;
 }
 
 function describe(record: RecordEnvelope): string {
@@ -27,6 +91,8 @@ function describe(record: RecordEnvelope): string {
         return result(body);
       case 'hold':
         return hold(body);
+      case 'resize':
+        return resized(body);
       case 'end':
         return ended(body);
       default:
@@ -73,8 +139,11 @@ function command(body: Loose<CommandBody>): string {
   ]);
   return (
     `#${text(body.id)} ${text(body.verb)}: ${verdict}${held}${approved}\n` +
-    harmlessBlock(String(body.text ?? ''), INDENT) +
+    (body.text ? harmlessBlock(String(body.text), INDENT) : '') +
     (parameters.length > 0 ? alignedTable(parameters, { indent: INDENT, widest: 200 }) : '') +
+    commandFacts(body.facts)
+      .map((fact) => `${INDENT}${text(fact)}\n`)
+      .join('') +
     (body.message ? `${INDENT}${text(body.message)}\n` : '') +
     warnings
   );
@@ -99,7 +168,15 @@ function result(body: Loose<ResultBody>): string {
     typeof body.rows === 'number' && rows.length > 0 && body.rows > rows.length
       ? `${INDENT}… ${body.rows - rows.length} rows more\n`
       : '';
-  return `#${text(body.id)} ${body.error ? 'failed' : 'answered'}${said.length > 0 ? `: ${said.join(', ')}` : ''}\n${failed}${table}${left}`;
+  return `#${text(body.id)} ${body.error ? 'failed' : 'answered'}${said.length > 0 ? `: ${said.join(', ')}` : ''}\n${failed}${resultFacts(
+    body.facts,
+  )
+    .map((fact) => `${INDENT}${text(fact)}\n`)
+    .join('')}${table}${left}`;
+}
+
+function resized(body: Loose<ResizeBody>): string {
+  return `#${text(body.id)} terminal of ${text(body.columns)} columns and ${text(body.rows)} rows\n`;
 }
 
 function hold(body: Loose<HoldBody>): string {
@@ -109,7 +186,11 @@ function hold(body: Loose<HoldBody>): string {
 
 function ended(body: Loose<EndBody> & { by?: unknown }): string {
   const who = body.by === 'recovery' ? ' (written by recovery)' : '';
-  return `ended: ${text(body.reason)}${who}${body.message ? `\n${INDENT}${text(body.message)}` : ''}\n`;
+  return `ended: ${text(body.reason)}${who}${body.message ? `\n${INDENT}${text(body.message)}` : ''}\n${
+    Array.isArray(body.survivors) && body.survivors.length > 0
+      ? `${INDENT}still running at the target: ${body.survivors.map(text).join(', ')}\n`
+      : ''
+  }`;
 }
 
 function other(kind: string, body: object): string {

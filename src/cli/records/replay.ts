@@ -1,15 +1,208 @@
-// `replay SESSION` tells a session to people.
-import type { RecordEnvelope } from '../../recording/envelope.ts';
-import { replayEvent } from '../../recording/replay.ts';
-import type { ExitCode, Io } from '../io.ts';
+// `replay SESSION` tells a session to people: as text, played in their own terminal as its user saw it, as asciicast, or
+// while it happens. Everything recorded is made harmless first.
+import fs from 'node:fs';
+import type { RecordEnvelope, StartBody } from '../../recording/envelope.ts';
+import { createTeller } from '../../recording/replay.ts';
+import { createCast } from '../../recording/terminal/cast.ts';
+import { createSanitiser } from '../../recording/terminal/sanitiser.ts';
+import { createTimeline, type Moment, type Screen, screenOf } from '../../recording/terminal/timeline.ts';
+import { harmlessLine } from '../../recording/text.ts';
+import { CliError, EXIT, type ExitCode, type Io, paint, pause } from '../io.ts';
+import { followSession } from './follow.ts';
 import { eachRecord, type RecordArgs } from './show.ts';
 import { machine, type RecordsDeps } from './source.ts';
 
+export interface ReplayArgs extends RecordArgs {
+  /** Plays a terminal; so does `speed`. */
+  play?: boolean;
+  /** How many times as fast; greater than 0. */
+  speed?: number;
+  /** Seconds; longer pauses are cut to it. Default 2. */
+  maxPause?: number;
+  asciicast?: boolean;
+  /** File for the asciicast; default: standard output. */
+  out?: string;
+  /** Default: the only one with a terminal, or else the only one. */
+  channel?: number;
+  /** Goes on while the session lives. */
+  follow?: boolean;
+}
+
+const MOST_PAUSE = 2;
+/** What a shell ends with on Ctrl-C. */
+const INTERRUPTED = 130;
+
 /** With `-o json|yaml` as `records show`. Exit code 1 if there is no such session, or some of it could not be relied on. */
-export function replaySession(args: RecordArgs, io: Io, deps: RecordsDeps): Promise<ExitCode> {
-  let before: RecordEnvelope | undefined;
-  return eachRecord('ReplayRecord', args, io, deps, (record) => {
-    io.out(machine(args.output, record) ?? replayEvent(record, before));
-    before = record;
+export async function replaySession(args: ReplayArgs, io: Io, deps: RecordsDeps): Promise<ExitCode> {
+  const isPlayed = args.play === true || args.speed !== undefined;
+  if (args.asciicast === true) return asciicast(args, io, deps);
+  if (isPlayed && args.follow !== true) return play(args, io, deps);
+  if (isPlayed) return watch(args, io, deps);
+  const teller = createTeller();
+  const show = (record: RecordEnvelope): void => {
+    const text = machine(args.output, record) ?? teller.tell(record);
+    if (text !== '') io.out(text);
+  };
+  const code =
+    args.follow === true
+      ? await followSession(args, io, deps, show)
+      : await eachRecord('ReplayRecord', args, io, deps, show);
+  io.out(args.output === 'json' || args.output === 'yaml' ? '' : teller.end());
+  return code;
+}
+
+/** All records of a session, its channels, and how reading them went. */
+async function read(
+  args: ReplayArgs,
+  io: Io,
+  deps: RecordsDeps,
+): Promise<{ moments: Moment[]; start: StartBody | undefined; code: ExitCode }> {
+  const screens: Screen[] = [];
+  const timelines = new Map<number, { add: (record: RecordEnvelope) => void; moments: Moment[]; end: () => void }>();
+  let start: StartBody | undefined;
+  const code = await eachRecord('ReplayRecord', args, io, deps, (record) => {
+    if (record.kind === 'start') start = record.body as StartBody;
+    const screen = screenOf(record);
+    if (screen !== undefined && !timelines.has(screen.channel)) {
+      screens.push(screen);
+      const timeline = createTimeline(screen.channel);
+      const moments: Moment[] = [];
+      timelines.set(screen.channel, {
+        moments,
+        add: (one) => moments.push(...timeline.add(one)),
+        end: () => moments.push(...timeline.end()),
+      });
+    }
+    if (record.channel !== undefined) timelines.get(record.channel)?.add(record);
+    else if (record.kind === 'end') for (const { add } of timelines.values()) add(record);
   });
+  const chosen = chosenOf(screens, args);
+  const timeline = timelines.get(chosen.channel)!;
+  timeline.end();
+  return { moments: timeline.moments, start, code };
+}
+
+function chosenOf(screens: readonly Screen[], { session, channel }: ReplayArgs): Screen {
+  const name = harmlessLine(session);
+  const found = channel === undefined ? screens : screens.filter((screen) => screen.channel === channel);
+  const terminals = found.filter((screen) => screen.term !== undefined);
+  const [only, ...others] = terminals.length > 0 ? terminals : found;
+  if (only !== undefined && others.length === 0) return only;
+  if (only === undefined) {
+    throw new CliError(
+      EXIT.failed,
+      channel === undefined
+        ? `Nothing of session ${name} can be played`
+        : `Session ${name} ran nothing on channel ${channel}`,
+      `What happened in it: replay ${name}`,
+    );
+  }
+  const list = [only, ...others].map((one) => `${one.channel} (${one.command || 'shell'})`.slice(0, 80));
+  throw new CliError(
+    EXIT.misconfigured,
+    `Session ${name} has several channels: ${list.slice(0, 20).join(', ')}${list.length > 20 ? ', …' : ''}`,
+    'Choose one with --channel NUMBER.',
+  );
+}
+
+async function asciicast(args: ReplayArgs, io: Io, deps: RecordsDeps): Promise<ExitCode> {
+  const { moments, start, code } = await read(args, io, deps);
+  const cast = createCast(args.session, start);
+  if (args.out === undefined) {
+    for (const moment of moments) io.out(cast.add(moment));
+    io.out(cast.end());
+    return code;
+  }
+  let fd: number;
+  try {
+    fd = fs.openSync(args.out, 'wx', 0o600);
+  } catch (error) {
+    throw new CliError(
+      EXIT.failed,
+      `${args.out} can not be written: ${(error as Error).message}`,
+      'Name a file that is not there yet.',
+      { cause: error },
+    );
+  }
+  try {
+    for (const moment of moments) fs.writeSync(fd, cast.add(moment));
+    fs.writeSync(fd, cast.end());
+  } finally {
+    fs.closeSync(fd);
+  }
+  return code;
+}
+
+/** In the pace in which it happened; Ctrl-C ends it. */
+async function play(args: ReplayArgs, io: Io, deps: RecordsDeps): Promise<ExitCode> {
+  const speed = args.speed ?? 1;
+  const { moments, code } = await read(args, io, deps);
+  const player = createPlayer(io);
+  let beforeMs: number | undefined;
+  try {
+    for (const moment of moments) {
+      const waitMs = Math.min(moment.atMs - (beforeMs ?? moment.atMs), (args.maxPause ?? MOST_PAUSE) * 1000) / speed;
+      if (waitMs >= 1) await pause(waitMs, io.signal);
+      if (io.signal.aborted) return INTERRUPTED;
+      beforeMs = moment.atMs;
+      player.show(moment);
+    }
+    return code;
+  } catch (error) {
+    if (io.signal.aborted) return INTERRUPTED;
+    throw error;
+  } finally {
+    player.end();
+  }
+}
+
+/** A terminal while it lives, as soon as its text is decided and stored. */
+async function watch(args: ReplayArgs, io: Io, deps: RecordsDeps): Promise<ExitCode> {
+  const player = createPlayer(io);
+  let chosen = args.channel;
+  let timeline = chosen === undefined ? undefined : createTimeline(chosen);
+  try {
+    return await followSession(args, io, deps, (record) => {
+      const screen = chosen === undefined ? screenOf(record) : undefined;
+      if (screen?.term !== undefined) {
+        chosen = screen.channel;
+        timeline = createTimeline(chosen);
+      }
+      for (const moment of timeline?.add(record) ?? []) player.show(moment);
+    });
+  } finally {
+    for (const moment of timeline?.end() ?? []) player.show(moment);
+    player.end();
+  }
+}
+
+function createPlayer(io: Io): { show(moment: Moment): void; end(): void } {
+  const sanitiser = createSanitiser();
+  let size = '';
+  return {
+    show(moment) {
+      switch (moment.kind) {
+        case 'Begin':
+        case 'Resize': {
+          const told = `${moment.columns} columns and ${moment.rows} rows`;
+          if (told !== size && moment.kind === 'Begin') io.err(`Its terminal had ${told}.\n`);
+          size = told;
+          return;
+        }
+        case 'Output':
+          io.out(sanitiser.push(moment.text));
+          return;
+        case 'Marker':
+          // Into the picture it would draw over what was seen.
+          if (!io.errTty) io.err(`${moment.label}\n`);
+          return;
+        case 'Exit':
+          io.out(sanitiser.end());
+          io.err(`\n${paint(io, 'dim', `exit status ${moment.status}`)}\n`);
+      }
+    },
+    end() {
+      io.out(sanitiser.end());
+    },
+  };
 }
