@@ -90,3 +90,18 @@ export function rawCertificate(options: RawCertificate): Buffer {
   const signature = options.signature?.(content) ?? options.authority.sign(content, options.authority.algorithms[0]!);
   return writeData({ raw: content }, { string: signature }, { raw: options.trailing ?? Buffer.alloc(0) });
 }
+
+/** The Ed25519 key in a private key file of OpenSSH's, as node:crypto has it. Knows the place of the seed and nothing else. */
+export function opensshPrivateKeyObject(text: string): KeyObject {
+  const body = Buffer.from(text.replaceAll(/-----[^-]+-----|\s/g, ''), 'base64');
+  const reader = readData(body.subarray('openssh-key-v1\0'.length));
+  for (let field = 0; field < 3; field += 1) reader.string();
+  reader.uint32();
+  reader.string();
+  const secret = readData(reader.string());
+  secret.bytes(8);
+  secret.text();
+  secret.string();
+  const der = Buffer.concat([Buffer.from('302e020100300506032b657004220420', 'hex'), secret.string().subarray(0, 32)]);
+  return createPrivateKey({ key: der, format: 'der', type: 'pkcs8' });
+}
