@@ -156,6 +156,11 @@ async function connect({ context, session, user, target, shared, rights, signal 
   const { connection, clock, random, keys } = context;
   const key = JSON.stringify([connection.uid, session.account, user]);
   shared.backOff.check(key);
+  // The session's end stops what is being begun; a connection that stands is the relay's to end.
+  const beginning = new AbortController();
+  const stop = (): void => beginning.abort();
+  if (signal.aborted) stop();
+  signal.addEventListener('abort', stop, { once: true });
   try {
     const credential = await session.credential().catch((error: unknown) => {
       context.log('warn', 'the account’s credential could not be read', { error: String(error) });
@@ -170,7 +175,7 @@ async function connect({ context, session, user, target, shared, rights, signal 
       dial: session.dial,
       clock,
       random,
-      signal: AbortSignal.any([signal, context.signal]),
+      signal: AbortSignal.any([beginning.signal, context.signal]),
       login: {
         user,
         credential,
@@ -192,6 +197,8 @@ async function connect({ context, session, user, target, shared, rights, signal 
       error: error instanceof Error ? error.message : String(error),
     });
     throw error;
+  } finally {
+    signal.removeEventListener('abort', stop);
   }
 }
 

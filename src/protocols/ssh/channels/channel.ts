@@ -578,9 +578,9 @@ export class SessionChannel {
     this.recorder?.ended(error);
   }
 
-  /** After `freeze`: what the user sees last. */
-  lastWords(line: string): void {
-    if (this.#clientEnd.closeSent) return;
+  /** After `freeze`: what the user sees last. true: the client has yet to close. */
+  lastWords(line: string): boolean {
+    if (this.#clientEnd.closeSent) return false;
     const eol = this.pty === undefined ? '\n' : '\r\n';
     if (this.pty !== undefined && this.target !== undefined)
       this.toClient.last(extendedData(0, STDERR, Buffer.from(TERMINAL_RESET)));
@@ -590,6 +590,7 @@ export class SessionChannel {
     );
     this.toClient.last(bare(MSG.CHANNEL_EOF, 0));
     this.toClient.last(bare(MSG.CHANNEL_CLOSE, 0));
+    return !this.#clientEnd.closed;
   }
 
   /** To what runs at the target; of any phase. */

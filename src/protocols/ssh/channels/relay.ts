@@ -49,10 +49,16 @@ const MOST_CHANNELS = 64;
 const MOST_SESSIONS = 9;
 /** Unsent bytes of one side above which the other is not read. */
 const HIGH_WATER = 1024 * 1024;
+/** For the sweep to see who is there before anything is signalled. */
+const LOOK_MS = 400;
 /** Between the polite signals and KILL. */
 const GRACE_MS = 200;
-/** From KILL to the end of the sweep. */
-const SWEEP_MS = 700;
+/** From KILL to the end of the sweep. The gateway closes the socket 2 s after a cut. */
+const SWEEP_MS = 900;
+/** A target that is slow still gets to the end of its sweep. */
+const LATEST_MS = 15_000;
+/** For the client to take its last words: what it runs in one process with other channels dies of DISCONNECT at once. */
+const FAREWELL_MS = 150;
 
 export function runRelay(parts: RelayParts): Relay {
   const { context, session, client, services } = parts;
@@ -66,6 +72,9 @@ export function runRelay(parts: RelayParts): Relay {
   let clientGone = false;
   let clientWaits = false;
   let targetWaits = false;
+  /** Channels whose client has yet to take its last words. */
+  const farewells = new Set<number>();
+  let sayGoodbye = (): void => undefined;
 
   // --- to and from both sides
 
@@ -155,7 +164,12 @@ export function runRelay(parts: RelayParts): Relay {
   };
 
   const fromClient = (payload: Buffer): void => {
-    if (ending) return;
+    if (ending) {
+      if (payload[0] !== MSG.CHANNEL_CLOSE || payload.length < 5) return;
+      farewells.delete(payload.readUInt32BE(1));
+      if (farewells.size === 0) sayGoodbye();
+      return;
+    }
     const message = payload[0]!;
     const isBulk = (message === MSG.CHANNEL_DATA && payload.length > 9) || message === MSG.CHANNEL_WINDOW_ADJUST;
     if (!isBulk && !flood.take()) throw new MalformedData('too many requests');
@@ -229,43 +243,54 @@ export function runRelay(parts: RelayParts): Relay {
   const end = (how: End): void => {
     if (ending) return;
     ending = true;
-    client.pause();
+    if (clientWaits) client.resume();
     if (targetWaits) link.resume();
     const error = { code: how.reason, message: how.text };
     const atTarget = how.signals ? [...channels.values()].filter((channel) => channel.isAtTarget) : [];
     for (const channel of channels.values()) channel.freeze(error);
     if (!clientGone) {
-      for (const channel of channels.values()) channel.lastWords(how.text);
-      client.disconnect(how.code, how.text);
+      for (const channel of channels.values()) if (channel.lastWords(how.text)) farewells.add(channel.number);
+      sayGoodbye = () => {
+        sayGoodbye = () => undefined;
+        client.disconnect(how.code, how.text);
+      };
+      if (farewells.size === 0) sayGoodbye();
+      else clock.after(FAREWELL_MS, () => sayGoodbye());
     }
     void endTarget(atTarget, how.signals).then((survivors) => {
-      link.close();
       session.ended(how.reason, how.message ?? how.text, survivors);
+      targetDone = true;
       finish();
     });
   };
 
+  /** Resolves with what is known to go on there, in time for the record; the connection is closed once that is certain. */
   const endTarget = async (running: readonly SessionChannel[], sweeps: boolean): Promise<readonly string[]> => {
-    if (!sweeps || !link.isUp) return [];
+    if (!sweeps || !link.isUp) {
+      link.close();
+      return [];
+    }
+    const { ready, swept } = sweeper.start();
+    void Promise.race([swept, wait(LATEST_MS)]).then(() => link.close());
+    await Promise.race([ready, wait(LOOK_MS)]);
     for (const channel of running) {
       channel.signal('HUP');
       channel.signal('TERM');
     }
-    const swept = sweeper.start();
     await wait(running.length === 0 ? 0 : GRACE_MS);
     for (const channel of running) channel.signal('KILL');
     sweeper.go();
-    const late = wait(SWEEP_MS).then(() => undefined);
-    const result = await Promise.race([swept, late]);
+    const result = await Promise.race([swept, wait(SWEEP_MS).then(() => undefined)]);
     if (result?.complete === true) return result.survivors;
-    context.log('warn', 'what a session left running could not be swept', { found: result?.survivors.length ?? 0 });
-    return result?.survivors ?? ['unknown: the sweep did not come to its end'];
+    context.log('warn', 'what a session left running is not known to be ended', { ended: result !== undefined });
+    return ['unknown: the sweep has not come to its end'];
   };
 
   const wait = (ms: number): Promise<void> => new Promise((resolve) => void clock.after(ms, resolve));
 
+  let targetDone = false;
   const finish = (): void => {
-    if (clientGone) closed.resolve();
+    if (clientGone && targetDone) closed.resolve();
   };
 
   const onClientClose = (): void => {

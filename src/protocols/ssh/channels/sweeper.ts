@@ -1,5 +1,5 @@
 // The gateway's own session on a connection that is cut: runs the sweep and reads what it says. Bounded in what it takes.
-import { readSweep, SWEEP_GO, type Swept, sweepCommand } from '../upstream/sweep.ts';
+import { readSweep, SWEEP_GO, SWEEP_READY, type Swept, sweepCommand } from '../upstream/sweep.ts';
 import { MSG } from '../wire/message-numbers.ts';
 import { bare, channelData, channelOpen, channelRequest, dataOf, parseOpenConfirmation } from './messages.ts';
 
@@ -10,8 +10,8 @@ const WINDOW = 16 * 1024;
 export interface Sweeper {
   owns(number: number): boolean;
   fromTarget(payload: Buffer): void;
-  /** Opens the session, so that it stands when it is needed. Resolves with what was found; never rejects. */
-  start(): Promise<Swept>;
+  /** Opens the session and lets it look around. `ready` resolves when it has, `swept` when it is done; neither rejects. */
+  start(): { ready: Promise<void>; swept: Promise<Swept> };
   /** From now on it kills. */
   go(): void;
   gone(): void;
@@ -22,7 +22,11 @@ export function createSweeper({ send }: { send(payload: Buffer): void }): Sweepe
   let isDue = false;
   let output = '';
   let result: PromiseWithResolvers<Swept> | undefined;
-  const settle = (): void => result?.resolve(readSweep(output));
+  const ready = Promise.withResolvers<void>();
+  const settle = (): void => {
+    ready.resolve();
+    result?.resolve(readSweep(output));
+  };
   const release = (): void => {
     if (target !== undefined && isDue) send(channelData(target, Buffer.from(SWEEP_GO)));
   };
@@ -37,6 +41,7 @@ export function createSweeper({ send }: { send(payload: Buffer): void }): Sweepe
           return;
         case MSG.CHANNEL_DATA:
           if (output.length < WINDOW) output += dataOf(payload)?.toString('latin1') ?? '';
+          if (output.includes(SWEEP_READY)) ready.resolve();
           return;
         case MSG.CHANNEL_OPEN_FAILURE:
           return settle();
@@ -48,7 +53,7 @@ export function createSweeper({ send }: { send(payload: Buffer): void }): Sweepe
     start() {
       result ??= Promise.withResolvers<Swept>();
       send(channelOpen({ type: 'session', sender: NUMBER, window: WINDOW, maxPacket: WINDOW }));
-      return result.promise;
+      return { ready: ready.promise, swept: result.promise };
     },
     go() {
       isDue = true;
