@@ -118,7 +118,7 @@ function historyOf(grant: AccessGrant, grants: readonly AccessGrant[], nowMs: nu
   };
 }
 
-const all = (rule: Rule): boolean => rule.action === 'Allow' && rule.sql === undefined;
+const all = (rule: Rule): boolean => rule.action === 'Allow' && rule.sql === undefined && rule.ssh === undefined;
 const effectsOf = (rule: Rule): readonly string[] => rule.sql?.effects ?? [];
 
 const changesSchema = (rule: Rule): boolean =>
@@ -127,9 +127,16 @@ const changesSchema = (rule: Rule): boolean =>
     (effectsOf(rule).some((effect) => effect === 'Define' || effect === 'Grant') ||
       (rule.sql?.statements ?? []).some((tag) => /^(\*|ALTER|CREATE|DROP|GRANT|REVOKE)/i.test(tag))));
 
+/** Programs and shells may write whatever their user may. */
+const changesFiles = ({ commands, shell, paths, effects }: NonNullable<Rule['ssh']>): boolean =>
+  commands !== undefined ||
+  shell === true ||
+  (paths !== undefined && effects?.some((effect) => effect !== 'Read') !== false);
+
 const writes = (rule: Rule): boolean =>
   all(rule) ||
   rule.preset === 'ReadWrite' ||
+  (rule.action === 'Allow' && rule.ssh !== undefined && changesFiles(rule.ssh)) ||
   (rule.action === 'Allow' &&
     (effectsOf(rule).includes('Write') ||
       (rule.sql?.statements ?? []).some((tag) => /^(\*|UPDATE|DELETE|TRUNCATE)/i.test(tag))));

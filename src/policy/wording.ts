@@ -26,8 +26,12 @@ export function brokenTitle(name: string): string {
 
 /** `public.orders`; parts that are not known are left out; empty for no object. */
 export function objectText(object: readonly string[]): string {
-  return safeText(object.filter((part) => part !== '*').join('.'));
+  const known = object.filter((part) => part !== '*');
+  // What follows is a path, an address, a name of another kind: no part of a dotted one.
+  return safeText(known.join(KINDS.test(object[0] ?? '') ? ' ' : '.'));
 }
+
+const KINDS = /^(?:file|tcp|listen|socket|env|subsystem)$/;
 
 /** `Write on public.orders`, `Session`. */
 export function effectText(effect: Effect): string {
@@ -38,7 +42,7 @@ export function effectText(effect: Effect): string {
 /** Objects that are compared with each other; of more the title shows only the first anyway. */
 const MOST_COMPARED = 200;
 /** Verbs that take their object without a word between. */
-const DIRECT = /^(?:SET|RESET|LISTEN|CALL|LOAD)$/;
+const DIRECT = /^(?:SET|RESET|LISTEN|CALL|LOAD|exec|forward|listen|(?:sftp|scp|rsync) .*)$/;
 
 /** What the command is, for people: `DROP TABLE orders`, `UPDATE on orders`, `BEGIN`. Never its text. */
 export function commandTitle(command: Command): string {

@@ -265,6 +265,83 @@ test(`INV-02: random pieces that are understood are run as foretold by every she
   assert.ok((await tryMany(fc.oneof(soup, spaced), runs, seed)) >= runs / 2);
 });
 
+const option = fc.constantFrom(
+  ...`-n -n1 -n 1 -1 -5 5 1 0 -i -0 -t -r -x -c -c3 -f -w -k -s -u -o -oL -e -I -I{} -I % {} % -L -L1 -l -P2 -d -E -a f1 -- - -v A=1 B=2 -uA --unset=A --unset
+  --null -c2 --class 3 --signal KILL --kill-after=1 --foreground -ec -xc -lc -co -oc -eo errexit pipefail --norc --login -p -S -C . --replace --replace=% --max-lines
+  --max-lines=1 --max-args 1 --max-args=1 --no-run-if-empty -name f1 f* -exec -execdir -ok ; + -print -o ! ( ) -type f -maxdepth 1 -prune -quit -true -newer -H -L -O2 -depth`.split(
+    /\s+/,
+  ),
+  "'a b'",
+  "'a;b f1'",
+  "'nice a'",
+  '\\;',
+  "';'",
+  "'a $0 $1'",
+);
+const wrapper = fc.constantFrom(
+  ...'env xargs find nohup timeout nice ionice setsid stdbuf busybox bash sh dash zsh ksh'.split(' '),
+  ...[
+    'busybox env',
+    'busybox xargs',
+    'busybox find',
+    'busybox nice',
+    'busybox timeout',
+    'busybox sh',
+    'find . -name f1',
+    'find .',
+    'find . -exec',
+    'sh -c',
+    'timeout 5',
+    'env A=1',
+    'echo f1 | xargs',
+  ],
+);
+const program = fc.constantFrom('a', 'b', 'c', 'a', 'b');
+const wrapped = fc
+  .tuple(
+    wrapper,
+    fc.array(option, { maxLength: 4 }),
+    fc.array(wrapper, { maxLength: 1 }),
+    fc.array(option, { maxLength: 2 }),
+    program,
+    fc.array(option, { maxLength: 3 }),
+  )
+  .map(([outer, options, inner, more, name, rest]) =>
+    [outer, ...options, ...inner, ...more, name, ...rest]
+      .map((part) => (/^[;()!]$/.test(part) ? `'${part}'` : part))
+      .join(' '),
+  );
+
+test(`INV-02: real wrappers run what the models of their options foretell (seed ${seed})`, async () => {
+  using real = shellTrial(true);
+  let tried = 0;
+  for (let round = 0; tried < runs * 2 && round < 400; round++) {
+    for (const text of fc.sample(wrapped, { numRuns: runs, seed: seed + round })) {
+      const parsed = parseShell(text);
+      if (parsed.kind !== 'Understood' || tried >= runs * 2) continue;
+      const { commands, interactive, assignments } = parsed.facts;
+      // A shell that is given a script is opaque.
+      if (
+        commands.some(
+          ({ words: [{ text: name }], wraps, interactive: reads }) => /^(?:[a-z]*sh)$/.test(name) && !wraps && !reads,
+        )
+      )
+        continue;
+      // Who asks or reads stdin gets none; a name that is no stub is not there.
+      tried++;
+      const ran = await real.run(['/bin/dash', '-c'], text);
+      const told = `${JSON.stringify(text)}: ran ${JSON.stringify(ran)}, foretold ${JSON.stringify(parsed.facts)}`;
+      for (const given of ran.commands.filter(([name]) => name !== 'id')) // asked by the machine’s own profile
+        assert.ok(
+          commands.some(({ words }) => describes(words, given)),
+          told,
+        );
+      for (const name of ran.variables) assert.ok(interactive || assignments.includes(name), told);
+    }
+  }
+  assert.ok(tried >= runs);
+});
+
 test('the parser answers whatever it is given, in time', () => {
   fc.assert(
     fc.property(fc.oneof(soup, spaced, line, fc.string({ unit: 'binary', maxLength: 200 })), (text) => {

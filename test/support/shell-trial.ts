@@ -5,6 +5,24 @@ import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 
+/** Wrappers that may be the machine's own, to see what they run. */
+const WRAPPERS = [
+  'env',
+  'xargs',
+  'find',
+  'nohup',
+  'timeout',
+  'nice',
+  'ionice',
+  'setsid',
+  'stdbuf',
+  'busybox',
+  'bash',
+  'dash',
+  'zsh',
+  'ksh',
+];
+
 export const STUBS = [
   'a',
   'b',
@@ -47,13 +65,23 @@ export interface ShellTrial {
   [Symbol.dispose](): void;
 }
 
-export function shellTrial(): ShellTrial {
+/** `wrappers`: those that run other programs are real, and only what they run is written down. */
+export function shellTrial(wrappers = false): ShellTrial {
   const root = fs.mkdtempSync(path.join(os.tmpdir(), 'shell-trial-'));
   const bin = path.join(root, 'bin');
   fs.mkdirSync(bin);
   // One write a program, so that programs of a pipeline do not mix.
   const stub = `#!/bin/dash\nt="\${A+A}\${B+B}"\nfor w in "\${0##*/}" "$@"; do t="$t\x01$w"; done\nprintf '%s\\002' "$t" >> "$TRIAL_LOG"\n`;
   for (const name of STUBS) fs.writeFileSync(path.join(bin, name), stub, { mode: 0o755 });
+  if (wrappers) {
+    for (const name of WRAPPERS) {
+      const real = [`/usr/bin/${name}`, `/bin/${name}`].find((file) => fs.existsSync(file));
+      fs.rmSync(path.join(bin, name), { force: true });
+      if (real !== undefined) fs.symlinkSync(real, path.join(bin, name));
+    }
+    fs.rmSync(path.join(bin, 'sh'));
+    fs.symlinkSync('/bin/dash', path.join(bin, 'sh'));
+  }
   let count = 0;
   return {
     async run(shell, line) {

@@ -479,6 +479,7 @@ export const notUnderstood: readonly string[] = [
   'echo a | xargs -i canary',
   "sudo -i echo '$HOME'",
   'bash -oo a b -c canary',
+  "ksh -oc canary 'echo a'",
   'echo <(canary)',
   'cat >(canary)',
   'cat <<<canary',

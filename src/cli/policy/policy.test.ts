@@ -4,10 +4,12 @@ import os from 'node:os';
 import path from 'node:path';
 import { test } from 'node:test';
 import { postgresRules } from '../../protocols/postgres/rules.ts';
+import type { SshFacts } from '../../protocols/ssh/facts.ts';
 import { CliError, EXIT, type ExitCode, type Io } from '../io.ts';
 import { policyLint } from './lint.ts';
 import { loadPolicies } from './load.ts';
 import { preset } from './preset.ts';
+import { sshTests } from './ssh.ts';
 import { policyTest } from './test.ts';
 import { type WhyDeps, why } from './why.ts';
 
@@ -51,6 +53,42 @@ async function inCopy(edit: (folder: string) => void, use: (folder: string) => P
     fs.rmSync(folder, { recursive: true });
   }
 }
+
+test('the example of SSH passes its own tests; lint says what its rules can not keep', async () => {
+  const dir = path.resolve(EXAMPLE, '../bastion');
+  const tested = capture();
+  assert.equal(await policyTest({ dir }, tested.io), EXIT.ok, tested.out() + tested.err());
+  assert.match(tested.out(), /18 passed, 0 failed/);
+  const linted = capture();
+  assert.equal(await policyLint({ dir }, linted.io), EXIT.ok, linted.out());
+  assert.match(linted.out(), /^warning .*rule "no-secrets": it is advisory/);
+});
+
+test('an SSH text that is no command line says what it is; a wrong one fails', async () => {
+  const { classify } = sshTests;
+  const about = { schema: undefined, parameters: [] };
+  const kindOf = (text: string): unknown => {
+    const read = classify(text, about);
+    return read.kind === 'Commands' ? (read.commands[0]?.facts as SshFacts).kind : read.reason;
+  };
+  const forms: [string, string][] = [
+    ['ls', 'Exec'],
+    ['@shell', 'Shell'],
+    ['@subsystem netconf', 'Subsystem'],
+    ['@read /a b', 'File'],
+    ['@forward [::1]:80', 'Forward'],
+    ['@listen :80', 'Forward'],
+    ['@forward /run/x', 'Forward'],
+    ['@env A', 'Environment'],
+    ['@agent', 'Feature'],
+    ['@user root ls', 'Exec'],
+  ];
+  for (const [text, kind] of forms) assert.equal(kindOf(text), kind, text);
+  for (const text of ['@nothing', '@', '@forward', '@forward a', '@forward a:b', '@forward a:70000'])
+    assert.match(String(kindOf(text)), /@/, text);
+  const root = classify('@user root ls', about);
+  assert.equal(root.kind === 'Commands' && (root.commands[0]?.facts as SshFacts).user, 'root');
+});
 
 test('the example passes its own tests, in every form', async () => {
   for (const output of ['table', 'json', 'junit']) {

@@ -134,8 +134,7 @@ const shell: Model = (words) => {
     }
     if (!/^[-+]/.test(word)) break;
     if (['--login', '--norc', '--noprofile', '--posix'].includes(word)) continue;
-    if (!/^[-+][cefluxsoC]+$/.test(word) || /o.*o|^\+.*[cs]/.test(word))
-      refuse('an option of a shell is not known here');
+    if (!/^[-+][cefluxsoC]+$/.test(word) || /o.|^\+.*[cs]/.test(word)) refuse('an option of a shell is not known here');
     if (word.includes('s')) return { inner: [], interactive: true };
     if (word.startsWith('-') && word.includes('c')) command = true;
     if (word.includes('o') && !/^[a-z]+$/.test(literal(words[++at], 'a shell')))
