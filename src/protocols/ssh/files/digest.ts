@@ -1,5 +1,5 @@
 // What passed through a handle, one way: how many bytes, and their SHA-256 while they come in order.
-import { createHash, type Hash } from 'node:crypto';
+import { createHasher, type Hasher } from './hasher.ts';
 
 export interface Tally {
   bytes: number;
@@ -9,6 +9,8 @@ export interface Tally {
   from?: number;
   /** They did not follow one another, so there is no digest. */
   scattered?: true;
+  /** There was no processor to hash them, or no time. */
+  unhashed?: true;
 }
 
 export interface Meter {
@@ -19,14 +21,30 @@ export interface Meter {
   /** It is no use to hash any more. */
   scatter(): void;
   end(): Promise<Tally | undefined>;
+  /** As `end`, at once, for what was cut off: without a digest where that takes a moment. */
+  stop(): Tally | undefined;
 }
 
 export function createMeter(): Meter {
-  let hash: Hash | undefined;
+  let hash: Hasher | undefined;
   let bytes = 0;
   let from = 0;
   let next: number | undefined;
   let scattered = false;
+  const drop = (): void => {
+    hash?.drop();
+    hash = undefined;
+  };
+  const tally = (hashed: boolean, sha256: string | undefined): Tally | undefined =>
+    bytes === 0 && next === undefined && !scattered
+      ? undefined
+      : {
+          bytes,
+          ...(sha256 === undefined ? {} : { sha256 }),
+          ...(hashed && sha256 === undefined ? { unhashed: true as const } : {}),
+          ...(from === 0 ? {} : { from }),
+          ...(scattered ? { scattered } : {}),
+        };
   return {
     get bytes() {
       return bytes;
@@ -36,10 +54,10 @@ export function createMeter(): Meter {
       if (next === undefined) {
         from = offset;
         next = offset;
-        hash = createHash('sha256');
+        hash = createHasher();
       } else if (next !== offset || !Number.isSafeInteger(offset)) {
         scattered = true;
-        hash = undefined;
+        drop();
       }
     },
     take(piece) {
@@ -49,16 +67,17 @@ export function createMeter(): Meter {
     },
     scatter() {
       scattered = true;
-      hash = undefined;
+      drop();
     },
     async end() {
-      if (bytes === 0 && !scattered && next === undefined) return undefined;
-      return {
-        bytes,
-        ...(hash ? { sha256: hash.digest('hex') } : {}),
-        ...(from === 0 ? {} : { from }),
-        ...(scattered ? { scattered } : {}),
-      };
+      const hashed = hash;
+      hash = undefined;
+      return tally(hashed !== undefined, await hashed?.digest());
+    },
+    stop() {
+      const hashed = hash;
+      hash = undefined;
+      return tally(hashed !== undefined, hashed?.digestNow());
     },
   };
 }

@@ -9,7 +9,7 @@ import type { ChannelFilter, FilterHost } from '../../channels/filter.ts';
 import type { FileAccess } from '../../facts.ts';
 import { type ByteQueue, createByteQueue } from '../byte-queue.ts';
 import { fileCommand } from '../command.ts';
-import { createMeter, type Meter } from '../digest.ts';
+import { createMeter, type Meter, type Tally } from '../digest.ts';
 import { join, lexicalForm, splitName } from '../paths.ts';
 import { LONGEST_LINE, problemOfName, readRecord, type ScpRecord } from './records.ts';
 
@@ -31,7 +31,7 @@ type Phase =
   | { kind: 'Ready' }
   | { kind: 'Judging' }
   /** The receiving side is to answer a line. */
-  | { kind: 'Answer'; done: (accepted: boolean) => void }
+  | { kind: 'Answer'; done: (accepted: boolean) => void | Promise<void> }
   | { kind: 'Data'; left: number; file: Transfer }
   /** After the data the sender says whether it is whole. */
   | { kind: 'Closing'; file: Transfer }
@@ -70,7 +70,9 @@ export function createScpFilter(host: FilterHost, options: ScpOptions): ChannelF
     phase = { kind: 'Over' };
     sender.clear();
     receiver.clear();
-    if (current) void conclude(current, { code: 'Ended', message: 'the channel ended before the end of the file' });
+    if (current)
+      report(current, current.meter.stop(), { code: 'Ended', message: 'the channel ended before the end of the file' });
+    current = undefined;
     if (asked !== undefined) granted.push({ path: '', name: '', id: asked });
     asked = undefined;
     for (const { id } of granted)
@@ -81,15 +83,19 @@ export function createScpFilter(host: FilterHost, options: ScpOptions): ChannelF
     over();
     host.fail(side, `scp: ${text}`);
   };
-  const conclude = async (file: Transfer, error?: { code: string; message: string }): Promise<void> => {
-    if (current === file) current = undefined;
-    const tally = await file.meter.end();
+  const report = (file: Transfer, tally: Tally | undefined, error?: { code: string; message: string }): void => {
     const key = writes ? 'written' : 'read';
     host.result(file.id, {
       bytes: file.meter.bytes,
       facts: { ssh: { [key]: tally ?? { bytes: 0 }, closed: error?.code === 'Ended' ? 'Channel' : 'Client' } },
       ...(error ? { error } : {}),
     });
+  };
+  const conclude = async (file: Transfer, error?: { code: string; message: string }): Promise<void> => {
+    const tally = await file.meter.end();
+    if (current !== file) return;
+    current = undefined;
+    report(file, tally, error);
   };
   /** One side's answer: a zero, or a line of trouble. Undefined: not here yet. */
   const takeAnswer = (
@@ -206,7 +212,7 @@ export function createScpFilter(host: FilterHost, options: ScpOptions): ChannelF
         }
         const file: Transfer = { id: command, size: record.size, meter: createMeter() };
         if (!accepted) {
-          void conclude(file, { code: 'Refused', message: 'the receiving side did not take it' });
+          report(file, undefined, { code: 'Refused', message: 'the receiving side did not take it' });
           phase = { kind: 'Ready' };
           return;
         }
@@ -265,9 +271,23 @@ export function createScpFilter(host: FilterHost, options: ScpOptions): ChannelF
       case 'Answer': {
         const answer = takeAnswer(receiver, receiverSide);
         if (!answer) return false;
-        toSender(answer.bytes);
-        phase.done(answer.accepted);
-        return true;
+        const { bytes } = answer;
+        const waits = phase.done(answer.accepted);
+        if (waits === undefined) {
+          toSender(bytes);
+          return true;
+        }
+        // Its record is complete before the answer passes: then the client may leave.
+        phase = { kind: 'Judging' };
+        waits
+          .then(() => {
+            if (phase.kind === 'Over') return;
+            toSender(bytes);
+            phase = { kind: 'Ready' };
+            run();
+          })
+          .catch(unexpected);
+        return false;
       }
       case 'Data': {
         if (strayTrouble()) return true;
@@ -285,15 +305,22 @@ export function createScpFilter(host: FilterHost, options: ScpOptions): ChannelF
         if (!said) return false;
         const { file } = phase;
         toReceiver(said.bytes);
-        const end = (accepted: boolean): void => {
+        const end = (accepted: boolean): Promise<void> => {
           const error = { code: 'Failed', message: said.accepted ? 'the receiving side' : 'the sending side' };
-          void conclude(file, accepted && said.accepted ? undefined : error);
-          phase = { kind: 'Ready' };
+          return conclude(file, accepted && said.accepted ? undefined : error);
         };
         // A receiver that told of a trouble amid the data does not tell again.
         if (troubled) {
           troubled = false;
-          end(false);
+          phase = { kind: 'Judging' };
+          end(false)
+            .then(() => {
+              if (phase.kind === 'Over') return;
+              phase = { kind: 'Ready' };
+              run();
+            })
+            .catch(unexpected);
+          return false;
         } else phase = { kind: 'Answer', done: end };
         return true;
       }

@@ -14,7 +14,7 @@ import type { Meter } from '../digest.ts';
 import type { NameLock } from '../name-lock.ts';
 import { createOutlet } from '../outlet.ts';
 import { type Answers, createAnswers, type Slot } from './answers.ts';
-import { type Handle, summary } from './handles.ts';
+import { closedByClient, closedByEnd, type Handle } from './handles.ts';
 import { createJudged, type JudgedRequest } from './judged.ts';
 import {
   LONGEST_HANDLE,
@@ -89,6 +89,8 @@ export function createSftpFilter(host: FilterHost, options: SftpOptions): Channe
   });
   const answers: Answers = createAnswers(client);
   const handles = new Map<string, Handle>();
+  /** CLOSE was sent, and its result is not written. */
+  const closing = new Set<Handle>();
   const input = createByteQueue();
   let over = false;
   const end = (): void => {
@@ -253,15 +255,19 @@ export function createSftpFilter(host: FilterHost, options: SftpOptions): Channe
         return;
       case 'Close':
         handles.delete(request.handle);
-        upstream.pass(whole, [TYPE.STATUS]).then(
-          ({ packet: answer }) => {
-            void closeHandle(handle, 'Client');
+        closing.add(handle);
+        upstream
+          .pass(whole, [TYPE.STATUS])
+          .then(async ({ packet: answer }) => {
+            // Its record is complete before the client hears of it: then it may leave.
+            const body = await closedByClient(handle);
+            if (!closing.delete(handle)) return;
+            host.result(handle.command, body);
             answer.writeUInt32BE(slot.id, 5);
             answers.whole(slot, answer);
             settle();
-          },
-          () => closeHandle(handle, 'Channel'),
-        );
+          })
+          .catch(ignoreEnd);
         return;
       case 'HandleStat':
         return relay(slot, whole, [TYPE.ATTRS], count);
@@ -296,10 +302,6 @@ export function createSftpFilter(host: FilterHost, options: SftpOptions): Channe
         answers.whole(slot, answer);
       },
     });
-  }
-
-  async function closeHandle(handle: Handle, closed: 'Client' | 'Channel'): Promise<void> {
-    host.result(handle.command, await summary(handle, closed));
   }
 
   /** Reads as many requests as may be dealt with now. */
@@ -435,8 +437,9 @@ export function createSftpFilter(host: FilterHost, options: SftpOptions): Channe
     },
     closed() {
       end();
-      for (const handle of handles.values()) void closeHandle(handle, 'Channel');
+      for (const handle of [...handles.values(), ...closing]) host.result(handle.command, closedByEnd(handle));
       handles.clear();
+      closing.clear();
     },
   };
 }

@@ -1,6 +1,6 @@
 // The handles that the target issued and the client has not closed: nothing else is ever sent to it as a handle.
 import type { FileAccess } from '../../facts.ts';
-import { createMeter, type Meter } from '../digest.ts';
+import { createMeter, type Meter, type Tally } from '../digest.ts';
 
 export interface Handle {
   kind: 'File' | 'Directory';
@@ -23,12 +23,26 @@ export function createHandle(opened: Omit<Handle, 'read' | 'written' | 'entries'
   return { ...opened, read: createMeter(), written: createMeter(), entries: 0, errors: 0 };
 }
 
+export interface Summary {
+  bytes: number;
+  facts: Readonly<Record<string, unknown>>;
+}
+
 /** For the result of the command that opened it. */
-export async function summary(
+export async function closedByClient(handle: Handle): Promise<Summary> {
+  return summary(handle, 'Client', await handle.read.end(), await handle.written.end());
+}
+
+export function closedByEnd(handle: Handle): Summary {
+  return summary(handle, 'Channel', handle.read.stop(), handle.written.stop());
+}
+
+function summary(
   handle: Handle,
   closed: 'Client' | 'Channel',
-): Promise<{ bytes: number; facts: Readonly<Record<string, unknown>> }> {
-  const [read, written] = await Promise.all([handle.read.end(), handle.written.end()]);
+  read: Tally | undefined,
+  written: Tally | undefined,
+): Summary {
   return {
     bytes: handle.read.bytes + handle.written.bytes,
     facts: {

@@ -1,0 +1,41 @@
+import assert from 'node:assert/strict';
+import { createHash, randomBytes } from 'node:crypto';
+import { test } from 'node:test';
+import { createHasher } from './hasher.ts';
+
+const sha = (data: Buffer): string => createHash('sha256').update(data).digest('hex');
+
+test('streams of every length have their digest, many at once', async () => {
+  const lengths = [0, 1, 1000, 262_143, 262_144, 262_145, 524_288, 3_000_001];
+  await Promise.all(
+    lengths.map(async (length) => {
+      const data = randomBytes(length);
+      const hasher = createHasher();
+      for (let at = 0; at < length; at += 32_768) {
+        const piece = Buffer.from(data.subarray(at, at + 32_768));
+        hasher.update(piece);
+        // It was copied: what becomes of the piece is nobody's business.
+        piece.fill(0);
+        if (at % 262_144 === 0) await new Promise((resolve) => setImmediate(resolve));
+      }
+      assert.equal(await hasher.digest(), sha(data));
+    }),
+  );
+});
+
+test('INV-11: blocks are bounded; who begins without one hashes on the spot, who runs out has no digest', async () => {
+  const data = randomBytes(300_000);
+  const many = Array.from({ length: 200 }, () => createHasher());
+  for (const hasher of many) hasher.update(data.subarray(0, 1000));
+  for (const hasher of many) hasher.update(data.subarray(1000));
+  const digests = await Promise.all(many.map((hasher) => hasher.digest()));
+  const right = digests.filter((digest) => digest === sha(data)).length;
+  assert.equal(right + digests.filter((digest) => digest === undefined).length, 200);
+  assert.ok(right >= 104, String(right));
+  const dropped = createHasher();
+  dropped.update(data);
+  dropped.drop();
+  const after = createHasher();
+  after.update(data);
+  assert.equal(await after.digest(), sha(data));
+});
