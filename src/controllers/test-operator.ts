@@ -23,7 +23,7 @@ import type { NotifierServices } from './notifiers/channel.ts';
 import { type Operator, type OperatorOptions, startOperator } from './operator.ts';
 import { createSealer } from './seal.ts';
 
-const protocol: ProtocolDefinition = {
+export const protocol: ProtocolDefinition = {
   name: 'postgresql',
   type: 'PostgreSQL',
   rules: {

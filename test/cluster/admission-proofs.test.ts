@@ -165,6 +165,21 @@ describe('proofs at admission', { skip }, () => {
     assert.equal(answer.kind, 'Ok', JSON.stringify(answer));
   };
 
+  /** One replica's webhook. */
+  const replica = async (): Promise<Admission> =>
+    startAdmission({
+      client: operator,
+      namespace: RELEASE_NAMESPACE,
+      authority: await authorityOf(await makeAuthorityKeys('Sallyport CA', sources), sources),
+      sealer,
+      protocols: [],
+      proofs: { portal: PORTAL, client: 'portal', key, alsoTrusted: [] },
+      ...sources,
+      log: (_level, message, details) => void logged.push(`${message} ${JSON.stringify(details)}`),
+      port: 0,
+      host: '127.0.0.1',
+    });
+
   before(async () => {
     plane = await startControlPlane({ users: [{ name: 'alice', groups: ['payments'] }, ...KUBERNETES_USERS] });
     const values = ['portal.enabled=true', 'portal.url=https://access.corp.example', 'portal.clientId=portal'];
@@ -196,18 +211,7 @@ describe('proofs at admission', { skip }, () => {
       serviceAccount: 'sallyport-portal',
     });
     opened.push(operator, portal);
-    admission = await startAdmission({
-      client: operator,
-      namespace: RELEASE_NAMESPACE,
-      authority: await authorityOf(await makeAuthorityKeys('Sallyport CA', sources), sources),
-      sealer,
-      protocols: [],
-      proofs: { portal: PORTAL, client: 'portal', key, alsoTrusted: [] },
-      ...sources,
-      log: (_level, message, details) => void logged.push(`${message} ${JSON.stringify(details)}`),
-      port: 0,
-      host: '127.0.0.1',
-    });
+    admission = await replica();
     await plane.apply({
       apiVersion: 'v1',
       kind: 'Service',
@@ -461,18 +465,7 @@ describe('proofs at admission', { skip }, () => {
 
   test('INV-08: one token at two replicas in two namespaces at once makes one grant', async () => {
     // The API server asks one replica; the other is asked here, as it would ask it.
-    const second = await startAdmission({
-      client: operator,
-      namespace: RELEASE_NAMESPACE,
-      authority: await authorityOf(await makeAuthorityKeys('Sallyport CA', sources), sources),
-      sealer,
-      protocols: [],
-      proofs: { portal: PORTAL, client: 'portal', key, alsoTrusted: [] },
-      ...sources,
-      log: () => undefined,
-      port: 0,
-      host: '127.0.0.1',
-    });
+    const second = await replica();
     const direct = new Agent({ connect: { rejectUnauthorized: false } });
     const review = async ({ bare, body }: Carried, uid: string): Promise<{ allowed: boolean; status?: object }> => {
       const kind = { group: 'sallyport.dev', version: 'v1alpha1', kind: bare.kind };

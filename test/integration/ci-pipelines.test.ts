@@ -2,9 +2,10 @@
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { type Idp, startIdp } from '../support/idp.ts';
-import { connectionYaml, type Local, startLocal } from '../support/local.ts';
+import type { Local } from '../support/local.ts';
+import { type Orders, startOrders } from '../support/orders.ts';
 import { exampleAccess, type Pipelines, startPipelines } from '../support/pipelines.ts';
-import { type PostgresServer, startPostgres } from '../support/postgres.ts';
+import type { PostgresServer } from '../support/postgres.ts';
 import { startIssuer, type WorkloadIssuer } from '../support/workload-issuer.ts';
 
 const PASSWORD = 'migrator-secret-71c0';
@@ -12,31 +13,26 @@ const dana = { as: 'dana@corp.example', groups: ['dba'] };
 let people: Idp;
 let github: WorkloadIssuer;
 let gitlab: WorkloadIssuer;
+let orders: Orders;
 let server: PostgresServer;
 let local: Local;
 let ci: Pipelines;
 
 before(async () => {
   [people, github, gitlab] = await Promise.all([startIdp(), startIssuer(), startIssuer()]);
-  server = await startPostgres({
-    database: 'orders',
-    setup: `create role migrator login password '${PASSWORD}';
-      create table orders (id int primary key); insert into orders select generate_series(1, 20);
-      alter table orders owner to migrator;`,
+  orders = await startOrders({
+    account: 'migrator',
+    role: 'migrator',
+    password: PASSWORD,
+    setup: 'alter table orders owner to migrator;',
+    files: { 'access.yaml': exampleAccess(github, gitlab) },
   });
-  local = await startLocal({
-    'connection.yaml': connectionYaml(server, {
-      database: 'orders',
-      accounts: { migrator: { username: 'migrator', password: PASSWORD } },
-    }),
-    'access.yaml': exampleAccess(github, gitlab),
-  });
+  ({ server, local } = orders);
   ci = await startPipelines(local, people, { github, gitlab });
 });
 after(async () => {
   await ci?.stop();
-  await local?.stop();
-  await server?.stop();
+  await orders?.stop();
   await Promise.all([people, github, gitlab].map((each) => each?.stop()));
 });
 

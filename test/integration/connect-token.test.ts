@@ -6,32 +6,27 @@ import path from 'node:path';
 import { after, before, test } from 'node:test';
 import pg from 'pg';
 import { type Idp, startIdp } from '../support/idp.ts';
-import { type CliResult, connectionYaml, type Local, SALLYPORT, startLocal } from '../support/local.ts';
-import { type PostgresServer, startPostgres } from '../support/postgres.ts';
+import { type CliResult, type Local, SALLYPORT } from '../support/local.ts';
+import { type Orders, startOrders } from '../support/orders.ts';
+import { CLI_LOGIN, PEOPLE, providerYaml } from '../support/provider-yaml.ts';
 
 const PASSWORD = 'reader-secret-5be1';
 /** The person at the machine where grants are asked for. */
 const desk = { as: 'alice', groups: ['corp:app-team'] };
 let idp: Idp;
-let server: PostgresServer;
+let orders: Orders;
 let local: Local;
 /** Another machine of the same person: logged in, and without the keys of grants. */
 let laptop: Record<string, string>;
 
-const indent = (text: string, by: number): string => text.trim().replaceAll('\n', `\n${' '.repeat(by)}`);
-const PROVIDER = (): string => `apiVersion: sallyport.dev/v1alpha1
-kind: IdentityProvider
-metadata: {name: corp}
-spec:
-  issuer: ${idp.issuer}
-  caBundle: |
-    ${indent(idp.ca, 4)}
-  audiences:
-  - {audience: ${idp.audience}, use: Access, clients: [cli, cli-device]}
-  claims: {username: preferred_username, groups: groups, email: email}
-  kubernetes: {claim: preferred_username, prefix: ""}
-  login: {clientId: cli, deviceClientId: cli-device, scopes: [openid, profile, groups, offline_access], oauthScope: sallyport}
-`;
+const PROVIDER = (): string =>
+  providerYaml(
+    'corp',
+    idp,
+    `audiences: [{audience: ${idp.audience}, use: Access, clients: [cli, cli-device]}]
+${PEOPLE}
+${CLI_LOGIN}`,
+  );
 const policy = (session: string): string => `apiVersion: sallyport.dev/v1alpha1
 kind: AccessPolicy
 metadata: {name: readers, namespace: payments}
@@ -48,20 +43,14 @@ spec:
 
 before(async () => {
   idp = await startIdp({ accessTokenSeconds: 300 });
-  server = await startPostgres({
-    database: 'orders',
-    setup: `create role orders_reader login password '${PASSWORD}';
-      create table orders (id int primary key); insert into orders select generate_series(1, 20);
-      grant select on orders to orders_reader;`,
+  orders = await startOrders({
+    account: 'reader',
+    role: 'orders_reader',
+    password: PASSWORD,
+    setup: 'grant select on orders to orders_reader;',
+    files: { 'provider.yaml': PROVIDER(), 'policy.yaml': policy('{}') },
   });
-  local = await startLocal({
-    'connection.yaml': connectionYaml(server, {
-      database: 'orders',
-      accounts: { reader: { username: 'orders_reader', password: PASSWORD } },
-    }),
-    'provider.yaml': PROVIDER(),
-    'policy.yaml': policy('{}'),
-  });
+  ({ local } = orders);
   laptop = {
     SALLYPORT_HOME: path.join(local.home, '../laptop'),
     SALLYPORT_TOKEN_STORE: 'file',
@@ -70,8 +59,7 @@ before(async () => {
   };
 });
 after(async () => {
-  await local?.stop();
-  await server?.stop();
+  await orders?.stop();
   await idp?.stop();
 });
 

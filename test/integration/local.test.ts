@@ -4,8 +4,9 @@ import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { after, before, test } from 'node:test';
 import pg from 'pg';
-import { type CliResult, connectionYaml, type Local, SALLYPORT, startLocal } from '../support/local.ts';
-import { type PostgresServer, startPostgres } from '../support/postgres.ts';
+import { type CliResult, type Local, SALLYPORT } from '../support/local.ts';
+import { type Orders, startOrders } from '../support/orders.ts';
+import type { PostgresServer } from '../support/postgres.ts';
 
 const PASSWORD = 'writer-secret-8d1f';
 const alice = { as: 'alice@corp.example', groups: ['orders-team'] };
@@ -49,28 +50,24 @@ spec:
   - {name: read-only, preset: ReadOnly}
 `;
 
+let orders: Orders;
 let server: PostgresServer;
 let local: Local;
 
 before(async () => {
-  server = await startPostgres({
-    database: 'orders',
-    setup: `create role orders_writer login password '${PASSWORD}';
-      create table orders (id int primary key, state text not null);
-      insert into orders select g, 'new' from generate_series(1, 20) g;
-      alter table orders owner to orders_writer;`,
+  orders = await startOrders({
+    account: 'writer',
+    role: 'orders_writer',
+    password: PASSWORD,
+    table: `create table orders (id int primary key, state text not null);
+      insert into orders select g, 'new' from generate_series(1, 20) g;`,
+    setup: 'alter table orders owner to orders_writer;',
+    files: { 'policy.yaml': POLICIES },
   });
-  local = await startLocal({
-    'connection.yaml': connectionYaml(server, {
-      database: 'orders',
-      accounts: { writer: { username: 'orders_writer', password: PASSWORD } },
-    }),
-    'policy.yaml': POLICIES,
-  });
+  ({ server, local } = orders);
 });
 after(async () => {
-  await local?.stop();
-  await server?.stop();
+  await orders?.stop();
 });
 
 const psql = (...statements: string[]): string[] => [

@@ -105,14 +105,20 @@ const dsn = (h: Harness, user: string, more = ''): string =>
 
 const skip = psql18Missing();
 
-test('psql 18 is told where to log in, its person does, and it is in', { skip }, async (t) => {
-  const h = await start(t);
+/** psql 18 that is told where to log in. */
+function runs(t: TestContext, h: Harness, sql: string): ReturnType<typeof runPsql18> {
   const psql = runPsql18({
-    args: ['-XAt', '-c', 'select count(*) from orders', dsn(h, 'reader+oauth')],
+    args: ['-XAt', '-c', sql, dsn(h, 'reader+oauth')],
     systemCa: idp.ca,
     serverCa: certificates.ca,
   });
   t.after(psql.stop);
+  return psql;
+}
+
+test('psql 18 is told where to log in, its person does, and it is in', { skip }, async (t) => {
+  const h = await start(t);
+  const psql = runs(t, h, 'select count(*) from orders');
   const [, url, code] = await psql.output(/Visit (https:\S+) and enter the code: (\S+)/);
   assert.ok(url!.startsWith(idp.issuer));
   assert.equal(h.gateway.sessions().length, 0, 'no connection waits for the person');
@@ -127,12 +133,7 @@ test('psql 18 is told where to log in, its person does, and it is in', { skip },
 
 test('psql 18 shows our own words where a person has no grant', { skip }, async (t) => {
   const h = await start(t);
-  const psql = runPsql18({
-    args: ['-XAt', '-c', 'select 1', dsn(h, 'reader+oauth')],
-    systemCa: idp.ca,
-    serverCa: certificates.ca,
-  });
-  t.after(psql.stop);
+  const psql = runs(t, h, 'select 1');
   const [, , code] = await psql.output(/Visit (https:\S+) and enter the code: (\S+)/);
   await idp.approveDevice(code!, 'bob');
   const { code: status, stderr } = await psql.ended;

@@ -13,6 +13,7 @@ import { type Idp, startIdp } from '../support/idp.ts';
 import { until } from '../support/in-process.ts';
 import { type Local, SALLYPORT, startLocal } from '../support/local.ts';
 import { CONNECTION, POLICY } from '../support/portal-bed.ts';
+import { providerYaml } from '../support/provider-yaml.ts';
 import { webAgent } from '../support/web-agent.ts';
 
 let idp: Idp;
@@ -30,8 +31,6 @@ const freePort = (): Promise<number> =>
       server.close(() => resolve(port));
     });
   });
-
-const indented = (text: string): string => text.trim().replaceAll('\n', '\n    ');
 
 before(async () => {
   idp = await startIdp();
@@ -60,18 +59,14 @@ spec:
   approval: {steps: [{name: dba, approvers: [{kind: Group, name: 'corp:dba'}]}]}
   rules: [{name: all, action: Allow}]
 ---
-apiVersion: sallyport.dev/v1alpha1
-kind: IdentityProvider
-metadata: {name: corp}
-spec:
-  issuer: ${idp.issuer}
-  caBundle: |
-    ${indented(idp.ca)}
-  audiences:
-    - {audience: portal, use: ID, clients: [portal]}
-    - {audience: ci, use: Workload}
-  claims: {groups: groups, email: email, workload: [repository_id, ref]}
-`,
+${providerYaml(
+  'corp',
+  idp,
+  `audiences:
+  - {audience: portal, use: ID, clients: [portal]}
+  - {audience: ci, use: Workload}
+claims: {groups: groups, email: email, workload: [repository_id, ref]}`,
+)}`,
   });
   const secret = path.join(local.home, 'portal-secret');
   fs.mkdirSync(local.home, { recursive: true });

@@ -4,8 +4,8 @@ import assert from 'node:assert/strict';
 import { writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { after, before, test } from 'node:test';
-import { connectionYaml, type Local, startLocal } from '../support/local.ts';
-import { type PostgresServer, startPostgres } from '../support/postgres.ts';
+import type { Local } from '../support/local.ts';
+import { type Orders, startOrders } from '../support/orders.ts';
 
 const PASSWORD = 'writer-secret-8d1f';
 const alice = { as: 'alice@corp.example', groups: ['orders-team'] };
@@ -38,31 +38,25 @@ update orders set note = 'x' /* all; of them */
   ; -- done
 create index orders_note on orders (note)`;
 
-let server: PostgresServer;
+let orders: Orders;
 let local: Local;
 let file: string;
 
 before(async () => {
-  server = await startPostgres({
-    database: 'orders',
-    setup: `create role orders_writer login password '${PASSWORD}';
-      create table orders (id int primary key, state text not null);
-      insert into orders select g, 'new' from generate_series(1, 20) g;
-      alter table orders owner to orders_writer;
-      grant create on schema public to orders_writer;`,
+  orders = await startOrders({
+    account: 'writer',
+    role: 'orders_writer',
+    password: PASSWORD,
+    table: `create table orders (id int primary key, state text not null);
+      insert into orders select g, 'new' from generate_series(1, 20) g;`,
+    setup: 'alter table orders owner to orders_writer; grant create on schema public to orders_writer;',
+    files: { 'policy.yaml': POLICY },
   });
-  local = await startLocal({
-    'connection.yaml': connectionYaml(server, {
-      database: 'orders',
-      accounts: { writer: { username: 'orders_writer', password: PASSWORD } },
-    }),
-    'policy.yaml': POLICY,
-  });
+  ({ local } = orders);
   file = path.join(local.directory, '..', 'migration.sql');
 });
 after(async () => {
-  await local?.stop();
-  await server?.stop();
+  await orders?.stop();
 });
 
 const psql = (...more: string[]): string[] => ['--', 'psql', '-X', '-At', '-v', 'ON_ERROR_STOP=1', ...more];

@@ -4,7 +4,6 @@ import { generateKeyPairSync } from 'node:crypto';
 import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
-import { sha256Hex } from '../../src/api/canonical.ts';
 import { API_GROUP_VERSION } from '../../src/api/group.ts';
 import type { CommandHold, CommandHoldSpec } from '../../src/api/hold.ts';
 import type { Resource } from '../../src/api/resource.ts';
@@ -12,6 +11,7 @@ import { provenBy } from '../../src/cli/local/prove.ts';
 import { createSpentProofs } from '../../src/cli/local/spent-proofs.ts';
 import { type Operator, startOperator } from '../../src/controllers/operator.ts';
 import { createSealer } from '../../src/controllers/seal.ts';
+import { protocol } from '../../src/controllers/test-operator.ts';
 import type { TrustedJwk, TrustedProvider } from '../../src/policy/bundle.ts';
 import { signingKeyFromPem } from '../../src/policy/bundle-signing.ts';
 import type { Principal } from '../../src/policy/principal.ts';
@@ -21,7 +21,6 @@ import type { Portal } from '../../src/portal/portal.ts';
 import { createRequestsApi } from '../../src/portal/requests-api.ts';
 import { servePortal } from '../../src/portal/server.ts';
 import type { CreateResult, LiveSession, World } from '../../src/portal/world.ts';
-import type { ProtocolDefinition } from '../../src/protocols/protocol.ts';
 import { type DirectoryStore, openDirectoryStore } from '../../src/store/directory/store.ts';
 import type { NewObject } from '../../src/store/resource-store.ts';
 import { systemClock } from '../../src/system/clock.ts';
@@ -30,19 +29,6 @@ import { systemRandom } from '../../src/system/random.ts';
 import { testCertificates } from './certificates.ts';
 import { type Idp, type IdpOptions, startIdp } from './idp.ts';
 import { type Page, type WebAgent, webAgent } from './web-agent.ts';
-
-const protocol: ProtocolDefinition = {
-  name: 'postgresql',
-  type: 'PostgreSQL',
-  rules: {
-    member: 'sql',
-    presets: {},
-    lint: () => [],
-    prepare: () => ({ restricts: () => true, permits: () => true }),
-  },
-  describe: () => ({ ports: [], capabilities: [], connectCommand: '' }),
-  commandHash: (_connection, account, text) => sha256Hex(`${account} ${text}`),
-};
 
 export const CONNECTION = (namespace: string, name = 'orders-db'): string => `---
 apiVersion: sallyport.dev/v1alpha1

@@ -6,9 +6,11 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { logInBy, loginFileOf } from '../../support/cli-login.ts';
 import { type Idp, startIdp } from '../../support/idp.ts';
-import { connectionYaml, type Local, SALLYPORT, startLocal } from '../../support/local.ts';
+import { type Local, SALLYPORT } from '../../support/local.ts';
+import { type Orders, startOrders } from '../../support/orders.ts';
 import { exampleAccess, type Pipelines, startPipelines } from '../../support/pipelines.ts';
-import { type PostgresServer, startPostgres } from '../../support/postgres.ts';
+import type { PostgresServer } from '../../support/postgres.ts';
+import { CLI_LOGIN, PEOPLE, providerYaml } from '../../support/provider-yaml.ts';
 import { startIssuer, type WorkloadIssuer } from '../../support/workload-issuer.ts';
 import type { CriteriaGroup } from '../criterion.ts';
 
@@ -20,24 +22,19 @@ const dana = { as: 'dana@corp.example', groups: ['dba'] };
 let idp: Idp;
 let github: WorkloadIssuer;
 let gitlab: WorkloadIssuer;
+let orders: Orders;
 let server: PostgresServer;
 let local: Local;
 let ci: Pipelines;
 let home: string;
 
-const indent = (text: string): string => text.trim().replaceAll('\n', '\n    ');
-const ACCESS = (): string => `apiVersion: sallyport.dev/v1alpha1
-kind: IdentityProvider
-metadata: {name: corp}
-spec:
-  issuer: ${idp.issuer}
-  caBundle: |
-    ${indent(idp.ca)}
-  audiences: [{audience: ${idp.audience}, use: Access, clients: [cli, cli-device]}]
-  claims: {username: preferred_username, groups: groups, email: email}
-  kubernetes: {claim: preferred_username, prefix: ""}
-  login: {clientId: cli, deviceClientId: cli-device, scopes: [openid, profile, groups, offline_access], oauthScope: sallyport}
----
+const ACCESS = (): string => `${providerYaml(
+  'corp',
+  idp,
+  `audiences: [{audience: ${idp.audience}, use: Access, clients: [cli, cli-device]}]
+${PEOPLE}
+${CLI_LOGIN}`,
+)}---
 apiVersion: sallyport.dev/v1alpha1
 kind: AccessPolicy
 metadata: {name: readers, namespace: payments}
@@ -95,20 +92,14 @@ export const cli: CriteriaGroup = {
   name: 'cli',
   async start() {
     [idp, github, gitlab] = await Promise.all([startIdp(), startIssuer(), startIssuer()]);
-    server = await startPostgres({
-      database: 'orders',
-      setup: `create role migrator login password '${PASSWORD}';
-        create table orders (id int primary key); insert into orders select generate_series(1, 20);
-        alter table orders owner to migrator;`,
+    orders = await startOrders({
+      account: 'migrator',
+      role: 'migrator',
+      password: PASSWORD,
+      setup: 'alter table orders owner to migrator;',
+      files: { 'people.yaml': ACCESS(), 'jobs.yaml': exampleAccess(github, gitlab) },
     });
-    local = await startLocal({
-      'connection.yaml': connectionYaml(server, {
-        database: 'orders',
-        accounts: { migrator: { username: 'migrator', password: PASSWORD } },
-      }),
-      'people.yaml': ACCESS(),
-      'jobs.yaml': exampleAccess(github, gitlab),
-    });
+    ({ server, local } = orders);
     home = path.join(local.home, '../laptop');
     ci = await startPipelines(local, idp, { github, gitlab });
   },
@@ -235,8 +226,7 @@ export const cli: CriteriaGroup = {
   ],
   async stop() {
     await ci?.stop();
-    await local?.stop();
-    await server?.stop();
+    await orders?.stop();
     await Promise.all([idp, github, gitlab].map((each) => each?.stop()));
   },
 };

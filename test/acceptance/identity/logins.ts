@@ -15,6 +15,7 @@ import { int32, message, SSL_REQUEST, startupMessage } from '../../../src/protoc
 import { type Keycloak, keycloakMissing, startKeycloak } from '../../support/keycloak.ts';
 import { connectionYaml, type Local, startLocal } from '../../support/local.ts';
 import { type PostgresServer, startPostgres } from '../../support/postgres.ts';
+import { PEOPLE, providerYaml } from '../../support/provider-yaml.ts';
 import { psql18Missing, ROOT_CERT, runPsql18 } from '../../support/psql18.ts';
 import { tools } from '../../support/tools.ts';
 import { startIssuer, type WorkloadIssuer } from '../../support/workload-issuer.ts';
@@ -31,29 +32,19 @@ let local: Local;
 /** Of the Connection's listener, from the DSN that people are given. */
 let place: { host: string; port: number; ca: string; caFile: string };
 
-const indent = (text: string): string => text.trim().replaceAll('\n', '\n    ');
-const providers = (): string => `apiVersion: sallyport.dev/v1alpha1
-kind: IdentityProvider
-metadata: {name: corp}
-spec:
-  issuer: ${keycloak.issuer}
-  caBundle: |
-    ${indent(keycloak.ca)}
-  audiences: [{audience: sallyport, use: Access, clients: [cli, cli-device], marks: {typ: Bearer}}]
-  claims: {username: preferred_username, groups: groups, email: email}
-  kubernetes: {claim: preferred_username, prefix: ""}
-  login: {clientId: cli, deviceClientId: cli-device, oauthScope: openid}
----
-apiVersion: sallyport.dev/v1alpha1
-kind: IdentityProvider
-metadata: {name: ci}
-spec:
-  issuer: ${ci.issuer}
-  caBundle: |
-    ${indent(ci.ca)}
-  audiences: [{audience: sallyport-ci, use: Workload}]
-  claims: {workload: [repository_id, repository, ref, ref_type, environment, event_name]}
-`;
+const providers = (): string => `${providerYaml(
+  'corp',
+  keycloak,
+  `audiences: [{audience: sallyport, use: Access, clients: [cli, cli-device], marks: {typ: Bearer}}]
+${PEOPLE}
+login: {clientId: cli, deviceClientId: cli-device, oauthScope: openid}`,
+)}---
+${providerYaml(
+  'ci',
+  ci,
+  `audiences: [{audience: sallyport-ci, use: Workload}]
+claims: {workload: [repository_id, repository, ref, ref_type, environment, event_name]}`,
+)}`;
 const policy = (session: string): string => `apiVersion: sallyport.dev/v1alpha1
 kind: AccessPolicy
 metadata: {name: readers, namespace: payments}
