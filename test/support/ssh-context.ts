@@ -141,7 +141,9 @@ export async function startSshGateway(options: SshGatewayOptions): Promise<SshGa
     gate: undefined,
     recordsFail: false,
     nextHold: () => new Promise((resolve) => holdWaiters.push(resolve)),
+    // ssh takes the first value of an option: what is asked for comes first.
     args: (...more) => [
+      ...more,
       '-F',
       'none',
       '-o',
@@ -158,9 +160,8 @@ export async function startSshGateway(options: SshGatewayOptions): Promise<SshGa
       'LogLevel=ERROR',
       '-i',
       keyFile,
-      ...more,
     ],
-    spawn: (args) => spawn('ssh', [...gateway.args('-p', String(gateway.port)), ...args], { stdio: 'pipe' }),
+    spawn: (args) => spawn('ssh', gateway.args('-p', String(gateway.port)).concat(args), { stdio: 'pipe' }),
     ssh(args, { input, timeoutMs = 30_000 } = {}) {
       const child = gateway.spawn(args);
       return collect(child, input, timeoutMs);

@@ -16,6 +16,7 @@ import { sshDefinition } from './definition.ts';
 import { fileFilterFor, transferOf } from './files/transfers.ts';
 import { hostKeysOf, plainHostKeysOf } from './keys/derive.ts';
 import { openTransport } from './transport/open-transport.ts';
+import type { Transport } from './transport/transport.ts';
 import { type BackOff, createBackOff } from './upstream/back-off.ts';
 import { connectUpstream, type SshTarget, type Upstream } from './upstream/connect.ts';
 import { UpstreamError } from './upstream/error.ts';
@@ -100,7 +101,7 @@ interface Serving {
   context: SessionContext;
   shared: Shared;
   target: SshTarget;
-  transport: import('./transport/transport.ts').Transport;
+  transport: Transport;
 }
 
 async function serve(
@@ -109,24 +110,24 @@ async function serve(
 ): Promise<void> {
   const { session, user } = login;
   const gone = new AbortController();
-  let relay: Relay | undefined;
+  const running: { relay?: Relay } = {};
   let early: Cut | undefined;
   const untold: { message: string; hint?: string }[] = [];
   session.onCut((cut) => {
     gone.abort();
-    if (relay === undefined) early = cut;
-    else relay.cut(cut);
+    if (running.relay === undefined) early = cut;
+    else running.relay.cut(cut);
   });
   session.onNotice((notice) => {
-    if (relay === undefined) untold.push(notice);
-    else relay.tell(notice);
+    if (running.relay === undefined) untold.push(notice);
+    else running.relay.tell(notice);
   });
   if (early !== undefined) {
     transport.disconnect(DISCONNECT.BY_APPLICATION, cutText(early));
     session.ended(early.code, early.message);
     return;
   }
-  relay = runRelay({
+  const relay = runRelay({
     context,
     session,
     services: shared.services,
@@ -137,6 +138,7 @@ async function serve(
     hostKeys: plainHostKeysOf(context.keys!),
     connect: () => connect({ context, session, user, target, shared, signal: gone.signal, rights: login.rights }),
   });
+  running.relay = relay;
   for (const notice of untold) relay.tell(notice);
   await relay.closed;
   gone.abort();

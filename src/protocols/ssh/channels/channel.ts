@@ -248,12 +248,16 @@ export class SessionChannel {
     if (this.#clientEnd.closed) throw new MalformedData('a request on a closed channel');
     const reply = wantReply ? this.#replies.open() : undefined;
     switch (type) {
-      case 'pty-req':
-        reply?.settle(this.#setPty(rest));
+      case 'pty-req': {
+        const isSet = this.#setPty(rest);
+        reply?.settle(isSet);
         return;
-      case 'env':
-        reply?.settle(this.#setVariable(rest));
+      }
+      case 'env': {
+        const isSet = this.#setVariable(rest);
+        reply?.settle(isSet);
         return;
+      }
       case 'shell':
       case 'exec':
       case 'subsystem':
