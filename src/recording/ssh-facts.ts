@@ -107,8 +107,10 @@ export function commandFacts(facts: unknown): string[] {
 }
 
 export function resultFacts(facts: unknown): string[] {
-  return streamsOf(sshFactsOf(facts)).map(
-    ({ name, bytes, sha256, masked }) =>
-      `${name}: ${bytes} bytes${masked === undefined ? '' : `, ${masked} values masked`}${sha256 === undefined ? '' : `, SHA-256 ${sha256}`}`,
-  );
+  return streamsOf(sshFactsOf(facts))
+    .filter(({ name }) => name !== 'terminal')
+    .map(
+      ({ name, bytes, sha256, masked }) =>
+        `${name}: ${bytes} bytes${masked === undefined ? '' : `, ${masked} values masked`}${sha256 === undefined ? '' : `, SHA-256 ${sha256}`}`,
+    );
 }

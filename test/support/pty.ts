@@ -27,6 +27,7 @@ def drain(quiet, most):
             return False
         say({'output': base64.b64encode(data).decode()})
     return True
+select.select([fd], [], [], 20)
 alive = drain(plan['quiet'], 10)
 for step in plan['steps']:
     if not alive:
@@ -46,7 +47,7 @@ say({'exit': os.waitstatus_to_exitcode(status)})
 export type PtyEvent = { output: Buffer } | { resize: [number, number] } | { exit: number };
 export type Keys = { keys: string } | { resize: [number, number] };
 
-/** Each step follows when the program was quiet for a moment. Resolves when it is over; it is killed if it does not end. */
+/** The first step follows its first output, each when the program was quiet for a moment. Resolves when it is over; it is killed if it does not end. */
 export async function playOnPty(options: {
   argv: readonly string[];
   columns?: number;

@@ -167,6 +167,7 @@ export function createTimeline(channel: number): Timeline {
   };
 
   let main: unknown;
+  let isOver = false;
   return {
     add(record) {
       if (record.channel !== channel && !(record.channel === undefined && record.kind === 'end')) return [];
@@ -208,11 +209,12 @@ export function createTimeline(channel: number): Timeline {
         case 'result':
           if (body['id'] !== main) break;
           result(atMs, body);
+          isOver = true;
           isEnd = true;
           break;
         case 'end': {
           const { reason, message }: Loose<EndBody> = body;
-          if (main !== undefined) marker(atMs, `session ended: ${String(message ?? reason)}`);
+          if (main !== undefined && !isOver) marker(atMs, `session ended: ${String(message ?? reason)}`);
           isEnd = true;
           break;
         }
