@@ -479,6 +479,8 @@ export const notUnderstood: readonly string[] = [
   'echo a | xargs -i canary',
   "sudo -i echo '$HOME'",
   'bash -oo a b -c canary',
+  'sh -c -s canary',
+  'dash -sc canary',
   "ksh -oc canary 'echo a'",
   'echo <(canary)',
   'cat >(canary)',

@@ -8,7 +8,7 @@
 // variable it would set, too. It does not say what a program then does, nor what a name means at the target.
 import type { ShellFacts, ShellRedirection, ShellWord, SimpleCommand } from './facts.ts';
 import { Refusal, refuse } from './refusal.ts';
-import { readScript } from './syntax.ts';
+import { MOST_STEPS, readScript } from './syntax.ts';
 import { type RawWord, shellWord } from './word.ts';
 import { unwrap } from './wrappers.ts';
 
@@ -59,7 +59,7 @@ function collect(line: string): ShellFacts {
   const redirections: ShellRedirection[] = [];
   const assignments: string[] = [];
   let interactive = false;
-  const steps = { left: 20_000 };
+  const steps = { left: MOST_STEPS, open: 0 };
 
   const readLine = (text: string, around: Around): void => {
     if (around.depth > DEEPEST) refuse('it nests too deep');

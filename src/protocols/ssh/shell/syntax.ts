@@ -13,11 +13,19 @@ export interface Sink {
   variable(name: string): void;
 }
 
+/** What one line may cost, over all texts in it. */
+export interface Steps {
+  left: number;
+  /** Compound commands around what is being read. */
+  open: number;
+}
+
 const DEEPEST = 8;
-const MOST_STEPS = 20_000;
+const MOST_OPEN = 32;
+export const MOST_STEPS = 20_000;
 
 /** Throws Refusal. */
-export function readScript(text: string, sink: Sink, depth = 0, steps: { left: number } = { left: MOST_STEPS }): void {
+export function readScript(text: string, sink: Sink, depth = 0, steps: Steps = { left: MOST_STEPS, open: 0 }): void {
   if (depth > DEEPEST) refuse('it nests too deep');
   if (/[\0-\x08\x0b-\x1f\x7f-\x9f\ufeff]/.test(text)) refuse('it has control characters');
   const nested = (inner: string): void => readScript(inner, sink, depth + 1, steps);
@@ -40,7 +48,7 @@ export function readScript(text: string, sink: Sink, depth = 0, steps: { left: n
 }
 
 /** Reads to one of the reserved words (or `)`) in `ends`, or to the end of the text if there are none; leaves it. */
-function readList(cursor: Cursor, sink: Sink, ends: readonly string[], steps: { left: number }): void {
+function readList(cursor: Cursor, sink: Sink, ends: readonly string[], steps: Steps): void {
   const { text } = cursor;
   skipLines(cursor);
   for (let any = false; ; any = true) {
@@ -79,7 +87,7 @@ function expect(cursor: Cursor, word: string): void {
   cursor.at += word.length;
 }
 
-function readAndOr(cursor: Cursor, sink: Sink, steps: { left: number }): void {
+function readAndOr(cursor: Cursor, sink: Sink, steps: Steps): void {
   for (;;) {
     readPipeline(cursor, sink, steps);
     skipBlanks(cursor);
@@ -89,7 +97,7 @@ function readAndOr(cursor: Cursor, sink: Sink, steps: { left: number }): void {
   }
 }
 
-function readPipeline(cursor: Cursor, sink: Sink, steps: { left: number }): void {
+function readPipeline(cursor: Cursor, sink: Sink, steps: Steps): void {
   if (reservedAt(cursor) === '!') {
     cursor.at++;
     skipBlanks(cursor);
@@ -105,8 +113,14 @@ function readPipeline(cursor: Cursor, sink: Sink, steps: { left: number }): void
   }
 }
 
-function readCommand(cursor: Cursor, sink: Sink, steps: { left: number }): void {
+function readCommand(cursor: Cursor, sink: Sink, steps: Steps): void {
   if (--steps.left < 0) refuse('it has too many commands');
+  if (++steps.open > MOST_OPEN) refuse('it nests too deep');
+  readAnyCommand(cursor, sink, steps);
+  steps.open--;
+}
+
+function readAnyCommand(cursor: Cursor, sink: Sink, steps: Steps): void {
   const { text } = cursor;
   if (text[cursor.at] === '(') {
     if (text[cursor.at + 1] === '(') refuse('it has arithmetic, which can run programs');
@@ -139,7 +153,7 @@ function readCommand(cursor: Cursor, sink: Sink, steps: { left: number }): void 
   }
 }
 
-function readBranches(cursor: Cursor, sink: Sink, steps: { left: number }): void {
+function readBranches(cursor: Cursor, sink: Sink, steps: Steps): void {
   for (;;) {
     expect(cursor, 'then');
     readList(cursor, sink, ['elif', 'else', 'fi'], steps);
@@ -156,14 +170,14 @@ function readBranches(cursor: Cursor, sink: Sink, steps: { left: number }): void
   }
 }
 
-function readBody(cursor: Cursor, sink: Sink, steps: { left: number }): void {
+function readBody(cursor: Cursor, sink: Sink, steps: Steps): void {
   expect(cursor, 'do');
   readList(cursor, sink, ['done'], steps);
   cursor.at += 4;
   readRedirections(cursor, sink);
 }
 
-function readFor(cursor: Cursor, sink: Sink, steps: { left: number }): void {
+function readFor(cursor: Cursor, sink: Sink, steps: Steps): void {
   skipBlanks(cursor);
   const name = readWord(cursor);
   if (name?.bare !== true) refuse('its loop has no plain variable');

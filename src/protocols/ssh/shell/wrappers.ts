@@ -126,6 +126,7 @@ function userName(text: string): string {
 const shell: Model = (words) => {
   let at = 1;
   let command = false;
+  let stdin = false;
   for (; at < words.length; at++) {
     const word = literal(words[at], 'a shell');
     if (word === '--' || word === '-') {
@@ -135,11 +136,13 @@ const shell: Model = (words) => {
     if (!/^[-+]/.test(word)) break;
     if (['--login', '--norc', '--noprofile', '--posix'].includes(word)) continue;
     if (!/^[-+][cefluxsoC]+$/.test(word) || /o.|^\+.*[cs]/.test(word)) refuse('an option of a shell is not known here');
-    if (word.includes('s')) return { inner: [], interactive: true };
+    if (word.includes('s')) stdin = true;
     if (word.startsWith('-') && word.includes('c')) command = true;
     if (word.includes('o') && !/^[a-z]+$/.test(literal(words[++at], 'a shell')))
       refuse('an option of a shell is not known here');
   }
+  if (command && stdin) refuse('a shell has both -c and -s');
+  if (stdin) return { inner: [], interactive: true };
   if (command) {
     const line = literal(words[at], 'a shell');
     return { inner: [], line };
