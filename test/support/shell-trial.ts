@@ -121,7 +121,7 @@ export function shellTrial(wrappers = false): ShellTrial {
       fs.rmSync(own, { recursive: true, force: true });
       return {
         commands: parts.map(([, ...words]) => words),
-        variables: [...new Set(parts.flatMap(([set]) => [...set!]))],
+        variables: [...new Set(parts.flatMap(([set]) => set!.split('')))],
         files,
       };
     },

@@ -69,7 +69,7 @@ test('an SSH text that is no command line says what it is; a wrong one fails', a
   const about = { schema: undefined, parameters: [] };
   const kindOf = (text: string): unknown => {
     const read = classify(text, about);
-    return read.kind === 'Commands' ? (read.commands[0]?.facts as SshFacts).kind : read.reason;
+    return read.kind === 'Commands' ? (read.commands[0]!.facts as SshFacts).kind : read.reason;
   };
   const forms: [string, string][] = [
     ['ls', 'Exec'],
@@ -87,7 +87,7 @@ test('an SSH text that is no command line says what it is; a wrong one fails', a
   for (const text of ['@nothing', '@', '@forward', '@forward a', '@forward a:b', '@forward a:70000'])
     assert.match(String(kindOf(text)), /@/, text);
   const root = classify('@user root ls', about);
-  assert.equal(root.kind === 'Commands' && (root.commands[0]?.facts as SshFacts).user, 'root');
+  assert.equal(root.kind === 'Commands' && (root.commands[0]!.facts as SshFacts).user, 'root');
 });
 
 test('the example passes its own tests, in every form', async () => {

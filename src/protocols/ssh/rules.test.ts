@@ -133,38 +133,32 @@ test('an Allow is exact in its words', () => {
   ])
     assert.equal(got(session, exec(line)), 'Allow', line);
   for (const line of [
-    ...[
-      'svc',
-      'svc restart',
-      'svc restart nginx-a b',
-      'svc restart nginx-a/b',
-      'svc restart nginx-$x',
-      'svc restart "nginx-$x"',
-      'svc restart nginx-*',
-    ],
-    ...[
-      'svc  stop nginx-a',
-      'Svc restart nginx-a',
-      '/bin/svc restart nginx-a',
-      'svc restart -f nginx-a',
-      'shows',
-      'get /srv/a/b/x',
-      'get /srv/../x',
-    ],
-    ...[
-      'all /srv/../etc',
-      'all /srv/a/..',
-      'one -a',
-      'one --a',
-      'one a/b',
-      'one',
-      'one a b',
-      'one $x',
-      'one "$x"',
-      'two a',
-      'two a c',
-      'two b',
-    ],
+    'svc',
+    'svc restart',
+    'svc restart nginx-a b',
+    'svc restart nginx-a/b',
+    'svc restart nginx-$x',
+    'svc restart "nginx-$x"',
+    'svc restart nginx-*',
+    'svc  stop nginx-a',
+    'Svc restart nginx-a',
+    '/bin/svc restart nginx-a',
+    'svc restart -f nginx-a',
+    'shows',
+    'get /srv/a/b/x',
+    'get /srv/../x',
+    'all /srv/../etc',
+    'all /srv/a/..',
+    'one -a',
+    'one --a',
+    'one a/b',
+    'one',
+    'one a b',
+    'one $x',
+    'one "$x"',
+    'two a',
+    'two a c',
+    'two b',
   ])
     assert.equal(got(session, exec(line)), 'Deny NoRuleAllows', line);
 });
@@ -175,19 +169,23 @@ test('a Deny is generous in its words', () => {
     deny({ commands: ['svc stop', 'rm * /data'] }),
   ]);
   for (const line of [
-    ...[
-      'svc stop',
-      'svc stop a',
-      'svc -q stop a',
-      'svc -H host stop',
-      'svc --now stop a',
-      '/bin/svc stop',
-      'svc $x',
-      'svc * a',
-      'svc -q $x',
-      'svc STOP',
-    ],
-    ...['rm -r /data', 'rm -r -f /data', 'rm x /data', 'rm -rf "$x"', 'svc "$x" a', 'env svc stop', "sh -c 'svc stop'"],
+    'svc stop',
+    'svc stop a',
+    'svc -q stop a',
+    'svc -H host stop',
+    'svc --now stop a',
+    '/bin/svc stop',
+    'svc $x',
+    'svc * a',
+    'svc -q $x',
+    'svc STOP',
+    'rm -r /data',
+    'rm -r -f /data',
+    'rm x /data',
+    'rm -rf "$x"',
+    'svc "$x" a',
+    'env svc stop',
+    "sh -c 'svc stop'",
   ])
     assert.equal(got(session, exec(line)), 'Deny RuleDenied', line);
   for (const line of ['svc start', 'svc start stop', 'svc start $x', 'rm x'])
@@ -287,18 +285,14 @@ test('paths: lexical and resolved form must both pass, and either is denied', ()
   ])
     assert.equal(got(session, command), 'Allow', command.text);
   for (const command of [
-    ...[
-      file('Read', '/etc/x'),
-      file('Read', '/srv/a', { resolved: '/etc/shadow' }),
-      file('Read', '/var/log/a/x.log'),
-      file('Read', '/srvx'),
-    ],
-    ...[
-      file('Read', '/var/log/x.log', { subtree: true }),
-      file('Read', '/srv/../etc'),
-      file('Read', 'srv/a'),
-      file('Read', ''),
-    ],
+    file('Read', '/etc/x'),
+    file('Read', '/srv/a', { resolved: '/etc/shadow' }),
+    file('Read', '/var/log/a/x.log'),
+    file('Read', '/srvx'),
+    file('Read', '/var/log/x.log', { subtree: true }),
+    file('Read', '/srv/../etc'),
+    file('Read', 'srv/a'),
+    file('Read', ''),
   ])
     assert.match(got(session, command), /^Deny/, command.text);
   for (const command of [
@@ -313,24 +307,20 @@ test('paths: lexical and resolved form must both pass, and either is denied', ()
 test('writes to hidden files and directories of programs must be spelled out', () => {
   const wide = under([allow({ paths: ['/**'] })]);
   const paths = [
-    ...[
-      '/home/d/.bashrc',
-      '/home/d/.ssh/authorized_keys',
-      '/home/d/.ssh',
-      '/usr/local/bin/ls',
-      '/home/d/bin/x',
-      '/etc/profile',
-      '/etc/profile.d/x.sh',
-    ],
-    ...[
-      '/etc/cron.d/x',
-      '/etc/sudoers.d/x',
-      '/home/d/.config/fish/config.fish',
-      '/etc/ld.so.preload',
-      '/home/d/.zshenv',
-      '/usr/lib/x.so',
-      '/home/d/.profile',
-    ],
+    '/home/d/.bashrc',
+    '/home/d/.ssh/authorized_keys',
+    '/home/d/.ssh',
+    '/usr/local/bin/ls',
+    '/home/d/bin/x',
+    '/etc/profile',
+    '/etc/profile.d/x.sh',
+    '/etc/cron.d/x',
+    '/etc/sudoers.d/x',
+    '/home/d/.config/fish/config.fish',
+    '/etc/ld.so.preload',
+    '/home/d/.zshenv',
+    '/usr/lib/x.so',
+    '/home/d/.profile',
   ];
   for (const path of paths) {
     assert.equal(got(wide, file('Write', path)), 'Deny NoRuleAllows', path);
@@ -386,32 +376,28 @@ test('forwards: a range never permits a name, and always may deny one', () => {
     allow({ forwarding: ['10.0.0.0/8:5432', 'db.internal:5432', '*.svc:80-89', '[fd00::/8]:443', '/run/app.sock'] }),
   ]);
   for (const command of [
-    ...[
-      forward('10.1.2.3', 5432),
-      forward('0x0a010203', 5432),
-      forward('167838211', 5432),
-      forward('10.66051', 5432),
-      forward('::ffff:10.1.2.3', 5432),
-    ],
-    ...[
-      forward('012.1.2.3', 5432),
-      forward('DB.internal.', 5432),
-      forward('a.svc', 85),
-      forward('fd00::1', 443),
-      forward('[FD00:0:0::1]', 443),
-    ],
+    forward('10.1.2.3', 5432),
+    forward('0x0a010203', 5432),
+    forward('167838211', 5432),
+    forward('10.66051', 5432),
+    forward('::ffff:10.1.2.3', 5432),
+    forward('012.1.2.3', 5432),
+    forward('DB.internal.', 5432),
+    forward('a.svc', 85),
+    forward('fd00::1', 443),
+    forward('[FD00:0:0::1]', 443),
     commandOfForward({ user: 'deploy', direction: 'Local', destination: socketDestination('/run/app.sock'), server }),
   ])
     assert.equal(got(session, command), 'Allow', command.text);
   for (const command of [
-    ...[
-      forward('11.1.2.3', 5432),
-      forward('ten.internal', 5432),
-      forward('10.1.2.3', 5433),
-      forward('a.svc', 90),
-      forward('fe00::1', 443),
-    ],
-    ...[forward('10.1.2.3', 5432, 'Remote'), forward('1.2.3.4', 80), forward('db.internal.evil', 5432)],
+    forward('11.1.2.3', 5432),
+    forward('ten.internal', 5432),
+    forward('10.1.2.3', 5433),
+    forward('a.svc', 90),
+    forward('fe00::1', 443),
+    forward('10.1.2.3', 5432, 'Remote'),
+    forward('1.2.3.4', 80),
+    forward('db.internal.evil', 5432),
     commandOfForward({
       user: 'deploy',
       direction: 'Local',
@@ -444,22 +430,18 @@ test('metadata and sshds are forwarded to only where a rule spells them out', ()
   const plain = under([allow(undefined)]);
   const wide = under([allow({ forwarding: ['*:*', '0.0.0.0/0:*', '*:22'] })]);
   const guarded = [
-    ...[
-      forward('169.254.169.254', 80),
-      forward('0xa9fea9fe', 80),
-      forward('2852039166', 80),
-      forward('::ffff:169.254.169.254', 80),
-      forward('metadata.google.internal', 80),
-    ],
-    ...[
-      forward('169.254.169.254.nip.io', 80),
-      forward('fd00:ec2::254', 80),
-      forward('64:ff9b::a9fe:a9fe', 80),
-      forward('localhost', 22),
-      forward('127.1', 22),
-      forward('::1', 22),
-      forward('other', 22),
-    ],
+    forward('169.254.169.254', 80),
+    forward('0xa9fea9fe', 80),
+    forward('2852039166', 80),
+    forward('::ffff:169.254.169.254', 80),
+    forward('metadata.google.internal', 80),
+    forward('169.254.169.254.nip.io', 80),
+    forward('fd00:ec2::254', 80),
+    forward('64:ff9b::a9fe:a9fe', 80),
+    forward('localhost', 22),
+    forward('127.1', 22),
+    forward('::1', 22),
+    forward('other', 22),
   ];
   for (const command of guarded) {
     assert.equal(got(plain, command), 'Deny NoRuleAllows', command.text);

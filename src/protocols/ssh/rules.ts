@@ -301,7 +301,7 @@ function permitsFile(paths: Patterns['paths'], effects: Patterns['effects'], acc
         pattern.matches(each) &&
         (pattern.tree || !subtree) &&
         // Also where nothing restricts: a wide pattern does not mean these.
-        (sensitive.length === 0 || sensitive.every((part) => pattern.literals.has(part))),
+        sensitive.every((part) => pattern.literals.has(part)),
     );
   });
 }

@@ -223,7 +223,7 @@ export function restrictsForward(
   return (
     host.fits(destination.host) ||
     host.pattern.startsWith(`${destination.host}.`) ||
-    (/^\*/.test(host.pattern) && !destination.host.includes('.'))
+    (host.pattern.startsWith('*') && !destination.host.includes('.'))
   );
 }
 
