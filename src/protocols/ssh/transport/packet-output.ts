@@ -1,6 +1,7 @@
 // Packets to the peer: sealed as they come, written once a turn, counted until the socket has taken them.
 //
-// Guarantees: the order of messages; one write for all that a turn queued; `queuedBytes` is all that waits for the peer.
+// Guarantees: the order of messages; one write (of one or several parts) for all that a turn queued; `queuedBytes` is all that waits for the peer.
+import { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import type { Random } from '../../../system/random.ts';
 import { NO_SEALER, type Sealer } from './packet-cipher.ts';
@@ -21,10 +22,13 @@ export interface PacketOutput {
 }
 
 const PADDING_POOL = 8 * 1024;
+const SMALL_BYTES = 4 * 1024;
 /** Packets are put together here; sealing is synchronous, so one is enough for all transports. */
 let scratch = Buffer.allocUnsafeSlow(64 * 1024);
 
 export function packetOutput(socket: Duplex, random: Random, onTaken: () => void): PacketOutput {
+  // Corked parts are one writev(2) for the kernel's sockets, and one by one elsewhere.
+  const gathers = socket instanceof Socket;
   let sealer = NO_SEALER;
   let sequence = 0;
   let bytes = 0;
@@ -39,15 +43,18 @@ export function packetOutput(socket: Duplex, random: Random, onTaken: () => void
   const flush = (): void => {
     if (batch.length === 0) return;
     const size = batchBytes;
-    const all = batch.length === 1 ? batch[0]! : Buffer.concat(batch, size);
+    const parts = gathers ? gathered(batch) : [Buffer.concat(batch, size)];
     batch = [];
     batchBytes = 0;
     if (socket.destroyed || socket.writableEnded) return;
     inFlight += size;
-    socket.write(all, () => {
+    const taken = (): void => {
       inFlight -= size;
       onTaken();
-    });
+    };
+    if (parts.length > 1) socket.cork();
+    for (const [i, part] of parts.entries()) socket.write(part, i === parts.length - 1 ? taken : undefined);
+    if (parts.length > 1) socket.uncork();
   };
   const schedule = (): void => {
     if (scheduled) return;
@@ -104,4 +111,21 @@ export function packetOutput(socket: Duplex, random: Random, onTaken: () => void
       if (resetSequence) sequence = 0;
     },
   };
+}
+
+/** Neighbours that are small become one: a copy costs less than a piece. */
+function gathered(parts: readonly Buffer[]): Buffer[] {
+  const all: Buffer[] = [];
+  let small: Buffer[] = [];
+  for (const part of parts) {
+    if (part.length < SMALL_BYTES) {
+      small.push(part);
+      continue;
+    }
+    if (small.length > 0) all.push(Buffer.concat(small));
+    small = [];
+    all.push(part);
+  }
+  if (small.length > 0) all.push(Buffer.concat(small));
+  return all;
 }
