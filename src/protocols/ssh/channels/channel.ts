@@ -4,13 +4,7 @@
 // half-closes too; requests are answered in their order; before the target's channel is open, what the client sends is
 // kept within the window it was given. One shell, exec or subsystem a channel.
 
-import {
-  commandOfEnvironment,
-  commandOfExec,
-  commandOfFeature,
-  commandOfShell,
-  commandOfSubsystem,
-} from '../commands.ts';
+import { commandOfExec, commandOfFeature, commandOfShell, commandOfSubsystem } from '../commands.ts';
 import type { SshCommand } from '../facts.ts';
 import { MalformedData, readData } from '../wire/data.ts';
 import { MSG } from '../wire/message-numbers.ts';
@@ -29,13 +23,17 @@ import {
   extendedData,
   openConfirmation,
   parseChannelRequest,
+  parseOpenConfirmation,
+  parseOpenFailure,
   STDERR,
   windowAdjust,
 } from './messages.ts';
+import { waitForRecord } from './record-wait.ts';
 import { keepingOf } from './recorded-facts.ts';
 import { MOST_UNANSWERED, Replies, type Reply } from './replies.ts';
-import { type Pty, parsePty, parseVariable, Variables } from './setup.ts';
+import { type Pty, Setup } from './setup.ts';
 import { type StartRequest, startAtTarget } from './start.ts';
+import { TargetSide } from './target-side.ts';
 import { TERMINAL_RESET } from './wording.ts';
 
 export interface ChannelCore extends Core {
@@ -63,13 +61,11 @@ export class SessionChannel {
   readonly clientMaxPacket: number;
   readonly toClient: Flow;
   readonly toTarget: Flow;
-  readonly variables = new Variables();
-  pty: Pty | undefined;
+  readonly setup = new Setup();
   phase: Phase = 'Fresh';
   recorder: CommandRecorder | undefined;
   filter: ChannelFilter | undefined;
-  /** The target's side. `window` is what it gave before `toTarget` is open. */
-  target: { number: number; window: number; maxPacket: number } | undefined;
+  readonly target: TargetSide;
   /** What start.ts waits for of the target. */
   expecting: { opened?(failure: string | undefined): void; answered?(success: boolean): void } = {};
   readonly #client: number;
@@ -82,26 +78,23 @@ export class SessionChannel {
   #earlyBytes = 0;
   /** Lines told before there was a command to record them with. */
   #untold: string[] = [];
-  readonly #unmarked = new Map<Flow, number>();
   #clientEnd = { eof: false, closed: false, closeSent: false };
-  #targetState: 'None' | 'Opening' | 'Open' | 'Gone' = 'None';
-  #targetEnd = { closed: false, closeSent: false };
-  #pendingGrant = 0;
 
   constructor(core: ChannelCore, number: number, open: ChannelOpen) {
     this.core = core;
     this.number = number;
     this.#client = open.sender;
     this.clientMaxPacket = open.maxPacket;
+    this.target = new TargetSide({ send: (payload) => core.toTarget(payload), closed: () => this.#settle() });
     this.toTarget = new Flow(FIRST_WINDOW, {
-      send: (payload) => this.#sendTarget(payload),
+      send: (payload) => this.target.send(payload),
       grant: (bytes) => core.toClient(windowAdjust(this.#client, bytes)),
       kept: () => this.#earlyBytes + (this.filter?.heldBytes.client ?? 0),
       reserve: 0,
     });
     this.toClient = new Flow(undefined, {
       send: (payload) => this.#sendClient(payload),
-      grant: (bytes) => this.#grantTarget(bytes),
+      grant: (bytes) => this.target.grant(bytes),
       kept: () => this.filter?.heldBytes.target ?? 0,
       reserve: Math.min(RESERVE, Math.floor(open.window / 4)),
     });
@@ -115,13 +108,17 @@ export class SessionChannel {
     );
   }
 
+  get pty(): Pty | undefined {
+    return this.setup.pty;
+  }
+
   get isOver(): boolean {
     return this.phase === 'Over';
   }
 
   /** Something of it may run at the target. */
   get isAtTarget(): boolean {
-    return this.#targetState === 'Open' && !this.#targetEnd.closed;
+    return this.target.isLive;
   }
 
   /** The client was told, or has told, that it is over. */
@@ -195,7 +192,7 @@ export class SessionChannel {
       } else {
         const recorded = this.recorder?.passing('stdin', data) ?? true;
         this.toTarget.data(payload, recorded);
-        if (!recorded) this.#waitForRecord(this.toTarget);
+        if (!recorded) waitForRecord(this.core, this.toTarget);
       }
     } else if (payload[0] === MSG.CHANNEL_EOF && this.filter !== undefined) this.filter.clientEof();
     else this.toTarget.control(payload);
@@ -203,14 +200,14 @@ export class SessionChannel {
 
   /** The target has a channel and its command was sent: everything that waited follows. */
   live(): void {
-    const { target } = this;
-    if (target === undefined) return;
+    const receiver = this.target.receiver;
+    if (receiver === undefined) return;
     this.phase = 'Live';
     const early = this.#early;
     this.#early = [];
     this.#earlyBytes = 0;
     for (const payload of early) this.#forward(payload);
-    this.toTarget.open(target);
+    this.toTarget.open(receiver);
   }
 
   #clientClosed(): void {
@@ -249,12 +246,12 @@ export class SessionChannel {
     const reply = wantReply ? this.#replies.open() : undefined;
     switch (type) {
       case 'pty-req': {
-        const isSet = this.#setPty(rest);
+        const isSet = this.phase === 'Fresh' && this.setup.setPty(this.core, rest);
         reply?.settle(isSet);
         return;
       }
       case 'env': {
-        const isSet = this.#setVariable(rest);
+        const isSet = this.phase === 'Fresh' && this.setup.setVariable(this.core, rest);
         reply?.settle(isSet);
         return;
       }
@@ -283,31 +280,11 @@ export class SessionChannel {
     }
   }
 
-  #setPty(rest: Buffer): boolean {
-    if (this.phase !== 'Fresh' || this.pty !== undefined || !this.core.rights.pty) return false;
-    this.pty = parsePty(rest);
-    return this.pty !== undefined;
-  }
-
-  #setVariable(rest: Buffer): boolean {
-    const variable = parseVariable(rest);
-    if (this.phase !== 'Fresh') return false;
-    const { session, user } = this.core;
-    const isAllowed =
-      session.gate() === undefined &&
-      !variable.value.includes(0) &&
-      session.decide(commandOfEnvironment({ user, name: variable.name })).kind === 'Allow';
-    if (isAllowed) return this.variables.add(variable);
-    this.variables.refuse(variable.name);
-    return false;
-  }
-
   #resize(payload: Buffer, rest: Buffer): void {
     const reader = readData(rest);
     const [columns, rows, width, height] = [reader.uint32(), reader.uint32(), reader.uint32(), reader.uint32()];
     reader.end();
-    if (this.pty === undefined) return;
-    this.pty = { ...this.pty, columns, rows, width, height };
+    if (!this.setup.resize({ columns, rows, width, height })) return;
     this.recorder?.resized(columns, rows);
     // Until it runs, the latest size is all that matters.
     if (this.phase === 'Live') this.toTarget.control(payload);
@@ -347,7 +324,7 @@ export class SessionChannel {
       core,
       channel: this.number,
       command,
-      extras: this.#extras(),
+      extras: this.setup.extras(),
       tell: (line) => {
         reply?.settle(true);
         this.tell(line);
@@ -382,17 +359,6 @@ export class SessionChannel {
     return commandOfExec(argument, { user, loginShell, pty, transfer: services.transferOf(argument) });
   }
 
-  #extras(): Readonly<Record<string, unknown>> {
-    const { kept, refused } = this.variables;
-    return {
-      ...(kept.length === 0 ? {} : { environment: kept.map(({ name }) => name) }),
-      ...(refused.length === 0 ? {} : { refusedEnvironment: refused }),
-      ...(this.pty === undefined
-        ? {}
-        : { terminal: { term: this.pty.term.toString('latin1'), columns: this.pty.columns, rows: this.pty.rows } }),
-    };
-  }
-
   #record(id: number, command: SshCommand): void {
     const { session, context } = this.core;
     this.recorder = createCommandRecorder({
@@ -419,11 +385,6 @@ export class SessionChannel {
     this.filter = this.core.services.filterFor(command, createFilterHost(parts), this.core.filterOptions());
   }
 
-  /** The open request went out. */
-  opening(): void {
-    this.#targetState = 'Opening';
-  }
-
   // --- from the target
 
   fromTarget(payload: Buffer): void {
@@ -431,22 +392,20 @@ export class SessionChannel {
       case MSG.CHANNEL_OPEN_CONFIRMATION:
         return this.#targetOpened(payload);
       case MSG.CHANNEL_OPEN_FAILURE: {
-        if (this.#targetState !== 'Opening') throw new MalformedData('an open failure for nothing');
-        this.#targetState = 'Gone';
-        const text = readData(payload, 9).string().subarray(0, 200).toString('utf8');
-        this.expecting.opened?.(text);
+        this.target.openFailed();
+        const { text } = parseOpenFailure(payload);
+        this.expecting.opened?.(text.slice(0, 200));
         this.#settle();
         return;
       }
     }
-    if (this.#targetState !== 'Open' || this.#targetEnd.closed)
-      throw new MalformedData('a message for a channel that is not open');
+    if (!this.target.isLive) throw new MalformedData('a message for a channel that is not open');
     switch (payload[0]) {
       case MSG.CHANNEL_WINDOW_ADJUST: {
         const bytes = readData(payload, 5).uint32();
         if (this.toTarget.isOpen) {
           if (!this.toTarget.adjust(bytes)) throw new MalformedData('a window too large');
-        } else if (this.target !== undefined) this.target.window += bytes;
+        } else this.target.adjust(bytes);
         return;
       }
       case MSG.CHANNEL_DATA:
@@ -480,11 +439,7 @@ export class SessionChannel {
   }
 
   #targetOpened(payload: Buffer): void {
-    if (this.#targetState !== 'Opening') throw new MalformedData('a confirmation of nothing');
-    const reader = readData(payload, 5);
-    this.target = { number: reader.uint32(), window: reader.uint32(), maxPacket: reader.uint32() };
-    this.#targetState = 'Open';
-    if (this.#pendingGrant > 0) this.#grantTarget(this.#pendingGrant);
+    this.target.opened(parseOpenConfirmation(payload));
     if (this.phase === 'Over') return this.#endTarget();
     this.expecting.opened?.(undefined);
   }
@@ -504,7 +459,7 @@ export class SessionChannel {
     const stream = this.pty !== undefined ? 'terminal' : isStdout ? 'stdout' : 'stderr';
     const recorded = this.recorder?.passing(stream, data) ?? true;
     this.toClient.data(payload, recorded);
-    if (!recorded) this.#waitForRecord(this.toClient);
+    if (!recorded) waitForRecord(this.core, this.toClient);
   }
 
   #targetRequest(payload: Buffer): void {
@@ -516,7 +471,7 @@ export class SessionChannel {
       reader.boolean();
       this.recorder?.exited({ signal, message: reader.string().subarray(0, 200).toString('utf8') });
     } else if (type !== 'eow@openssh.com' && type !== 'xon-xoff') {
-      if (wantReply) this.#sendTarget(bare(MSG.CHANNEL_FAILURE, 0));
+      if (wantReply) this.target.send(bare(MSG.CHANNEL_FAILURE, 0));
       return;
     }
     if (wantReply) throw new MalformedData('a request that wants no answer wants one');
@@ -524,11 +479,11 @@ export class SessionChannel {
   }
 
   #targetClosed(): void {
-    this.#targetEnd.closed = true;
+    this.target.hasClosed();
     this.phase = 'Over';
     this.filter?.closed();
     this.toTarget.stop();
-    this.#closeTarget();
+    this.target.close();
     this.recorder?.ended();
     this.toClient.control(bare(MSG.CHANNEL_CLOSE, 0));
     this.#settle();
@@ -537,7 +492,7 @@ export class SessionChannel {
   /** The connection to the target is gone. */
   targetGone(line: string): void {
     this.expecting = {};
-    if (this.#targetState === 'Open' || this.#targetState === 'Opening') this.#targetState = 'Gone';
+    this.target.gone();
     if (this.phase === 'Opening' || this.phase === 'Live') {
       this.recorder?.ended({ code: 'TargetClosed', message: line });
       this.tell(line);
@@ -586,7 +541,7 @@ export class SessionChannel {
   lastWords(line: string): boolean {
     if (this.#clientEnd.closeSent) return false;
     const eol = this.pty === undefined ? '\n' : '\r\n';
-    if (this.pty !== undefined && this.target !== undefined)
+    if (this.pty !== undefined && this.target.receiver !== undefined)
       this.toClient.last(extendedData(0, STDERR, Buffer.from(TERMINAL_RESET)));
     this.toClient.last(extendedData(0, STDERR, Buffer.from(`${line}${eol}`)));
     this.toClient.last(
@@ -599,31 +554,7 @@ export class SessionChannel {
 
   /** To what runs at the target; of any phase. */
   signal(name: 'HUP' | 'TERM' | 'KILL'): void {
-    if (!this.isAtTarget || this.target === undefined) return;
-    this.core.toTarget(channelRequest(this.target.number, 'signal', false, { string: name }));
-  }
-
-  #waitForRecord(flow: Flow): void {
-    const count = this.#unmarked.get(flow) ?? 0;
-    this.#unmarked.set(flow, count + 1);
-    if (count > 0) return;
-    queueMicrotask(() => {
-      const marked = this.#unmarked.get(flow) ?? 0;
-      this.#unmarked.delete(flow);
-      this.core.session.record.whenWritten((error) => {
-        if (error === undefined) flow.written(marked);
-        else this.core.fail('RecordsUnwritable', 'Sallyport can not record this session any more, so it ends');
-      });
-    });
-  }
-
-  #grantTarget(bytes: number): void {
-    if (this.target === undefined) {
-      this.#pendingGrant += bytes;
-      return;
-    }
-    this.#pendingGrant = 0;
-    if (!this.#targetEnd.closed) this.core.toTarget(windowAdjust(this.target.number, bytes));
+    if (this.isAtTarget) this.target.send(channelRequest(0, 'signal', false, { string: name }));
   }
 
   #sendClient(payload: Buffer): void {
@@ -637,33 +568,16 @@ export class SessionChannel {
     this.core.toClient(payload);
   }
 
-  #sendTarget(payload: Buffer): void {
-    if (this.target === undefined || this.#targetEnd.closeSent) return;
-    const isClose = payload[0] === MSG.CHANNEL_CLOSE; // it may be encrypted in place
-    if (isClose) this.#targetEnd.closeSent = true;
-    payload.writeUInt32BE(this.target.number, 1);
-    this.core.toTarget(payload);
-    if (isClose) this.#settle();
-  }
-
-  #closeTarget(): void {
-    if (this.#targetState === 'Open') this.#sendTarget(bare(MSG.CHANNEL_CLOSE, 0));
-  }
-
   /** Nothing more of ours goes to the target on this channel. */
   #endTarget(): void {
     this.toTarget.stop();
-    this.#closeTarget();
+    this.target.close();
   }
 
   #settle(): void {
     const { closed, closeSent } = this.#clientEnd;
     if (!closed || !closeSent) return;
-    const isDone =
-      this.#targetState === 'None' ||
-      this.#targetState === 'Gone' ||
-      (this.#targetState === 'Open' && this.#targetEnd.closed && this.#targetEnd.closeSent);
-    if (!isDone) return;
+    if (!this.target.isDone) return;
     this.recorder?.ended({ code: 'ClientClosed', message: 'the client closed the channel' });
     this.core.removed(this);
   }

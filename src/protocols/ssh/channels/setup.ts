@@ -1,7 +1,9 @@
 // What a client asks for before it starts something: a terminal, variables. Kept as it came, bounded, until the target's
 // channel is open.
 
+import { commandOfEnvironment } from '../commands.ts';
 import { readData } from '../wire/data.ts';
+import type { Core } from './core.ts';
 import { channelRequest } from './messages.ts';
 
 export interface Pty {
@@ -14,7 +16,7 @@ export interface Pty {
   modes: Buffer;
 }
 
-export interface Variable {
+interface Variable {
   name: string;
   value: Buffer;
 }
@@ -25,7 +27,7 @@ const LONGEST_TERM = 256;
 const LONGEST_MODES = 4 * 1024;
 
 /** undefined: it is larger than any terminal's. */
-export function parsePty(rest: Buffer): Pty | undefined {
+function parsePty(rest: Buffer): Pty | undefined {
   const reader = readData(rest);
   const term = reader.string();
   const [columns, rows, width, height] = [reader.uint32(), reader.uint32(), reader.uint32(), reader.uint32()];
@@ -50,7 +52,7 @@ export function ptyRequest(recipient: number, pty: Pty): Buffer {
   );
 }
 
-export function parseVariable(rest: Buffer): Variable {
+function parseVariable(rest: Buffer): Variable {
   const reader = readData(rest);
   const name = reader.text(256);
   const value = reader.string();
@@ -58,24 +60,61 @@ export function parseVariable(rest: Buffer): Variable {
   return { name, value };
 }
 
-export class Variables {
-  #kept: Variable[] = [];
+export class Setup {
+  #pty: Pty | undefined;
+  #variables: Variable[] = [];
   #bytes = 0;
-  readonly refused: string[] = [];
+  readonly #refused: string[] = [];
 
-  get kept(): readonly Variable[] {
-    return this.#kept;
+  get pty(): Pty | undefined {
+    return this.#pty;
   }
 
-  /** false: there is no room. */
-  add(variable: Variable): boolean {
-    this.#bytes += variable.name.length + variable.value.length;
-    if (this.#kept.length >= MOST_VARIABLES || this.#bytes > MOST_VARIABLE_BYTES) return false;
-    this.#kept.push(variable);
+  get variables(): readonly Variable[] {
+    return this.#variables;
+  }
+
+  /** false: there is one already, or none is to be had. */
+  setPty({ rights }: Core, rest: Buffer): boolean {
+    if (this.#pty !== undefined || !rights.pty) return false;
+    this.#pty = parsePty(rest);
+    return this.#pty !== undefined;
+  }
+
+  resize(size: Pick<Pty, 'columns' | 'rows' | 'width' | 'height'>): boolean {
+    if (this.#pty === undefined) return false;
+    this.#pty = { ...this.#pty, ...size };
     return true;
   }
 
-  refuse(name: string): void {
-    if (this.refused.length < MOST_VARIABLES) this.refused.push(name);
+  /** Kept where policy allows it by its name; a hold is no allowance. */
+  setVariable({ session, user }: Core, rest: Buffer): boolean {
+    const variable = parseVariable(rest);
+    const isAllowed =
+      session.gate() === undefined &&
+      !variable.value.includes(0) &&
+      session.decide(commandOfEnvironment({ user, name: variable.name })).kind === 'Allow';
+    if (isAllowed && this.#add(variable)) return true;
+    if (this.#refused.length < MOST_VARIABLES) this.#refused.push(variable.name);
+    return false;
+  }
+
+  #add(variable: Variable): boolean {
+    this.#bytes += variable.name.length + variable.value.length;
+    if (this.#variables.length >= MOST_VARIABLES || this.#bytes > MOST_VARIABLE_BYTES) return false;
+    this.#variables.push(variable);
+    return true;
+  }
+
+  /** For the command's record. */
+  extras(): Readonly<Record<string, unknown>> {
+    const pty = this.#pty;
+    return {
+      ...(this.#variables.length === 0 ? {} : { environment: this.#variables.map(({ name }) => name) }),
+      ...(this.#refused.length === 0 ? {} : { refusedEnvironment: this.#refused }),
+      ...(pty === undefined
+        ? {}
+        : { terminal: { term: pty.term.toString('latin1'), columns: pty.columns, rows: pty.rows } }),
+    };
   }
 }

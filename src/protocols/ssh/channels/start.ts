@@ -65,9 +65,8 @@ async function run(
   await open(channel);
   if (core.ending || channel.isOver) return;
   const { target, pty } = channel;
-  if (target === undefined) return;
   if (pty !== undefined) {
-    const given = await answered(channel, ptyRequest(target.number, pty));
+    const given = await answered(channel, ptyRequest(0, pty));
     if (core.ending || channel.isOver) return;
     if (!given)
       throw new StartError('NoTerminal', [
@@ -77,8 +76,8 @@ async function run(
   // Between the decision and here lies a dial and a login.
   const gate = core.session.gate();
   if (gate !== undefined) throw new StartError(gate.code, [gate.message], EXIT_REFUSED);
-  for (const { name, value } of channel.variables.kept)
-    core.toTarget(channelRequest(target.number, 'env', false, { string: name }, { string: value }));
+  for (const { name, value } of channel.setup.variables)
+    target.send(channelRequest(0, 'env', false, { string: name }, { string: value }));
   channel.filtered(command);
   channel.expecting = {
     answered(success) {
@@ -90,7 +89,7 @@ async function run(
     },
   };
   const rest = argument === undefined ? [] : [{ string: argument }];
-  core.toTarget(channelRequest(target.number, type, true, ...rest));
+  target.send(channelRequest(0, type, true, ...rest));
   channel.live();
 }
 
@@ -99,7 +98,7 @@ async function open(channel: SessionChannel): Promise<void> {
   const refusal = await new Promise<string | undefined>((resolve) => {
     channel.phase = 'Opening';
     channel.expecting = { opened: resolve };
-    channel.opening();
+    channel.target.opening();
     core.toTarget(
       channelOpen({
         type: 'session',
@@ -120,6 +119,6 @@ async function open(channel: SessionChannel): Promise<void> {
 function answered(channel: SessionChannel, request: Buffer): Promise<boolean> {
   return new Promise((resolve) => {
     channel.expecting = { answered: resolve };
-    channel.core.toTarget(request);
+    channel.target.send(request);
   });
 }
