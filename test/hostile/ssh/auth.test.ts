@@ -269,6 +269,24 @@ test('INV-01: the algorithm fits the key and the signature, and nothing trails',
   for (const script of scripts) assert.deepEqual((await refused(script)).gateway.proofs, []);
 });
 
+test('an offer under a name that does not fit, or with a boolean that is none, is not accepted', async () => {
+  const scripts: Script[] = [
+    (server) => [offer(server, { algorithm: 'rsa-sha2-256' })],
+    (server) => [offer(server, { algorithm: 'ssh-ed25519-cert-v01@openssh.com' })],
+    (server) => [offer(server, { signer: certificateSigner(), algorithm: 'ssh-ed25519' })],
+    (server) => {
+      const odd = offer(server);
+      odd[odd.indexOf('publickey') + 'publickey'.length] = 2;
+      return [odd];
+    },
+  ];
+  for (const script of scripts) {
+    const attack = await refused(script);
+    assert.ok(attack.answers.every((payload) => payload[0] !== MSG.USERAUTH_PK_OK));
+    assert.deepEqual(attack.gateway.offers, []);
+  }
+});
+
 test('the key of a grant is Ed25519: others are not looked up', async () => {
   for (const signer of [rsaKey, ecKey, softwareSecurityKey('ed25519'), softwareSecurityKey('ecdsa')]) {
     const attack = await refused((server) => [offer(server, { signer }), request(server, { signer })]);
@@ -582,6 +600,17 @@ test('INV-11: floods and giants are cut off', async () => {
   const large = writeData({ raw: giant }, { byte: 1 }, { string: 'ssh-ed25519' }, { string: Buffer.alloc(100_000) });
   assert.ok((await refused(() => [writeData({ raw: large }, { string: '' })])).server.disconnected !== undefined);
   assert.ok((await refused(() => [Buffer.alloc(600_000, 50)])).server.disconnected !== undefined);
+});
+
+test('INV-11: what waits behind a proof that is being looked at is bounded', async () => {
+  const { server, client } = transportPair();
+  const gateway = authGateway({ grants, recognises: () => true, wait: () => new Promise(() => undefined) });
+  const served = authenticateClient(server, gateway.context);
+  client.send(service());
+  client.send(request(server));
+  for (let count = 0; count < 100; count += 1) client.send(offer(server));
+  assert.equal((await served).kind, 'Gone');
+  assert.match(server.disconnected?.text ?? '', /too many messages at once/);
 });
 
 test('INV-11: whatever is cut short or bent costs its sender its own connection', async () => {

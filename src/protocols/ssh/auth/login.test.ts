@@ -140,7 +140,9 @@ test('a client that leaves while the gateway thinks leaves no session behind', a
         return waiting.promise;
       },
     });
-    const pending = authenticateClient(server, gateway.context);
+    const pending = authenticateClient(server, gateway.context, {
+      refuses: () => assert.fail('nobody is there to be refused'),
+    });
     const up = logIn(client, upstreamLogin(keyCredential)).catch(() => undefined);
     await asked.promise;
     if (how === 'leaves') client.destroy();

@@ -166,6 +166,7 @@ test('a certificate for a security key may want the user verified', () => {
     const key = softwareSecurityKey(type).blob;
     const check = checkUserCertificate(made({ key, critical: [['verify-required', '']] }), here);
     assert.ok(check.kind === 'Good' && check.userVerified);
+    assert.match(reasonFor({ key, critical: [['verify-required', 'x']] }), /has a value/);
     const plain = checkUserCertificate(made({ key }), here);
     assert.ok(plain.kind === 'Good' && !plain.userVerified);
   }
