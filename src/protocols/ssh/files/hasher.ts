@@ -16,22 +16,32 @@ export interface Hasher {
   drop(): void;
 }
 
-const BLOCK = 256 * 1024;
-/** Blocks of the process, filled, on their way, or at the thread. */
-const BLOCKS = 96;
+const BLOCK = 512 * 1024;
+/** Blocks of the process: being filled, or at the thread. They are shared memory, so that handing one over costs a word. */
+const BLOCKS = 48;
 
 // Plain JavaScript in a string: it runs from sources and from the build alike.
 const THREAD = `
 const { parentPort } = require('node:worker_threads');
 const { createHash } = require('node:crypto');
+const blocks = [];
 const hashes = new Map();
-parentPort.on('message', ({ id, block, bytes, last }) => {
+parentPort.on('message', ({ id, index, memory, bytes, last }) => {
   let hash = hashes.get(id);
   if (hash === undefined) hashes.set(id, (hash = createHash('sha256')));
-  if (block) hash.update(new Uint8Array(block, 0, bytes));
+  if (memory) blocks[index] = new Uint8Array(memory);
+  if (index >= 0) hash.update(blocks[index].subarray(0, bytes));
   if (last) hashes.delete(id);
-  parentPort.postMessage({ id, block, digest: last === 'Digest' ? hash.digest('hex') : undefined }, block ? [block] : []);
+  parentPort.postMessage({ id, index, digest: last === 'Digest' ? hash.digest('hex') : undefined });
 });`;
+
+interface Block {
+  index: number;
+  bytes: Buffer;
+  memory: SharedArrayBuffer;
+  /** The thread that has seen it. */
+  known?: Thread;
+}
 
 interface Thread {
   worker: Worker;
@@ -40,15 +50,16 @@ interface Thread {
 
 let thread: Thread | undefined;
 let nextId = 0;
-const free: ArrayBuffer[] = [];
-let used = 0;
+const blocks: Block[] = [];
+const free: Block[] = [];
 
 function start(): Thread {
   const worker = new Worker(THREAD, { eval: true, name: 'sallyport-sha256', execArgv: [], env: {} });
   const started: Thread = { worker, waiting: new Map() };
   worker.unref();
-  worker.on('message', ({ id, block, digest }: { id: number; block?: ArrayBuffer; digest?: string }) => {
-    if (block) giveBack(block);
+  worker.on('message', ({ id, index, digest }: { id: number; index: number; digest?: string }) => {
+    const block = blocks[index];
+    if (block) free.push(block);
     if (digest === undefined) return;
     started.waiting.get(id)?.(digest);
     started.waiting.delete(id);
@@ -57,8 +68,8 @@ function start(): Thread {
   const gone = (): void => {
     if (thread !== started) return;
     thread = undefined;
-    // Its blocks are gone with it; those still being filled are counted when they are handed over.
-    used = 0;
+    // What it was still reading is not used again.
+    blocks.length = 0;
     free.length = 0;
     for (const tell of started.waiting.values()) tell(undefined);
     started.waiting.clear();
@@ -68,20 +79,22 @@ function start(): Thread {
   return started;
 }
 
-function giveBack(block: ArrayBuffer): void {
-  used = Math.max(0, used - 1);
-  if (free.length < 16) free.push(block);
+function takeBlock(): Block | undefined {
+  const block = free.pop();
+  if (block || blocks.length >= BLOCKS) return block;
+  const memory = new SharedArrayBuffer(BLOCK);
+  const made = { index: blocks.length, bytes: Buffer.from(memory), memory };
+  blocks.push(made);
+  return made;
 }
 
-function takeBlock(): Buffer<ArrayBuffer> | undefined {
-  if (used >= BLOCKS) return undefined;
-  used += 1;
-  return Buffer.from(free.pop() ?? new ArrayBuffer(BLOCK));
+function giveBack(block: Block): void {
+  if (blocks[block.index] === block) free.push(block);
 }
 
 export function createHasher(): Hasher {
   let here: Hash | undefined;
-  let block: Buffer<ArrayBuffer> | undefined;
+  let block: Block | undefined;
   let filled = 0;
   let sent: { id: number; to: Thread } | undefined;
   let failed = false;
@@ -89,14 +102,15 @@ export function createHasher(): Hasher {
   const hand = (last?: 'Digest' | 'Drop'): void => {
     thread ??= start();
     sent ??= { id: (nextId += 1), to: thread };
-    // What it had is lost with the thread that had it.
-    if (sent.to !== thread) {
+    // What it had is lost with the thread that had it; a block of before is no block of the new one.
+    if (sent.to !== thread || (block && blocks[block.index] !== block)) {
       failed = true;
       block = undefined;
       return;
     }
-    const data = block?.buffer;
-    thread.worker.postMessage({ id: sent.id, block: data, bytes: filled, last }, data ? [data] : []);
+    const memory = block && block.known !== thread ? block.memory : undefined;
+    if (block) block.known = thread;
+    thread.worker.postMessage({ id: sent.id, index: block?.index ?? -1, memory, bytes: filled, last });
     block = undefined;
     filled = 0;
   };
@@ -106,7 +120,7 @@ export function createHasher(): Hasher {
     failed = true;
     if (sent && sent.to === thread) hand('Drop');
     else if (block) {
-      if (!sent) giveBack(block.buffer);
+      if (!sent) giveBack(block);
       block = undefined;
     }
   };
@@ -119,8 +133,8 @@ export function createHasher(): Hasher {
     }
     const hash = createHash('sha256');
     if (block) {
-      hash.update(block.subarray(0, filled));
-      giveBack(block.buffer);
+      hash.update(block.bytes.subarray(0, filled));
+      giveBack(block);
       block = undefined;
     }
     return hash.digest('hex');
@@ -148,7 +162,7 @@ export function createHasher(): Hasher {
             return;
           }
         }
-        const count = piece.copy(block, filled, at);
+        const count = piece.copy(block.bytes, filled, at);
         filled += count;
         at += count;
         if (filled === BLOCK) hand();
