@@ -1,7 +1,8 @@
 // What a policy's status says of it: the Accepted condition, with a sentence that says what to do.
 import { formatDuration } from '../api/duration.ts';
-import type { CompiledPolicy } from './bundle.ts';
+import type { CompiledPolicy, CompiledRule } from './bundle.ts';
 import { type ReservedField, reservedNote } from './reserved.ts';
+import { listText } from './wording.ts';
 
 export interface PolicyCondition {
   type: 'Accepted';
@@ -47,9 +48,22 @@ export function conditionsFor(
       type: 'Accepted',
       status: 'True',
       reason: 'Accepted',
-      message: `In force on ${list(compiled.map(({ on }) => on))}.${loginNote(compiled[0]!.policy)}${reservedNote(reserved)}`,
+      message: `In force on ${list(compiled.map(({ on }) => on))}.${loginNote(compiled[0]!.policy)}${advisoryNote(compiled[0]!.policy)}${reservedNote(reserved)}`,
     },
   ];
+}
+
+/** Rules about files bind file transfers; a program or a shell that is allowed as well opens what its user may. */
+function advisoryNote({ kind, rules }: CompiledPolicy): string {
+  const about = (rule: CompiledRule, ...fields: string[]): boolean =>
+    rule.matcher?.member === 'ssh' && fields.some((field) => Object.hasOwn(rule.matcher!.value as object, field));
+  const denied = rules.filter((rule) => rule.action !== 'Allow' && about(rule, 'paths'));
+  // A guardrail does not know what policies allow.
+  const open =
+    kind === 'ClusterAccessPolicy' ||
+    rules.some((rule) => rule.action === 'Allow' && (rule.matcher === undefined || about(rule, 'commands', 'shell')));
+  if (denied.length === 0 || !open) return '';
+  return ` Advisory beside programs and shells, which open files as they like: ${listText(denied.map(({ ref }) => `rule "${ref.rule}"`))}; let the account’s rights at the target forbid it as well.`;
 }
 
 /** What becomes of people who log in by the cluster's identity alone: a ticket proves a key, not a login. */

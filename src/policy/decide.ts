@@ -128,14 +128,23 @@ export function restricts(rule: SessionRule, command: Command): boolean {
   }
 }
 
+/** Whether an Allow rule permits one effect, were it not for effects that must be named. */
+export function permitsUnnamed(rule: SessionRule, command: Command, index: number): boolean {
+  if (rule.prepared === undefined) return rule.source.matcher === undefined;
+  try {
+    return rule.prepared.permits(command, index);
+  } catch {
+    return false;
+  }
+}
+
 /** Whether an Allow rule of the policy permits one effect of the command. */
 export function permits(policy: SessionPolicy, rule: SessionRule, command: Command, index: number): boolean {
   const named = command.effects[index]?.named;
+  if (named === undefined || (named === 'WhereRestricted' && !isRestricted(policy)))
+    return permitsUnnamed(rule, command, index);
   try {
-    if (named === 'Always' || (named === 'WhereRestricted' && isRestricted(policy)))
-      return rule.prepared?.names?.(command, index) === true;
-    if (rule.prepared === undefined) return rule.source.matcher === undefined;
-    return rule.prepared.permits(command, index);
+    return rule.prepared?.names?.(command, index) === true;
   } catch {
     return false;
   }
@@ -174,12 +183,19 @@ function denyUncovered(policy: SessionPolicy, command: Command, warnings: readon
   const effects = listText(distinct(uncovered.map(effectText)), 5);
   const name = policy.policy ?? policy.allows[0]?.source.ref.policy;
   const subject = name === undefined ? 'No policy' : `Policy ${name}`;
+  const unnamed = uncovered.some((effect) =>
+    policy.allows.some(
+      (rule) => effect.named !== undefined && permitsUnnamed(rule, command, command.effects.indexOf(effect)),
+    ),
+  );
   return {
     kind: 'Deny',
     code: 'NoRuleAllows',
     by: undefined,
     message: `Sallyport refused ${commandTitle(command)}: no rule allows ${effects}`,
-    hint: `${subject} has no Allow rule for ${effects}; ask its authors for one, or request access under another policy.`,
+    hint: unnamed
+      ? `${subject} allows it only in general, and it needs an Allow rule that names it; ask its authors for one, or request access under another policy.`
+      : `${subject} has no Allow rule for ${effects}; ask its authors for one, or request access under another policy.`,
     warnings,
   };
 }

@@ -1,7 +1,7 @@
 // Why a command was decided as it was: every rule that was considered, whether it matched, and which of its fields did
 // not. The decision in an explanation is decide()'s own, so that the two can not disagree.
 import type { Command } from './command.ts';
-import { decide, permits, restricts } from './decide.ts';
+import { decide, permits, permitsUnnamed, restricts } from './decide.ts';
 import type { Decision, RuleRef } from './decision.ts';
 import type { ProtocolRules, SessionPolicy, SessionRule } from './session-policy.ts';
 import { alignColumns, brokenTitle, commandTitle, distinct, effectText, safeText } from './wording.ts';
@@ -74,7 +74,9 @@ function explainAllow(
   command.effects.forEach((effect, index) => {
     if (permits(policy, rule, command, index)) permitted.push(index);
     else {
-      const miss = missText(rule, rules, (prepared) => permits(policy, { ...rule, prepared }, command, index));
+      const miss = permitsUnnamed(rule, command, index)
+        ? 'it does not name it'
+        : missText(rule, rules, (prepared) => permits(policy, { ...rule, prepared }, command, index));
       reasons.push(`not ${effectText(effect)}: ${miss}`);
     }
   });

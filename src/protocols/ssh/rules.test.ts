@@ -7,7 +7,9 @@ import { validateValue } from '../../api/validate.ts';
 import type { CompiledRule } from '../../policy/bundle.ts';
 import type { Command } from '../../policy/command.ts';
 import { compilePolicies } from '../../policy/compile.ts';
+import { conditionsFor } from '../../policy/conditions.ts';
 import { decide } from '../../policy/decide.ts';
+import { explain } from '../../policy/explain.ts';
 import { prepareSessionPolicy } from '../../policy/prepare-session.ts';
 import type { SessionPolicy } from '../../policy/session-policy.ts';
 import { alice, connection, policy } from '../../policy/test-resources.ts';
@@ -108,6 +110,11 @@ test('where a Deny or Hold is in force, only an Allow that names a program permi
   assert.equal(got(any, commandOfShell({ user: 'deploy', pty: true })), 'Deny NoRuleAllows');
   assert.equal(got(any, commandOfSubsystem({ user: 'deploy', name: 'netconf' })), 'Deny NoRuleAllows');
   assert.equal(got(any, commandOfSubsystem({ user: 'deploy', name: 'sftp' })), 'Allow');
+  const refused = decide(any, exec('ls'));
+  assert.ok(refused.kind === 'Deny');
+  assert.equal(refused.message, 'Sallyport refused exec ls: no rule allows Execute on ls');
+  assert.match(refused.hint ?? '', /allows it only in general, and it needs an Allow rule that names it/);
+  assert.match(explain(any, exec('ls'), sshRules).rules.at(-1)!.why, /does not name it/);
   const star = under([allow({ commands: ['*'] }), deny({ commands: ['reboot'] })]);
   assert.equal(got(star, exec('ls')), 'Deny NoRuleAllows');
   const named = under([allow({ commands: ['ls **'] }), deny({ commands: ['reboot'] })]);
@@ -497,6 +504,20 @@ test('a shell that is not known: whole lines only', () => {
   assert.equal(got(guarded, line('show x')), 'Allow');
   for (const text of ['reboot', 'show reboot', 'show "a b"', 'and reboot now'])
     assert.match(got(guarded, line(text)), /^Deny/, text);
+});
+
+test('the condition of a policy says where a rule about files is advisory', () => {
+  const messageOf = (rules: readonly Rule[]): string => {
+    const own = policy('team', { rules: [...rules] } as never);
+    const input = { connection: target, policies: [own], clusterPolicies: [], broken: [], protocol: sshRules };
+    const [compiled] = compilePolicies(input).policies;
+    return conditionsFor([{ on: 'web', policy: compiled! }])[0]!.message;
+  };
+  const secrets = deny({ paths: ['/secret/**'] }, 'secrets');
+  for (const other of [allow(undefined), allow({ commands: ['cat **'] }), allow({ shell: true })])
+    assert.match(messageOf([other, secrets]), /Advisory beside programs and shells.*rule "secrets"/);
+  assert.doesNotMatch(messageOf([allow({ paths: ['/srv/**'] }), secrets]), /Advisory/);
+  assert.doesNotMatch(messageOf([allow({ commands: ['cat **'] })]), /Advisory/);
 });
 
 test('presets are what their names say', () => {

@@ -332,8 +332,15 @@ const INTERPRETERS =
 
 /** undefined: it is none, and opaque. Throws Refusal for one that is not used as its model knows. */
 export function unwrap(words: readonly [{ kind: 'Literal'; text: string }, ...ShellWord[]]): Wrapped | undefined {
-  const name = words[0].text.slice(words[0].text.lastIndexOf('/') + 1);
-  if (SHELLS.test(name)) return shell(words);
-  if (INTERPRETERS.test(name)) return interpreter(words);
-  return MODELS.get(name)?.(words);
+  const cut = words[0].text.lastIndexOf('/') + 1;
+  const name = words[0].text.slice(cut);
+  const wrapped = SHELLS.test(name)
+    ? shell(words)
+    : INTERPRETERS.test(name)
+      ? interpreter(words)
+      : MODELS.get(name)?.(words);
+  // A file of that name elsewhere may be anything: what it seems to run is told, and it needs an Allow of its own.
+  return wrapped === undefined || cut === 0 || SYSTEM.test(words[0].text) ? wrapped : { ...wrapped, acts: true };
 }
+
+const SYSTEM = /^(?:\/usr)?\/s?bin\/[^/]+$/;
