@@ -4,17 +4,19 @@
 // half-closes too; requests are answered in their order; before the target's channel is open, what the client sends is
 // kept within the window it was given. One shell, exec or subsystem a channel.
 
-import { commandOfExec, commandOfFeature, commandOfShell, commandOfSubsystem } from '../commands.ts';
+import { commandOfFeature } from '../commands.ts';
 import type { SshCommand } from '../facts.ts';
 import { MalformedData, readData } from '../wire/data.ts';
 import { MSG } from '../wire/message-numbers.ts';
+import { beginCommand } from './begin.ts';
 import type { CommandRecorder } from './channel-recorder.ts';
 import { createCommandRecorder } from './channel-recorder.ts';
 import type { Core, FilterOptions } from './core.ts';
 import type { ChannelFilter } from './filter.ts';
 import { createFilterHost, type FilterHostParts } from './filter-host.ts';
 import { Flow, RESERVE } from './flow.ts';
-import { type Judging, judge, recordDenial } from './judge.ts';
+import { takeFromTarget } from './from-target.ts';
+import { type Judging, recordDenial } from './judge.ts';
 import {
   bare,
   type ChannelOpen,
@@ -23,8 +25,6 @@ import {
   extendedData,
   openConfirmation,
   parseChannelRequest,
-  parseOpenConfirmation,
-  parseOpenFailure,
   STDERR,
   windowAdjust,
 } from './messages.ts';
@@ -32,7 +32,6 @@ import { waitForRecord } from './record-wait.ts';
 import { keepingOf } from './recorded-facts.ts';
 import { MOST_UNANSWERED, Replies, type Reply } from './replies.ts';
 import { type Pty, Setup } from './setup.ts';
-import { type StartRequest, startAtTarget } from './start.ts';
 import { TargetSide } from './target-side.ts';
 import { TERMINAL_RESET } from './wording.ts';
 
@@ -70,8 +69,10 @@ export class SessionChannel {
   expecting: { opened?(failure: string | undefined): void; answered?(success: boolean): void } = {};
   readonly #client: number;
   readonly #replies: Replies;
-  readonly #atTarget: Reply[] = [];
-  #judging: Judging | undefined;
+  /** Requests of the client's that the target answers, in order. */
+  readonly atTarget: Reply[] = [];
+  /** The command, while it is judged. */
+  judging: Judging | undefined;
   readonly #operations = new Set<Judging>();
   /** What the client sent before there was anywhere to send it, in order. */
   #early: Buffer[] = [];
@@ -85,7 +86,7 @@ export class SessionChannel {
     this.number = number;
     this.#client = open.sender;
     this.clientMaxPacket = open.maxPacket;
-    this.target = new TargetSide({ send: (payload) => core.toTarget(payload), closed: () => this.#settle() });
+    this.target = new TargetSide({ send: (payload) => core.toTarget(payload), closed: () => this.settle() });
     this.toTarget = new Flow(FIRST_WINDOW, {
       send: (payload) => this.target.send(payload),
       grant: (bytes) => core.toClient(windowAdjust(this.#client, bytes)),
@@ -161,7 +162,7 @@ export class SessionChannel {
     // Extended data of a client means nothing to any server.
     if (data.length === 0 || payload[0] !== MSG.CHANNEL_DATA || this.phase === 'Over') return;
     if (this.phase !== 'Live') {
-      if (this.pty !== undefined && data.includes(INTERRUPT)) this.#judging?.withdraw();
+      if (this.pty !== undefined && data.includes(INTERRUPT)) this.judging?.withdraw();
       this.#earlyBytes += data.length;
     } else if (this.pty !== undefined && this.#operations.size > 0 && data.includes(INTERRUPT)) {
       this.#withdrawAll();
@@ -229,13 +230,13 @@ export class SessionChannel {
     }
     if (this.phase !== 'Over') {
       this.phase = 'Over';
-      this.#endTarget();
+      this.endTarget();
     }
-    this.#settle();
+    this.settle();
   }
 
   #withdrawAll(): void {
-    this.#judging?.withdraw();
+    this.judging?.withdraw();
     for (const one of this.#operations) one.withdraw();
   }
 
@@ -258,7 +259,7 @@ export class SessionChannel {
       case 'shell':
       case 'exec':
       case 'subsystem':
-        this.#start(type, rest, reply);
+        beginCommand(this, type, rest, reply);
         return;
       case 'window-change':
         this.#resize(payload, rest);
@@ -296,7 +297,7 @@ export class SessionChannel {
       if (name === 'INT') this.#withdrawAll();
     }
     if (this.phase === 'Over' || this.phase === 'Fresh') return reply?.settle(false);
-    if (reply !== undefined) this.#atTarget.push(reply);
+    if (reply !== undefined) this.atTarget.push(reply);
     this.#later(payload);
   }
 
@@ -312,54 +313,8 @@ export class SessionChannel {
     );
   }
 
-  // --- starting
-
-  #start(type: StartRequest['type'], rest: Buffer, reply: Reply | undefined): void {
-    if (this.phase !== 'Fresh') return reply?.settle(false);
-    const { core } = this;
-    const argument = type === 'shell' ? undefined : Buffer.from(readData(rest).string());
-    const command = this.#commandOf(type, argument);
-    this.phase = 'Judging';
-    const judging = judge({
-      core,
-      channel: this.number,
-      command,
-      extras: this.setup.extras(),
-      tell: (line) => {
-        reply?.settle(true);
-        this.tell(line);
-      },
-    });
-    this.#judging = judging;
-    void judging.outcome.then((judged) => {
-      this.#judging = undefined;
-      if (core.ending || judged.kind === 'Gone') return;
-      this.#record(judged.id, command);
-      if (judged.kind === 'Refused') {
-        // Nothing ran: there is no result but the refusal.
-        this.recorder = undefined;
-        if (this.phase === 'Over') return;
-        reply?.settle(true);
-        for (const line of judged.lines) this.tell(line);
-        this.finish(judged.exitStatus);
-        return;
-      }
-      if (this.phase === 'Over')
-        return this.recorder?.ended({ code: 'Withdrawn', message: 'the client closed the channel' });
-      startAtTarget(this, { type, argument }, command, reply);
-    });
-  }
-
-  #commandOf(type: StartRequest['type'], argument: Buffer | undefined): SshCommand {
-    const { user, context, services } = this.core;
-    const pty = this.pty !== undefined;
-    if (argument === undefined) return commandOfShell({ user, pty });
-    if (type === 'subsystem') return commandOfSubsystem({ user, name: argument.toString('utf8') });
-    const loginShell = context.connection.spec.ssh?.loginShell;
-    return commandOfExec(argument, { user, loginShell, pty, transfer: services.transferOf(argument) });
-  }
-
-  #record(id: number, command: SshCommand): void {
+  /** From here on what passes is kept under this command. */
+  recordAs(id: number, command: SshCommand): void {
     const { session, context } = this.core;
     this.recorder = createCommandRecorder({
       record: session.record,
@@ -388,105 +343,7 @@ export class SessionChannel {
   // --- from the target
 
   fromTarget(payload: Buffer): void {
-    switch (payload[0]) {
-      case MSG.CHANNEL_OPEN_CONFIRMATION:
-        return this.#targetOpened(payload);
-      case MSG.CHANNEL_OPEN_FAILURE: {
-        this.target.openFailed();
-        const { text } = parseOpenFailure(payload);
-        this.expecting.opened?.(text.slice(0, 200));
-        this.#settle();
-        return;
-      }
-    }
-    if (!this.target.isLive) throw new MalformedData('a message for a channel that is not open');
-    switch (payload[0]) {
-      case MSG.CHANNEL_WINDOW_ADJUST: {
-        const bytes = readData(payload, 5).uint32();
-        if (this.toTarget.isOpen) {
-          if (!this.toTarget.adjust(bytes)) throw new MalformedData('a window too large');
-        } else this.target.adjust(bytes);
-        return;
-      }
-      case MSG.CHANNEL_DATA:
-      case MSG.CHANNEL_EXTENDED_DATA:
-        return this.#targetData(payload);
-      case MSG.CHANNEL_EOF:
-        this.filter?.targetEof();
-        this.toClient.control(payload);
-        return;
-      case MSG.CHANNEL_CLOSE:
-        return this.#targetClosed();
-      case MSG.CHANNEL_REQUEST:
-        return this.#targetRequest(payload);
-      case MSG.CHANNEL_SUCCESS:
-      case MSG.CHANNEL_FAILURE: {
-        const success = payload[0] === MSG.CHANNEL_SUCCESS;
-        const { answered } = this.expecting;
-        if (answered !== undefined) {
-          this.expecting = {};
-          answered(success);
-          return;
-        }
-        const reply = this.#atTarget.shift();
-        if (reply === undefined) throw new MalformedData('an answer to nothing');
-        reply.settle(success);
-        return;
-      }
-      default:
-        throw new MalformedData('a message that has no place on a channel');
-    }
-  }
-
-  #targetOpened(payload: Buffer): void {
-    this.target.opened(parseOpenConfirmation(payload));
-    if (this.phase === 'Over') return this.#endTarget();
-    this.expecting.opened?.(undefined);
-  }
-
-  #targetData(payload: Buffer): void {
-    const data = dataOf(payload);
-    if (data === undefined) throw new MalformedData('data of another length than it says');
-    if (!this.toClient.received(data.length)) throw new MalformedData('more data than the window allows');
-    if (data.length === 0 || this.#clientEnd.closeSent) return;
-    const isStdout = payload[0] === MSG.CHANNEL_DATA;
-    if (!isStdout && payload.readUInt32BE(5) !== STDERR) return;
-    if (isStdout && this.filter !== undefined) {
-      this.filter.fromTarget(data);
-      this.toClient.replenish();
-      return;
-    }
-    const stream = this.pty !== undefined ? 'terminal' : isStdout ? 'stdout' : 'stderr';
-    const recorded = this.recorder?.passing(stream, data) ?? true;
-    this.toClient.data(payload, recorded);
-    if (!recorded) waitForRecord(this.core, this.toClient);
-  }
-
-  #targetRequest(payload: Buffer): void {
-    const { type, wantReply, rest } = parseChannelRequest(payload);
-    if (type === 'exit-status') this.recorder?.exited({ status: readData(rest).uint32() });
-    else if (type === 'exit-signal') {
-      const reader = readData(rest);
-      const signal = reader.text(64);
-      reader.boolean();
-      this.recorder?.exited({ signal, message: reader.string().subarray(0, 200).toString('utf8') });
-    } else if (type !== 'eow@openssh.com' && type !== 'xon-xoff') {
-      if (wantReply) this.target.send(bare(MSG.CHANNEL_FAILURE, 0));
-      return;
-    }
-    if (wantReply) throw new MalformedData('a request that wants no answer wants one');
-    this.toClient.control(payload);
-  }
-
-  #targetClosed(): void {
-    this.target.hasClosed();
-    this.phase = 'Over';
-    this.filter?.closed();
-    this.toTarget.stop();
-    this.target.close();
-    this.recorder?.ended();
-    this.toClient.control(bare(MSG.CHANNEL_CLOSE, 0));
-    this.#settle();
+    takeFromTarget(this, payload);
   }
 
   /** The connection to the target is gone. */
@@ -497,7 +354,7 @@ export class SessionChannel {
       this.recorder?.ended({ code: 'TargetClosed', message: line });
       this.tell(line);
       this.finish(255);
-    } else this.#settle();
+    } else this.settle();
   }
 
   // --- to both
@@ -522,8 +379,8 @@ export class SessionChannel {
     this.toClient.control(channelRequest(0, 'exit-status', false, { uint32: exitStatus }));
     this.toClient.control(bare(MSG.CHANNEL_EOF, 0));
     this.toClient.control(bare(MSG.CHANNEL_CLOSE, 0));
-    this.#endTarget();
-    this.#settle();
+    this.endTarget();
+    this.settle();
   }
 
   /** Stops everything but last words: the connection is being cut. */
@@ -562,19 +419,20 @@ export class SessionChannel {
     if (payload[0] === MSG.CHANNEL_CLOSE) {
       this.#clientEnd.closeSent = true;
       this.core.toClient(payload);
-      this.#settle();
+      this.settle();
       return;
     }
     this.core.toClient(payload);
   }
 
   /** Nothing more of ours goes to the target on this channel. */
-  #endTarget(): void {
+  endTarget(): void {
     this.toTarget.stop();
     this.target.close();
   }
 
-  #settle(): void {
+  /** Gives the number back once neither side uses it. */
+  settle(): void {
     const { closed, closeSent } = this.#clientEnd;
     if (!closed || !closeSent) return;
     if (!this.target.isDone) return;
