@@ -3,7 +3,9 @@
 import type { Command } from 'commander';
 import { type Context, findConnection, findGrant, type VerbNeeds } from './context.ts';
 import { pipelineOptions } from './identity/verbs.ts';
-import { CliError, EXIT, type ExitCode } from './io.ts';
+import { CliError, EXIT, type ExitCode, type Io } from './io.ts';
+import type { RecordsDeps } from './records/source.ts';
+import type { SshAuditArgs } from './records/ssh.ts';
 
 export type Action = (context: Context, args: string[], options: GivenOptions) => Promise<ExitCode>;
 // Commander knows options by name only; each verb's own type says which it has declared.
@@ -341,6 +343,46 @@ export function auditVerbs({ verb, run, cluster }: Shell): void {
         );
       }),
     );
+  const ofSsh = (name: string, description: string): Command =>
+    audit
+      .command(name)
+      .description(description)
+      .option('--since <time>', 'from then on: 24h, 30d, 2026-01-31')
+      .option('--user <name>', 'by this person')
+      .option('--connection <name>', 'on this Connection');
+  const asked = (
+    question: (
+      verbs: typeof import('./records/ssh.ts'),
+    ) => (args: SshAuditArgs & { all?: boolean; path: string }, io: Io, deps: RecordsDeps) => Promise<ExitCode>,
+  ): ReturnType<Run> =>
+    onRecords(async (context, [path], options: SshAuditOptions) => {
+      const [verbs, { recordsDeps }] = await Promise.all([import('./records/ssh.ts'), import('./verbs/records.ts')]);
+      const args = {
+        ...picked(options, ['since', 'user', 'connection', 'all']),
+        output: context.output,
+        path: path ?? '',
+      };
+      return question(verbs)(args, context.io, recordsDeps(context));
+    });
+  ofSsh('privileged', 'what ran over SSH as root or by sudo and the like, and nobody approved')
+    .option('--all', 'also what was approved or refused')
+    .action(asked(({ auditPrivileged }) => auditPrivileged));
+  ofSsh('files <path>', 'who used a file over SSH, or named it: /etc/shadow, /var/log/*').action(
+    asked(({ auditFiles }) => auditFiles),
+  );
+  ofSsh('transfers', 'files that moved over SSH, with their lengths and digests').action(
+    asked(({ auditTransfers }) => auditTransfers),
+  );
+  ofSsh('forwards', 'where SSH forwards led, and how many bytes passed').action(
+    asked(({ auditForwards }) => auditForwards),
+  );
+}
+
+interface SshAuditOptions {
+  since?: string;
+  user?: string;
+  connection?: string;
+  all?: boolean;
 }
 
 interface ReplayOptions {

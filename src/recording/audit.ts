@@ -306,7 +306,7 @@ function startOf(view: StoreView, record: RecordEnvelope): RecordEnvelope<StartB
 }
 
 /** Records of sessions that pass the filter, each with its session's start. */
-function* withStart(
+export function* withStart(
   view: StoreView,
   filter: AuditFilter,
 ): Generator<{ record: RecordEnvelope; start: RecordEnvelope<StartBody> }> {
