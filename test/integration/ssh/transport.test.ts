@@ -132,12 +132,16 @@ const ssh = (port: number, options: readonly string[], input?: Buffer): Promise<
   run(
     'ssh',
     [
-      ...['-F', 'none', '-T', '-p', String(port)],
-      ...['StrictHostKeyChecking=no', 'UserKnownHostsFile=/dev/null', 'LogLevel=VERBOSE', ...options].flatMap((o) => [
-        '-o',
-        o,
-      ]),
-      ...['user@127.0.0.1', 'echo'],
+      '-F',
+      'none',
+      '-T',
+      '-p',
+      String(port),
+      ...['StrictHostKeyChecking=no', 'UserKnownHostsFile=/dev/null', 'LogLevel=VERBOSE', ...options].map(
+        (o) => `-o${o}`,
+      ),
+      'user@127.0.0.1',
+      'echo',
     ],
     input,
   );

@@ -9,6 +9,13 @@ export interface TransportLimits {
   readonly highWaterBytes: number;
   /** What may wait for a peer that does not read, whatever the layers above do, bytes. */
   readonly queuedBytes: number;
+  /**
+   * What may wait for a key exchange before `send` answers false. More than the high water, because a relay whose two
+   * transports change keys at once must not stop reading either for the other's sake.
+   */
+  readonly heldBytes: number;
+  /** How often a key exchange gets its time again because this side does not read. */
+  readonly pausedDeadlines: number;
   /** Either direction's bytes under one key before it is changed. */
   readonly rekeyBytes: number;
   /** Packets under one key: far below where sequence numbers come round. */
@@ -35,6 +42,8 @@ export const DEFAULT_LIMITS: TransportLimits = {
   packetBytes: 256 * KIB + KIB,
   highWaterBytes: 256 * KIB,
   queuedBytes: 32 * MIB,
+  heldBytes: 8 * MIB,
+  pausedDeadlines: 9,
   rekeyBytes: 1024 * MIB,
   rekeyPackets: 2 ** 28,
   rekeyMs: 3_600_000,

@@ -170,7 +170,7 @@ test('keys change under load both ways, by either side and by both at once, and 
     [150_000, 150_000],
   ] as const) {
     const random = countingRandom();
-    const free = { peerRekeys: { burst: 1_000, everyMs: 1, freeBytes: 0 } };
+    const free = { heldBytes: 100_000, peerRekeys: { burst: 1_000, everyMs: 1, freeBytes: 0 } };
     const peers = await openPeers({
       sockets: duplexPair(), // with little room between the two, unlike the kernel
       openServer: limited({ rekeyBytes: serverBytes, ...free }, { random }),
@@ -208,7 +208,9 @@ test('an hour is enough for a key, from the next message on; a peer that does no
 });
 
 test('what is sent while keys change waits, is counted, and goes out in order', async () => {
-  const peers = await openPeers({ openServer: limited({ rekeyPackets: 3, highWaterBytes: 10_000 }) });
+  const peers = await openPeers({
+    openServer: limited({ rekeyPackets: 3, highWaterBytes: 10_000, heldBytes: 10_000 }),
+  });
   const got: number[] = [];
   peers.client.onMessage = (payload) => got.push(payload[1]!);
   peers.client.pause();
@@ -226,6 +228,24 @@ test('what is sent while keys change waits, is counted, and goes out in order', 
     Array.from({ length: 20 }, (_, i) => i),
   );
   closeBoth(peers);
+});
+
+test('two transports of a relay change keys at once, full both ways, and neither waits for the other', async () => {
+  const open = limited({ rekeyBytes: 400_000, peerRekeys: { burst: 1_000, everyMs: 1, freeBytes: 0 } });
+  const near = await openPeers({ sockets: duplexPair(), openServer: open, openClient: open });
+  const far = await openPeers({ sockets: duplexPair(), openServer: open, openClient: open });
+  const relay = (from: Transport, to: Transport): void => {
+    from.onMessage = (payload) => {
+      if (!to.send(payload)) from.pause();
+    };
+    to.onDrain = () => from.resume();
+  };
+  relay(near.server, far.client);
+  relay(far.client, near.server);
+  const ends = [pour(near.client, far.server, 300, () => 30_000), pour(far.server, near.client, 300, () => 30_000)];
+  await Promise.all(ends);
+  closeBoth(near);
+  closeBoth(far);
 });
 
 test('INV-11: a peer that does not read makes send answer false, and is given up beyond a bound', async () => {

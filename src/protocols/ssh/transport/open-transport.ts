@@ -155,11 +155,11 @@ function open(
       error: new TransportError('Closed', 'The connection was given up.', { cause: options.signal.reason }),
     });
   }
-  const deadline = (ms: number, text: string): void => {
+  const deadline = (ms: number, text: string, pauses: number = limits.pausedDeadlines): void => {
     withdrawDeadline();
     withdrawDeadline = clock.after(ms, () => {
-      // Who has stopped reading can not see the peer's part of the exchange: it gets the time again.
-      if (paused) deadline(ms, text);
+      // Who has stopped reading can not see the peer's part of the exchange: it gets the time again, some times.
+      if (paused && pauses > 0) deadline(ms, text, pauses - 1);
       else fail(new Fault('TimedOut', text, DISCONNECT.KEY_EXCHANGE_FAILED));
     });
   };
@@ -188,16 +188,17 @@ function open(
       held.push(payload);
       heldBytes += payload.length + 64;
     } else output.send(payload);
-    const queued = queuedBytes();
-    if (queued <= highWater) return true;
+    if (output.queuedBytes <= highWater && heldBytes <= limits.heldBytes) return true;
     blocked = true;
-    if (queued > limits.queuedBytes)
+    if (queuedBytes() > limits.queuedBytes)
       fail(new Fault('Closed', 'Too much waits for this side to be read.', DISCONNECT.CONNECTION_LOST));
     return false;
   };
   /** Answers of the transport's own: who provokes them without reading them is not read either. */
   const answer = (payload: Buffer): void => {
-    if (!send(payload)) {
+    send(payload);
+    // What waits for a key exchange does not count: that one needs to be read.
+    if (output.queuedBytes > highWater) {
       stalled = true;
       socket.pause();
     }
@@ -210,12 +211,12 @@ function open(
     for (const payload of messages) output.send(payload);
   };
   function onTaken(): void {
-    if (state !== 'Open' || queuedBytes() > highWater / 2) return;
-    if (stalled) {
+    if (state !== 'Open') return;
+    if (stalled && output.queuedBytes <= highWater / 2) {
       stalled = false;
       readOn();
     }
-    if (!blocked) return;
+    if (!blocked || queuedBytes() > highWater / 2) return;
     blocked = false;
     try {
       transport?.onDrain();
