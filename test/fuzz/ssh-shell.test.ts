@@ -238,7 +238,7 @@ const spaced = fc.array(token, { minLength: 1, maxLength: 10 }).map((tokens) => 
 async function tryMany(arbitrary: fc.Arbitrary<string>, wanted: number, seed: number): Promise<number> {
   let tried = 0;
   // Most random lines are refused, which costs nothing.
-  for (let round = 0; tried < wanted && round < 50; round++) {
+  for (let round = 0; tried < wanted && round < 500; round++) {
     for (const text of fc.sample(arbitrary, { numRuns: wanted, seed: seed + round })) {
       if (text.includes('/')) continue;
       if (tried < wanted && (await tryLine(text))) tried++;

@@ -479,6 +479,7 @@ export const notUnderstood: readonly string[] = [
   'echo a | xargs --replace canary x',
   'echo a | xargs -l canary',
   'echo a | xargs -i canary',
+  'echo a | xargs -I% -L1 echo canary %',
   "sudo -i echo '$HOME'",
   'bash -oo a b -c canary',
   'sh -c -s canary',

@@ -51,7 +51,7 @@ test('wrappers are looked through, as whom they change to', () => {
     ['sudo env nice a', ['sudo env nice a', 'sudo>root:env nice a', 'sudo>env>root:nice a', 'sudo>env>nice>root:a']],
     ["su - bob -c 'a; b'", ['su - bob -c a; b', 'su>bob:a', 'su>bob:b']],
     ["bash -lc 'a $1' x y", ['bash -lc a $1 x y', 'bash>a ?']],
-    ['xargs -n 2 -I % a %b', ['xargs -n 2 -I % a %b', 'xargs>a ?b']],
+    ['xargs -P 2 -I % a %b', ['xargs -P 2 -I % a %b', 'xargs>a ?b']],
     ['xargs a b', ['xargs a b', 'xargs>a b ?']],
     ['find . -name x -exec a {} + -exec b \\;', ['find . -name x -exec a {} + -exec b ;', 'find>a ?', 'find>b']],
     ['timeout -s KILL 5 a', ['timeout -s KILL 5 a', 'timeout>a']],

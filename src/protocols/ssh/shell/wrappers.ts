@@ -196,6 +196,9 @@ const xargs: Model = (words) => {
   const redirections: ShellRedirection[] =
     file === undefined ? [] : [{ action: 'Read', target: { kind: 'Literal', text: file } }];
   const replace = seen.get('I');
+  // Of these the last counts, and which that is differs.
+  if (replace !== undefined && ['n', 'L', 'max-args'].some((each) => seen.has(each)))
+    refuse('xargs has both -I and a number of words');
   const given = words.slice(at);
   if (given.length === 0) return { inner: [], redirections, acts: true };
   if (replace === undefined)
