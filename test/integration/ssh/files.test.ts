@@ -8,10 +8,7 @@ import os from 'node:os';
 import path from 'node:path';
 import { after, before, test } from 'node:test';
 import type { FileFacts, SshFacts } from '../../../src/protocols/ssh/facts.ts';
-import { createNameLock } from '../../../src/protocols/ssh/files/name-lock.ts';
-import { fileFilterFor, transferOf } from '../../../src/protocols/ssh/files/transfers.ts';
 import { createSshProtocol } from '../../../src/protocols/ssh/protocol.ts';
-import { systemClock } from '../../../src/system/clock.ts';
 import { transparentPolicy } from '../../support/session-context.ts';
 import { type SshGateway, startSshGateway } from '../../support/ssh-context.ts';
 import { type Sshd, startSshd } from '../../support/sshd.ts';
@@ -27,15 +24,7 @@ before(async () => {
   remote = fs.realpathSync(fs.mkdtempSync(path.join(os.tmpdir(), 'sallyport-files-remote-')));
   sshd = await startSshd();
   gateway = await startSshGateway({
-    protocol: createSshProtocol({
-      filterFor: (command, filterHost) =>
-        fileFilterFor(command, filterHost, {
-          clock: systemClock,
-          names: createNameLock(),
-          targetVersion: 'SSH-2.0-OpenSSH_9.2',
-        }),
-      transferOf,
-    }),
+    protocol: createSshProtocol(),
     sshd,
     policy: transparentPolicy(),
   });
@@ -132,3 +121,87 @@ for (const [name, flags] of [
     assert.equal(fs.readFileSync(`${back}/näme with ßpace`, 'utf8'), 'x');
     assert.equal(fs.statSync(`${back}/a/empty`).size, 0);
   });
+
+test('rsync both ways, judged by its arguments', async () => {
+  const tree = path.join(local, 'rsynced');
+  fs.mkdirSync(path.join(tree, 'sub'), { recursive: true });
+  fs.writeFileSync(path.join(tree, 'sub/data'), randomBytes(400_000));
+  const ssh = ['ssh', ...gateway.args(), '-p', String(gateway.port)].join(' ');
+  const since = gateway.records.length;
+  const up = await run('rsync', ['-rt', '-e', ssh, `${tree}/`, `${host}:${remote}/rsynced/`]);
+  assert.equal(up.code, 0, up.stderr);
+  const down = await run('rsync', ['-a', '-e', ssh, `${host}:${remote}/rsynced/`, `${local}/rsynced-back/`]);
+  assert.equal(down.code, 0, down.stderr);
+  assert.equal(digest(`${local}/rsynced-back/sub/data`), digest(`${tree}/sub/data`));
+  assert.deepEqual(
+    operations(since).map(({ facts }) => {
+      const { via, operation, access } = facts as FileFacts;
+      return `${via} ${operation} ${access.map((one) => `${one.action} ${one.path}`).join()}`;
+    }),
+    [`rsync RECEIVE Read ${remote}/rsynced,Write ${remote}/rsynced`, `rsync SEND Read ${remote}/rsynced`],
+  );
+});
+
+test('paramiko: pipelined writes, prefetched reads, listings, links', async () => {
+  const script = `
+import os, sys, hashlib, paramiko
+key, known, port, user, remote = sys.argv[1:]
+client = paramiko.SSHClient()
+client.set_missing_host_key_policy(paramiko.AutoAddPolicy())
+client.connect('127.0.0.1', port=int(port), username=user, key_filename=key, allow_agent=False, look_for_keys=False)
+sftp = client.open_sftp()
+data = os.urandom(3000000)
+with sftp.open(remote + '/paramiko', 'wb') as f:
+    f.set_pipelined(True)
+    f.write(data)
+with sftp.open(remote + '/paramiko', 'rb') as f:
+    f.prefetch()
+    assert f.read() == data
+assert 'paramiko' in sftp.listdir(remote)
+sftp.symlink('paramiko', remote + '/link')
+assert sftp.readlink(remote + '/link') == 'paramiko'
+assert sftp.stat(remote + '/link').st_size == len(data)
+sftp.chmod(remote + '/paramiko', 0o600)
+sftp.posix_rename(remote + '/paramiko', remote + '/renamed')
+sftp.chdir(remote)
+assert sftp.normalize('renamed') == remote + '/renamed'
+sftp.remove('renamed'); sftp.remove('link')
+try:
+    sftp.stat('renamed'); sys.exit('still there')
+except FileNotFoundError: pass
+client.close()
+`;
+  const ran = await run('python3', [
+    '-c',
+    script,
+    gateway.keyFile,
+    gateway.knownHosts,
+    String(gateway.port),
+    sshd.user,
+    remote,
+  ]);
+  assert.equal(ran.code, 0, ran.stderr);
+});
+
+test('what is refused says so, and the session goes on', async () => {
+  gateway.judge = (command) => {
+    const facts = command.facts as SshFacts;
+    if (facts.kind !== 'File' || !facts.access.some((one) => one.path.endsWith('forbidden'))) return undefined;
+    return { kind: 'Deny', code: 'RuleDenied', by: { policy: 'ns/p', rule: 'no' }, message: 'not this', warnings: [] };
+  };
+  try {
+    fs.writeFileSync(path.join(remote, 'forbidden'), 'x');
+    fs.writeFileSync(path.join(remote, 'fine'), 'y');
+    const ran = await sftp(`-get ${remote}/forbidden ${local}/got\nget ${remote}/fine ${local}/fine\n`);
+    assert.equal(ran.code, 0, ran.stderr);
+    assert.ok(!fs.existsSync(`${local}/got`));
+    assert.equal(fs.readFileSync(`${local}/fine`, 'utf8'), 'y');
+    assert.match(ran.stderr, /not this: policy ns\/p, rule "no"/);
+    const old = await scp('-O', `${host}:${remote}/forbidden`, `${local}/got`);
+    assert.notEqual(old.code, 0);
+    assert.match(old.stderr, /not this: policy ns\/p, rule "no"/);
+    assert.ok(!fs.existsSync(`${local}/got`));
+  } finally {
+    gateway.judge = undefined;
+  }
+});
