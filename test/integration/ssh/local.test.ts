@@ -242,3 +242,67 @@ test('a certificate account: the target trusts the published authority, and no S
     /Accepted publickey for \S+ .* ID sallyport session=s-\S+ grant=\S+ user=alice@corp\.example/,
   );
 });
+
+test('a certificate of an authority that an IdentityProvider lists opens its person’s grant, whoever’s key it is for', async () => {
+  const folder = path.dirname(local.state);
+  const keygen = (...args: string[]) => run('ssh-keygen', ['-q', ...args]);
+  const at = (name: string): string => path.join(folder, name);
+  for (const name of ['ca', 'other-ca', 'person'])
+    assert.equal((await keygen('-t', 'ed25519', '-N', '', '-C', '', '-f', at(name))).code, 0);
+  local.write(
+    'idp.yaml',
+    `apiVersion: sallyport.dev/v1alpha1
+kind: IdentityProvider
+metadata: {name: corp}
+spec:
+  issuer: https://id.invalid
+  audiences: [{audience: sallyport, use: Access, clients: [cli]}]
+  prefix: {username: 'corp:', groups: 'corp:'}
+  ssh: {userAuthorities: ['${fs.readFileSync(at('ca.pub'), 'utf8').trim()}']}
+`,
+  );
+  // Asked for from another machine: its key is not the person's.
+  const carla = { as: 'corp:carla', groups: ['ops'] };
+  const asked = await local.cli(['request', 'web1', '--for', '1h', '--reason', 'INC-3', '--wait'], carla);
+  assert.equal(asked.code, 0, asked.stderr);
+  const { uid } = (await get<Seen>('Connection', 'web1')).metadata;
+  const { port } = (await get<Seen>('Connection', 'web1')).status!.endpoint!;
+  const login = async (authority: string, principals: string): Promise<CliResult> => {
+    const made = await keygen(
+      '-s',
+      at(authority),
+      '-I',
+      'carla@laptop',
+      '-n',
+      principals,
+      '-V',
+      '-5m:+10m',
+      at('person.pub'),
+    );
+    assert.equal(made.code, 0, made.stderr);
+    return run('ssh', [
+      ...['-F', '/dev/null', '-o', 'IdentitiesOnly=yes', '-o', 'BatchMode=yes', '-o', 'StrictHostKeyChecking=yes'],
+      ...['-o', `UserKnownHostsFile=${path.join(local.home, 'ssh', uid, 'known_hosts')}`],
+      ...[
+        '-o',
+        'HostKeyAlias=web1.payments.sallyport',
+        '-i',
+        at('person'),
+        '-o',
+        `CertificateFile=${at('person-cert.pub')}`,
+      ],
+      ...['-p', String(port), '-l', sshd.user, 'localhost', 'echo', 'certified'],
+    ]);
+  };
+  let ran = await login('ca', 'carla');
+  for (let round = 0; round < 20 && ran.code !== 0; round += 1) ran = await login('ca', 'carla');
+  assert.equal(ran.stdout, 'certified\n', ran.stderr);
+  for (const [authority, principals] of [
+    ['other-ca', 'carla'],
+    ['ca', 'dora'],
+    ['ca', 'corp:carla'],
+  ] as const) {
+    const refused = await login(authority, principals);
+    assert.equal(refused.code, 255, `${authority} ${principals}: ${refused.stdout}`);
+  }
+});
