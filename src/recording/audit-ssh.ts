@@ -69,7 +69,10 @@ export function* privilegedCommands(
   for (const { act, ssh } of paired(view, filter, ({ kind }) => kind === 'Exec' || kind === 'Shell')) {
     if (options.all !== true && (act.outcome === 'Refused' || act.approvedBy.length > 0)) continue;
     const why = act.user === 'root' ? ['root’s own login'] : [];
-    for (const { name, within, user } of programsOf(ssh)) {
+    const programs = programsOf(ssh);
+    const wrappers = new Set(programs.flatMap(({ within }) => within));
+    for (const { name, within, user } of programs) {
+      if (within.length === 0 && wrappers.has(name)) continue;
       const raising = [...within, name].filter((word) => RAISES_RIGHTS.has(word.slice(word.lastIndexOf('/') + 1)));
       if (raising.length > 0 || user !== undefined) {
         why.push(`${[...within, name].join(' ')}${user === undefined ? '' : ` as ${user}`}`);

@@ -179,8 +179,10 @@ async function watch(args: ReplayArgs, io: Io, deps: RecordsDeps): Promise<ExitC
 function createPlayer(io: Io): { show(moment: Moment): void; end(): void } {
   const sanitiser = createSanitiser();
   let size = '';
+  let last: Moment | undefined;
   return {
     show(moment) {
+      last = moment;
       switch (moment.kind) {
         case 'Begin':
         case 'Resize': {
@@ -203,6 +205,8 @@ function createPlayer(io: Io): { show(moment: Moment): void; end(): void } {
     },
     end() {
       io.out(sanitiser.end());
+      // Where it was cut, this is all there is of why.
+      if (io.errTty && last?.kind === 'Marker') io.err(`\n${paint(io, 'dim', last.label)}\n`);
     },
   };
 }

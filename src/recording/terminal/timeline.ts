@@ -59,6 +59,9 @@ const SIGNALS: Readonly<Record<string, number>> = {
   TERM: 15,
 };
 
+/** Bodies may have any shape: nothing of theirs is called. */
+const word = (value: unknown): string =>
+  typeof value === 'string' ? value : value === undefined || value === null ? '' : JSON.stringify(value);
 type Loose<T> = { readonly [K in keyof T]?: unknown };
 const isObject = (value: unknown): value is Readonly<Record<string, unknown>> =>
   typeof value === 'object' && value !== null;
@@ -78,8 +81,8 @@ export function screenOf(record: RecordEnvelope): Screen | undefined {
     channel: record.channel,
     columns: size(columns, DEFAULT_COLUMNS),
     rows: size(rows, DEFAULT_ROWS),
-    ...(isObject(terminal) ? { term: harmlessLine(String(term ?? '')).slice(0, 64) } : {}),
-    command: harmlessLine(String(text ?? '')),
+    ...(isObject(terminal) ? { term: harmlessLine(word(term)).slice(0, 64) } : {}),
+    command: harmlessLine(word(text)),
   };
 }
 
@@ -149,21 +152,21 @@ export function createTimeline(channel: number): Timeline {
       return;
     }
     if (typeof bytes === 'number' && bytes > 0) waiting.push({ kind: 'Passed', atMs, stream, bytes });
-    const data = typeof text === 'string' ? Buffer.from(text) : Buffer.from(String(base64 ?? ''), 'base64');
+    const data = typeof text === 'string' ? Buffer.from(text) : Buffer.from(word(base64), 'base64');
     if (data.length > 0) streamOf(stream).stored.push(data);
   };
 
   const result = (atMs: number, { facts, error }: Loose<ResultBody>): void => {
     const { exitStatus, exitSignal } = sshFacts(facts);
-    if (isObject(error)) marker(atMs, `failed: ${String(error['message'] ?? '')}`);
+    if (isObject(error)) marker(atMs, `failed: ${word(error['message'])}`);
     if (typeof exitStatus === 'number') waiting.push({ kind: 'Exit', atMs, status: exitStatus });
     else if (typeof exitSignal === 'string')
       waiting.push({ kind: 'Exit', atMs, status: 128 + (SIGNALS[exitSignal] ?? 0) });
   };
 
   const command = (atMs: number, { text, decision, denial, hold }: Loose<CommandBody>): void => {
-    if (decision === 'Deny') marker(atMs, `refused: ${String(text ?? '')} (denial ${String(denial ?? '')})`);
-    else if (typeof hold === 'string') marker(atMs, `let through after hold ${hold}: ${String(text ?? '')}`);
+    if (decision === 'Deny') marker(atMs, `refused: ${word(text)} (denial ${word(denial)})`);
+    else if (typeof hold === 'string') marker(atMs, `let through after hold ${hold}: ${word(text)}`);
   };
 
   let main: unknown;
@@ -202,7 +205,7 @@ export function createTimeline(channel: number): Timeline {
           const { hold, event, by }: Loose<HoldBody> = body;
           marker(
             atMs,
-            `hold ${String(hold)} ${String(event)}${Array.isArray(by) && by.length > 0 ? ` by ${by.join(', ')}` : ''}`,
+            `hold ${word(hold)} ${word(event)}${Array.isArray(by) && by.length > 0 ? ` by ${by.map(word).join(', ')}` : ''}`,
           );
           break;
         }
@@ -214,7 +217,7 @@ export function createTimeline(channel: number): Timeline {
           break;
         case 'end': {
           const { reason, message }: Loose<EndBody> = body;
-          if (main !== undefined && !isOver) marker(atMs, `session ended: ${String(message ?? reason)}`);
+          if (main !== undefined && !isOver) marker(atMs, `session ended: ${word(message ?? reason)}`);
           isEnd = true;
           break;
         }

@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import type { RecordEnvelope } from '../../../src/recording/envelope.ts';
+import { createTeller } from '../../../src/recording/replay.ts';
 import { createCast } from '../../../src/recording/terminal/cast.ts';
 import { createSanitiser } from '../../../src/recording/terminal/sanitiser.ts';
 import { createTimeline } from '../../../src/recording/terminal/timeline.ts';
@@ -237,4 +238,72 @@ test('an asciicast of a hostile session is valid and harmless', () => {
   }
   assert.deepEqual(events.at(-1), [0, 'x', '3']);
   assert.ok(events.some(([, code, data]) => code === 'm' && data === 'hold h-1\\u{1b}c Opened'));
+});
+
+test('records of any shape are shown somehow', () => {
+  const body = fc.dictionary(
+    fc.constantFrom(
+      'id',
+      'verb',
+      'text',
+      'base64',
+      'bytes',
+      'stream',
+      'facts',
+      'own',
+      'decision',
+      'hold',
+      'event',
+      'by',
+      'error',
+      'columns',
+      'rows',
+      'reason',
+    ),
+    fc.oneof(
+      fc.jsonValue(),
+      fc.constantFrom(
+        0,
+        3,
+        1e9,
+        'terminal',
+        'exec',
+        'AAAA',
+        { toString: 1 },
+        { ssh: { terminal: {}, exitStatus: 'x', exitSignal: 5 } },
+      ),
+    ),
+  );
+  const records = fc.array(
+    fc.record({
+      kind: fc.constantFrom('start', 'command', 'output', 'resize', 'hold', 'result', 'end', 'x'),
+      body: fc.oneof(body, fc.jsonValue()),
+    }),
+    { maxLength: 20 },
+  );
+  fc.assert(
+    fc.property(records, (given) => {
+      const timeline = createTimeline(0);
+      const cast = createCast('s-x', undefined);
+      const teller = createTeller();
+      let told = '';
+      let shown = '';
+      given.forEach((one, seq) => {
+        const record = {
+          v: 1,
+          stream: 's-x',
+          seq,
+          ts: '2026-01-31T15:04:05.678Z',
+          channel: 0,
+          ...one,
+        } as RecordEnvelope;
+        told += teller.tell(record);
+        for (const moment of timeline.add(record)) shown += cast.add(moment);
+      });
+      for (const moment of timeline.end()) shown += cast.add(moment);
+      assert.doesNotMatch(told + teller.end(), /(?!\n)[\p{Cc}\p{Cf}]/u);
+      for (const line of shown.split('\n')) if (line !== '') JSON.parse(line);
+    }),
+    { numRuns: 500 },
+  );
 });
