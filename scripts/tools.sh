@@ -3,7 +3,7 @@
 # version, pgbouncer, other people's drivers. Root installs Debian packages; anybody else gets them unpacked into a cache
 # folder where apt allows it. What can not be had is named, and the tests that need it say so when they skip.
 set -eu
-purpose=${1:?usage: tools.sh demo|test|bench|conformance|identity|keycloak}
+purpose=${1:?usage: tools.sh demo|test|bench|conformance|identity|keycloak|ssh}
 cache=${SALLYPORT_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/sallyport}
 
 have() { command -v "$1" >/dev/null 2>&1 || [ -x "/usr/sbin/$1" ] || [ -x "/usr/lib/postgresql/15/bin/$1" ]; }
@@ -44,11 +44,24 @@ keycloak() {
   [ -f "$folder/.built" ]
 }
 
+# Servers, clients and shells that SSH is tried with; those of Python in a folder of their own.
+ssh_tools() {
+  have sshd && have tmux && have rsync && have zsh && have busybox && have git && have vim && have top ||
+    install_packages openssh-server openssh-client openssh-sftp-server tmux rsync zsh busybox git vim procps || true
+  [ ! -x "$cache/ssh-python/bin/python" ] || return 0
+  have python3 || install_packages python3 || return 0
+  echo "Installing paramiko, asyncssh and Ansible ..." >&2
+  { python3 -m venv "$cache/ssh-python" || { install_packages python3-venv && python3 -m venv "$cache/ssh-python"; }; } &&
+    "$cache/ssh-python/bin/pip" install --quiet --disable-pip-version-check \
+      'paramiko==5.1.0' 'asyncssh==2.24.1' 'ansible-core==2.19.14' >&2 || rm -rf "$cache/ssh-python"
+}
+
 case $purpose in
 demo) have psql || install_packages postgresql-client || true ;;
 test)
   have psql || install_packages postgresql-client || true
   [ -x /usr/lib/postgresql/15/bin/postgres ] || { no_cluster; install_packages postgresql-15 || true; }
+  ssh_tools
   # Without it the tests that need it say so and are skipped.
   [ -z "${CI:-}" ] || "$(dirname "$0")/psql18.sh" >/dev/null || echo "psql 18 can not be had here: its tests are skipped" >&2
   ;;
@@ -72,6 +85,7 @@ conformance)
   fi
   ;;
 keycloak) keycloak ;;
+ssh) ssh_tools ;;
 identity)
   have java || install_packages openjdk-17-jre-headless || true
   keycloak || true

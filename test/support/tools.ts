@@ -15,12 +15,14 @@ export const tools = {
   pgbench: hasProgram('pgbench') ? 'pgbench' : existing('/usr/lib/postgresql/15/bin/pgbench'),
   postgres15: existing('/usr/lib/postgresql/15/bin/postgres'),
   psycopg: existing(path.join(cache, 'python/bin/python')),
+  /** A Python that has paramiko, asyncssh and Ansible. */
+  sshPython: existing(path.join(cache, 'ssh-python/bin/python')),
   pgjdbc: hasProgram('javac') ? existing(path.join(cache, 'java/postgresql-42.7.8.jar')) : undefined,
 };
 
 /** For `test(name, { skip })`: false if it is there, else why the test is skipped and how to get the program. */
 export function missing(name: keyof typeof tools): string | false {
   return tools[name] === undefined
-    ? `${name} is not installed; \`scripts/tools.sh conformance\` as root brings it`
+    ? `${name} is not installed; \`scripts/tools.sh ${name === 'sshPython' ? 'ssh' : 'conformance'}\` as root brings it`
     : false;
 }

@@ -6,6 +6,7 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { alice, type SshScene, startSshScene } from '../../support/ssh-scene.ts';
 import { startTerminal } from '../../support/terminal.ts';
+import { tools } from '../../support/tools.ts';
 import type { CriteriaGroup } from '../criterion.ts';
 
 const MEGABYTES = Number(process.env.ACCEPT_MB ?? 1024);
@@ -42,6 +43,11 @@ async function good(program: string, args: readonly string[], timeoutMs = 600_00
   const { code, stdout, output } = await scene.run(program, args, { timeoutMs });
   assert.equal(code, 0, `${program} ${args.join(' ')}: ${output.slice(-2000)}`);
   return stdout;
+}
+
+function ansibleProgram(): string {
+  assert.ok(tools.sshPython !== undefined, 'scripts/tools.sh ssh brings Ansible');
+  return path.join(path.dirname(tools.sshPython), 'ansible');
 }
 
 const sshCommand = (): string => `ssh -F ${scene.config} -l ${scene.sshd.user}`;
@@ -279,11 +285,11 @@ export const openssh: CriteriaGroup = {
           `open ansible_user=${scene.sshd.user} ansible_ssh_common_args='-F ${scene.config}' ansible_python_interpreter=/usr/bin/python3\n`,
         );
         fs.writeFileSync(at('to-copy'), 'by ansible\n');
-        const ansible = (...args: string[]) => good('ansible', ['-i', at('inventory'), 'open', ...args]);
+        const ansible = (...args: string[]) => good(ansibleProgram(), ['-i', at('inventory'), 'open', ...args]);
         assert.match(await ansible('-m', 'ping'), /"ping": "pong"/);
         await ansible('-m', 'copy', '-a', `src=${at('to-copy')} dest=${at('copied')}`);
         assert.equal(fs.readFileSync(at('copied'), 'utf8'), 'by ansible\n');
-        return `ping, copy (${spawnSync('ansible', ['--version'], { encoding: 'utf8' }).stdout.split('\n')[0]})`;
+        return `ping, copy (${spawnSync(ansibleProgram(), ['--version'], { encoding: 'utf8' }).stdout.split('\n')[0]})`;
       },
     },
     {
