@@ -20,6 +20,7 @@ import { type Judging, recordDenial } from './judge.ts';
 import {
   bare,
   type ChannelOpen,
+  channelData,
   channelRequest,
   dataOf,
   extendedData,
@@ -48,6 +49,8 @@ export interface ChannelCore extends Core {
 /** Kept of a client before its command runs; afterwards the target's window decides. */
 const FIRST_WINDOW = 256 * 1024;
 export const LARGEST_PACKET = 128 * 1024;
+/** Data kept until a command runs is joined up to this many bytes. */
+const SMALL = 4 * 1024;
 /** Requests kept until a command runs. */
 const MOST_EARLY = 256;
 const INTERRUPT = 3; // ^C
@@ -177,7 +180,12 @@ export class SessionChannel {
     else {
       if (this.#early.length >= MOST_EARLY && payload[0] !== MSG.CHANNEL_DATA)
         throw new MalformedData('too many requests before anything runs');
-      this.#early.push(payload);
+      const last = this.#early.at(-1);
+      // A byte a message would cost a hundred times its size.
+      const joins = last?.[0] === MSG.CHANNEL_DATA && payload[0] === MSG.CHANNEL_DATA;
+      if (joins && last.length + payload.length <= SMALL) {
+        this.#early[this.#early.length - 1] = channelData(0, Buffer.concat([dataOf(last)!, dataOf(payload)!]));
+      } else this.#early.push(payload);
     }
   }
 

@@ -35,6 +35,8 @@ export interface Core {
   nextCommandId(): number;
   /** Nothing is judged, sent or told any more but last words. */
   readonly ending: boolean;
+  /** Messages wait for their records in great number: nothing more is read until they are fewer. */
+  recordsBehind(behind: boolean): void;
   /** A peer broke the protocol, or records can not be written: ends the connection. */
   fail(reason: FailReason, text: string): void;
 }

@@ -191,6 +191,20 @@ test('what comes before the target is there waits in order, with its EOF', async
   assert.ok(onChannel.every((payload) => payload.readUInt32BE(1) === 9));
 });
 
+test('INV-11: a byte a message is kept as what it is, not as a message each', async () => {
+  const bed = await bedOf();
+  bed.decide = () => HOLD;
+  await bed.send(open(), exec('cat'));
+  for (let at = 0; at < 20; at += 1)
+    await bed.send(...Array.from({ length: 500 }, () => channelData(0, Buffer.from('x'))));
+  bed.releaseHold({ kind: 'Approved', by: ['bob'] });
+  await settle();
+  await bed.fromTarget(confirm());
+  const data = bed.targetGot.filter((payload) => payload[0] === MSG.CHANNEL_DATA);
+  assert.ok(data.length <= 4, `${data.length} messages`);
+  assert.equal(data.map((payload) => dataOf(payload)!.toString()).join(''), 'x'.repeat(10_000));
+});
+
 test('the client gets window as the target takes', async () => {
   const bed = await runningBed();
   await bed.send(channelData(0, Buffer.alloc(50_000)));

@@ -72,6 +72,7 @@ export function runRelay(parts: RelayParts): Relay {
   let clientGone = false;
   let clientWaits = false;
   let targetWaits = false;
+  let recordsBehind = false;
   /** Channels whose client has yet to take its last words. */
   const farewells = new Set<number>();
   let sayGoodbye = (): void => undefined;
@@ -96,7 +97,12 @@ export function runRelay(parts: RelayParts): Relay {
   client.onDrain = () => {
     if (!targetWaits) return;
     targetWaits = false;
-    link.resume();
+    readOn();
+  };
+  /** Reads whomever nothing keeps from being read. */
+  const readOn = (): void => {
+    if (ending || (!clientWaits && !recordsBehind)) client.resume();
+    if (ending || (!targetWaits && !recordsBehind)) link.resume();
   };
 
   const link = createLink(parts.connect, {
@@ -104,12 +110,12 @@ export function runRelay(parts: RelayParts): Relay {
     onDrain: () => {
       if (!clientWaits) return;
       clientWaits = false;
-      if (!ending) client.resume();
+      readOn();
     },
     onGone: () => {
       sweeper.gone();
-      if (clientWaits && !ending) client.resume();
       clientWaits = false;
+      readOn();
       if (ending) return;
       for (const channel of channels.values()) channel.targetGone('Sallyport: the target closed the connection.');
     },
@@ -124,6 +130,12 @@ export function runRelay(parts: RelayParts): Relay {
     nextCommandId: () => (commands += 1) - 1,
     get ending() {
       return ending;
+    },
+    recordsBehind(behind) {
+      recordsBehind = behind;
+      if (!behind) return readOn();
+      client.pause();
+      link.pause();
     },
     fail: (reason, text) => end({ reason, text, code: codeOf(reason), signals: true }),
     toClient,
@@ -243,8 +255,7 @@ export function runRelay(parts: RelayParts): Relay {
   const end = (how: End): void => {
     if (ending) return;
     ending = true;
-    if (clientWaits) client.resume();
-    if (targetWaits) link.resume();
+    readOn();
     const error = { code: how.reason, message: how.text };
     const atTarget = how.signals ? [...channels.values()].filter((channel) => channel.isAtTarget) : [];
     for (const channel of channels.values()) channel.freeze(error);
