@@ -122,11 +122,13 @@ export function engineerVerbs({ verb, run, cluster }: Shell): void {
   verb('dsn <connection>', 'print a DSN whose password is a ticket (5 minutes); for SSH the command line', group, [
     'dsn orders-db',
     'dsn web1                             # ssh -o … ; holds no secret',
+    'dsn web1 --ticket                    # to type where a client asks for it, on a machine without the key',
     'dsn orders-db --until-expiry',
     'dsn orders-db --oauth                # psql 18 logs in by itself; holds no secret',
   ])
     .option('--account <name>', 'account of the Connection')
     .option('--user <name>', 'SSH: user of the target')
+    .option('--ticket', 'SSH: a ticket for one login, in place of the command line')
     .option('--policy <name>', 'policy to run under, where several fit')
     .option('--grant <name>', 'this grant, not the one that lasts longest')
     .option('--oauth', 'for psql 18, which logs in at the identity provider: no ticket in it')

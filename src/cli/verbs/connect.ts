@@ -398,6 +398,8 @@ async function successor(context: Context, grant: AccessGrant, proof: WayProof):
 
 export interface DsnOptions extends ConnectOptions {
   user?: string;
+  /** SSH: a ticket to type. */
+  ticket?: boolean;
   untilExpiry?: boolean;
   oauth?: boolean;
 }
@@ -406,6 +408,8 @@ export async function dsn(context: Context, connectionName: string, options: Dsn
   const { io, client, actor } = context;
   const connection = await findConnection(context, connectionName);
   if (connection.spec.type === 'SSH') return (await import('./ssh.ts')).sshCommand(context, connection, options);
+  if (options.user !== undefined || options.ticket === true)
+    throw new CliError(EXIT.misconfigured, '--user and --ticket are for Connections of type SSH', 'Leave them out.');
   if (options.oauth === true) return oauthDsn(context, connection, options);
   const way = await findWay(context, connectionName, options);
   const { proof } = way;

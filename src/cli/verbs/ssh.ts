@@ -25,6 +25,8 @@ import { openRoute, type Route, type RouteOptions } from './route.ts';
 export interface SshOptions extends ConnectOptions {
   /** The target's user. */
   user?: string;
+  /** In place of the command line. */
+  ticket?: boolean;
 }
 
 interface SshWay {
@@ -66,6 +68,11 @@ export async function connectSsh(context: Context, first: Connection, options: S
 /** The command line that `connect` would run. Holds no secret: it names the file with the key. */
 export async function sshCommand(context: Context, first: Connection, options: SshOptions): Promise<ExitCode> {
   const way = await findWay(context, first, options);
+  if (options.ticket === true) {
+    context.io.out(`${ticketOf(context, way)}\n`);
+    context.io.err(`Good for one login as ${way.user.split('+', 1)[0]}, within five minutes. It is a password.\n`);
+    return EXIT.ok;
+  }
   const proxyCommand = context.cluster === undefined ? undefined : proxyCommandOf(context, way.connection, options);
   const words = sshArguments({ ...way, ...way.endpoint }, way.files, proxyCommand);
   context.io.out(`${words.map(quoted).join(' ')}\n`);
@@ -128,6 +135,16 @@ function writeFiles(context: Context, connection: Connection, grant: AccessGrant
   return files;
 }
 
+function ticketOf(context: Context, { connection, grant }: SshWay): string {
+  return issueTicket({
+    privateKey: openKey(context, grant).privateKey,
+    grantUid: grant.metadata.uid,
+    connectionUid: connection.metadata.uid,
+    nowMs: context.now(),
+    random: systemRandom,
+  });
+}
+
 async function keepProven(context: Context, way: SshWay, route: Route, signal: AbortSignal): Promise<void> {
   const person = await personHere(context);
   if (person === undefined) return;
@@ -137,14 +154,7 @@ async function keepProven(context: Context, way: SshWay, route: Route, signal: A
     namespace: connection.metadata.namespace ?? 'default',
     connection: connection.metadata.name,
     grant: () => grant,
-    ticket: () =>
-      issueTicket({
-        privateKey: openKey(context, grant).privateKey,
-        grantUid: grant.metadata.uid,
-        connectionUid: connection.metadata.uid,
-        nowMs: context.now(),
-        random: systemRandom,
-      }),
+    ticket: () => ticketOf(context, way),
     sessions: route.sessions,
     signal,
   });

@@ -155,6 +155,33 @@ test('dsn prints the command line, which works as it stands', async () => {
   assert.equal(ran.stdout, 'by hand\n', ran.stderr);
 });
 
+test('a ticket is typed where the client asks for it, and opens one login', async () => {
+  const { code, stdout, stderr } = await local.cli(['dsn', 'web1', '--user', sshd.user, '--ticket'], alice);
+  assert.equal(code, 0, stderr);
+  const { metadata, status } = await get<Seen>('Connection', 'web1');
+  const askpass = path.join(bin, 'askpass');
+  fs.writeFileSync(askpass, `#!/bin/sh\necho '${stdout.trim()}'\n`, { mode: 0o700 });
+  const login = (): Promise<CliResult> =>
+    run('env', [
+      ...[
+        `SSH_ASKPASS=${askpass}`,
+        'SSH_ASKPASS_REQUIRE=force',
+        'ssh',
+        '-F',
+        '/dev/null',
+        '-o',
+        'PubkeyAuthentication=no',
+      ],
+      ...['-o', `UserKnownHostsFile=${path.join(local.home, 'ssh', metadata.uid, 'known_hosts')}`],
+      ...['-o', 'StrictHostKeyChecking=yes', '-o', 'NumberOfPasswordPrompts=1', '-p', String(status!.endpoint!.port)],
+      ...['-l', sshd.user, '127.0.0.1', 'echo', 'typed'],
+    ]);
+  const first = await login();
+  assert.equal(first.stdout, 'typed\n', first.stderr);
+  const second = await login();
+  assert.equal(second.code, 255, 'INV-01: not a second time');
+});
+
 test('ssh-config lets plain ssh, and what is built on it, in by name', async () => {
   const written = await local.cli(['ssh-config', '--write'], alice);
   assert.equal(written.code, 0, written.stderr);
