@@ -163,18 +163,26 @@ test('a ticket is typed where the client asks for it, and opens one login', asyn
   fs.writeFileSync(askpass, `#!/bin/sh\necho '${stdout.trim()}'\n`, { mode: 0o700 });
   const login = (): Promise<CliResult> =>
     run('env', [
-      ...[
-        `SSH_ASKPASS=${askpass}`,
-        'SSH_ASKPASS_REQUIRE=force',
-        'ssh',
-        '-F',
-        '/dev/null',
-        '-o',
-        'PubkeyAuthentication=no',
-      ],
-      ...['-o', `UserKnownHostsFile=${path.join(local.home, 'ssh', metadata.uid, 'known_hosts')}`],
-      ...['-o', 'StrictHostKeyChecking=yes', '-o', 'NumberOfPasswordPrompts=1', '-p', String(status!.endpoint!.port)],
-      ...['-l', sshd.user, '127.0.0.1', 'echo', 'typed'],
+      `SSH_ASKPASS=${askpass}`,
+      'SSH_ASKPASS_REQUIRE=force',
+      'ssh',
+      '-F',
+      '/dev/null',
+      '-o',
+      'PubkeyAuthentication=no',
+      '-o',
+      `UserKnownHostsFile=${path.join(local.home, 'ssh', metadata.uid, 'known_hosts')}`,
+      '-o',
+      'StrictHostKeyChecking=yes',
+      '-o',
+      'NumberOfPasswordPrompts=1',
+      '-p',
+      String(status!.endpoint!.port),
+      '-l',
+      sshd.user,
+      '127.0.0.1',
+      'echo',
+      'typed',
     ]);
   const first = await login();
   assert.equal(first.stdout, 'typed\n', first.stderr);
@@ -308,17 +316,29 @@ spec:
     );
     assert.equal(made.code, 0, made.stderr);
     return run('ssh', [
-      ...['-F', '/dev/null', '-o', 'IdentitiesOnly=yes', '-o', 'BatchMode=yes', '-o', 'StrictHostKeyChecking=yes'],
-      ...['-o', `UserKnownHostsFile=${path.join(local.home, 'ssh', uid, 'known_hosts')}`],
-      ...[
-        '-o',
-        'HostKeyAlias=web1.payments.sallyport',
-        '-i',
-        at('person'),
-        '-o',
-        `CertificateFile=${at('person-cert.pub')}`,
-      ],
-      ...['-p', String(port), '-l', sshd.user, 'localhost', 'echo', 'certified'],
+      '-F',
+      '/dev/null',
+      '-o',
+      'IdentitiesOnly=yes',
+      '-o',
+      'BatchMode=yes',
+      '-o',
+      'StrictHostKeyChecking=yes',
+      '-o',
+      `UserKnownHostsFile=${path.join(local.home, 'ssh', uid, 'known_hosts')}`,
+      '-o',
+      'HostKeyAlias=web1.payments.sallyport',
+      '-i',
+      at('person'),
+      '-o',
+      `CertificateFile=${at('person-cert.pub')}`,
+      '-p',
+      String(port),
+      '-l',
+      sshd.user,
+      'localhost',
+      'echo',
+      'certified',
     ]);
   };
   let ran = await login('ca', 'carla');
