@@ -44,6 +44,7 @@ const SPACE = 0x20;
 const CR = 0x0d;
 const LF = 0x0a;
 const STAR = 0x2a;
+const DASH = 0x2d;
 /** No part of anything that is looked for: whatever came before is decided. */
 const ENDS_VALUES = Uint8Array.from({ length: 256 }, (_, byte) =>
   byte < 0x20 || '",:;<>[\\]'.includes(String.fromCharCode(byte)) ? 1 : 0,
@@ -52,7 +53,7 @@ const ENDS_VALUES = Uint8Array.from({ length: 256 }, (_, byte) =>
 const IS_ORDINARY = Uint8Array.from({ length: 256 }, (_, byte) =>
   byte > 0x20 && byte !== 0x7f && !/["',:;<>[\\\]@0-9-]/.test(String.fromCharCode(byte)) ? 1 : 0,
 );
-const UNSEEN = new Set([0x00, 0x0e, 0x0f, 0x7f]);
+const IS_UNSEEN = Uint8Array.from({ length: 256 }, (_, byte) => ([0x00, 0x0e, 0x0f, 0x7f].includes(byte) ? 1 : 0));
 /** Final bytes of CSI after which text stands elsewhere, or text before is gone. */
 const MOVES = new Set(Array.from('ABDEFGHJLMPSTXZ@`adefrsu', (final) => final.charCodeAt(0)));
 const isDigit = (byte: number | undefined): boolean => byte !== undefined && byte >= 0x30 && byte <= 0x39;
@@ -123,7 +124,7 @@ export function createMaskedStream(kinds: readonly DetectorKind[] = ALL_DETECTOR
       sequenceKind = 'Escape';
       return;
     }
-    if (UNSEEN.has(byte)) return released();
+    if (IS_UNSEEN[byte] === 1) return released();
     visible(byte);
   };
 
@@ -153,7 +154,7 @@ export function createMaskedStream(kinds: readonly DetectorKind[] = ALL_DETECTOR
     length += 1;
     if (isDigit(byte)) digits += 1;
     else if (byte === 0x40) hasAt = true;
-    if (pem !== undefined) {
+    if (pem !== undefined && (byte === DASH || !pem.isIdle)) {
       pem.take(byte);
       if (pem.inside) {
         // From its first dash on; the rest of the text before is decided without it.
@@ -256,7 +257,7 @@ export function createMaskedStream(kinds: readonly DetectorKind[] = ALL_DETECTOR
     for (const byte of bytes) {
       rawLength += 1;
       if (byte === ESC) decide(length);
-      else if (!UNSEEN.has(byte)) visible(byte);
+      else if (IS_UNSEEN[byte] === 0) visible(byte);
     }
   };
 
