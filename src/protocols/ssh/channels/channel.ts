@@ -391,24 +391,30 @@ export class SessionChannel {
     this.settle();
   }
 
-  /** Stops everything but last words: the connection is being cut. */
-  freeze(error: { code: string; message: string }): void {
+  /** Stops everything but last words, which are recorded as part of what the user saw: the connection is being cut. */
+  freeze(error: { code: string; message: string }, line?: string): void {
     this.#withdrawAll();
     this.phase = 'Over';
     this.filter?.closed();
     this.#early = [];
     this.toClient.stop();
     this.toTarget.stop();
+    if (line !== undefined) this.recorder?.own(this.#ownStream, this.#lastText(line));
     this.recorder?.ended(error);
+  }
+
+  /** A terminal is taken back first from whatever drew on it. */
+  #lastText(line: string): string {
+    if (this.pty === undefined) return `${line}\n`;
+    return `${this.target.receiver === undefined ? '' : TERMINAL_RESET}${line}\r\n`;
   }
 
   /** After `freeze`: what the user sees last. true: the client has yet to close. */
   lastWords(line: string): boolean {
     if (this.#clientEnd.closeSent) return false;
-    const eol = this.pty === undefined ? '\n' : '\r\n';
-    if (this.pty !== undefined && this.target.receiver !== undefined)
-      this.toClient.last(extendedData(0, STDERR, Buffer.from(TERMINAL_RESET)));
-    this.toClient.last(extendedData(0, STDERR, Buffer.from(`${line}${eol}`)));
+    const text = Buffer.from(this.#lastText(line));
+    // A terminal's own stream: its stderr may be elsewhere.
+    this.toClient.last(this.pty === undefined ? extendedData(0, STDERR, text) : channelData(0, text));
     this.toClient.last(
       channelRequest(0, 'exit-signal', false, { string: 'TERM' }, { boolean: false }, { string: line }, { string: '' }),
     );

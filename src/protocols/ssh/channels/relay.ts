@@ -258,7 +258,7 @@ export function runRelay(parts: RelayParts): Relay {
     readOn();
     const error = { code: how.reason, message: how.text };
     const atTarget = how.signals ? [...channels.values()].filter((channel) => channel.isAtTarget) : [];
-    for (const channel of channels.values()) channel.freeze(error);
+    for (const channel of channels.values()) channel.freeze(error, clientGone ? undefined : how.text);
     if (!clientGone) {
       for (const channel of channels.values()) if (channel.lastWords(how.text)) farewells.add(channel.number);
       sayGoodbye = () => {
