@@ -1,4 +1,5 @@
 // Real OpenSSH clients log in at the gateway's side: keys, an agent, certificates, a ticket at a prompt.
+
 import assert from 'node:assert/strict';
 import { execFile, execFileSync, spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
@@ -19,6 +20,7 @@ import { ed25519Signer } from '../../../src/protocols/ssh/keys/signer.ts';
 import { systemRandom } from '../../../src/system/random.ts';
 import { type AuthGateway, authGateway } from '../../support/ssh-auth.ts';
 import { type SshLoginServer, startSshLoginServer } from '../../support/ssh-login-server.ts';
+import { missing, tools } from '../../support/tools.ts';
 
 const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'sallyport-ssh-login-'));
 const at = (name: string): string => path.join(folder, name);
@@ -309,14 +311,14 @@ async def main():
 asyncio.run(main())`,
 };
 for (const [name, script] of Object.entries(PYTHON))
-  test(name, async () => {
+  test(name, { skip: missing('sshPython') }, async () => {
     granted = (proof) =>
       proof.kind === 'Key'
         ? proof.publicKey === rawOf('grant.pub')
         : proof.kind === 'Password' && proof.secret === 'the-ticket';
     const ran = await new Promise<Ran>((resolve) => {
       execFile(
-        'python3',
+        tools.sshPython!,
         ['-c', script, String(server.port), at('grant'), at('other')],
         { timeout: 30_000 },
         (error, stdout, stderr) => resolve({ code: error === null ? 0 : 1, stdout, stderr }),

@@ -1,5 +1,6 @@
 // File transfers through the gateway to a real sshd by real clients: OpenSSH's sftp, scp (both protocols), rsync,
 // paramiko. Every operation is judged, nothing is lost or changed.
+
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
 import { createHash, randomBytes } from 'node:crypto';
@@ -12,6 +13,7 @@ import { createSshProtocol } from '../../../src/protocols/ssh/protocol.ts';
 import { transparentPolicy } from '../../support/session-context.ts';
 import { type SshGateway, startSshGateway } from '../../support/ssh-context.ts';
 import { type Sshd, startSshd } from '../../support/sshd.ts';
+import { missing, tools } from '../../support/tools.ts';
 
 let sshd: Sshd;
 let gateway: SshGateway;
@@ -142,7 +144,7 @@ test('rsync both ways, judged by its arguments', async () => {
   );
 });
 
-test('paramiko: pipelined writes, prefetched reads, listings, links', async () => {
+test('paramiko: pipelined writes, prefetched reads, listings, links', { skip: missing('sshPython') }, async () => {
   const script = `
 import os, sys, hashlib, paramiko
 key, known, port, user, remote = sys.argv[1:]
@@ -171,7 +173,7 @@ try:
 except FileNotFoundError: pass
 client.close()
 `;
-  const ran = await run('python3', [
+  const ran = await run(tools.sshPython!, [
     '-c',
     script,
     gateway.keyFile,

@@ -1,4 +1,5 @@
 // The proxy logs in at a real sshd: by keys of every kind, by certificates of its own making; and is told why when it can not.
+
 import assert from 'node:assert/strict';
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { generateKeyPairSync, randomBytes } from 'node:crypto';
@@ -19,6 +20,7 @@ import { readData, writeData } from '../../../src/protocols/ssh/wire/data.ts';
 import { MSG } from '../../../src/protocols/ssh/wire/message-numbers.ts';
 import { systemClock } from '../../../src/system/clock.ts';
 import { systemRandom } from '../../../src/system/random.ts';
+import { missing, tools } from '../../support/tools.ts';
 
 const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'sallyport-ssh-target-'));
 const at = (name: string): string => path.join(folder, name);
@@ -313,8 +315,12 @@ for (const [mode, password, expected, seen] of [
   ['echo', 'correct horse', 'MoreWanted', []],
   ['twice', 'correct horse', 'MoreWanted', ['answer 1']],
 ] as const)
-  test(`INV-05: a password to another kind of server, once: ${mode}, ${password}`, async () => {
-    const server = spawn('python3', ['-c', ASYNCSSH, mode, at('host')], { stdio: ['ignore', 'pipe', 'inherit'] });
+  test(`INV-05: a password to another kind of server, once: ${mode}, ${password}`, {
+    skip: missing('sshPython'),
+  }, async () => {
+    const server = spawn(tools.sshPython!, ['-c', ASYNCSSH, mode, at('host')], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
     try {
       let output = '';
       const listening = await new Promise<number>((resolve) => {

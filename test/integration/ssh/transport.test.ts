@@ -1,5 +1,6 @@
 // The transport against OpenSSH's ssh and sshd, algorithm by algorithm, with keys changed under load by both sides; and
 // against asyncssh for ML-KEM, which Debian's OpenSSH does not have. What is above it here is the least that echoes.
+
 import assert from 'node:assert/strict';
 import { execFileSync, spawn } from 'node:child_process';
 import { createHash, generateKeyPairSync, randomBytes } from 'node:crypto';
@@ -31,6 +32,7 @@ import { DISCONNECT, MSG } from '../../../src/protocols/ssh/wire/message-numbers
 import { systemClock } from '../../../src/system/clock.ts';
 import { type Random, systemRandom } from '../../../src/system/random.ts';
 import { type Sshd, startSshd } from '../../support/sshd.ts';
+import { missing, tools } from '../../support/tools.ts';
 
 const MIB = 1024 * 1024;
 const PORT_TIMEOUT_MS = 20_000;
@@ -425,17 +427,19 @@ async def main():
 asyncio.run(main())
 `;
 
-test('ML-KEM: asyncssh’s client and ours agree on the hybrid secret', async () => {
+test('ML-KEM: asyncssh’s client and ours agree on the hybrid secret', { skip: missing('sshPython') }, async () => {
   const { port, done } = await serveOnce(echoServer);
-  const ran = await run('python3', ['-c', ASYNCSSH, String(port)]);
+  const ran = await run(tools.sshPython!, ['-c', ASYNCSSH, String(port)]);
   assert.match(ran.out.toString(), /hello from asyncssh/, ran.err);
   const { algorithms, peerVersion } = await done;
   assert.match(peerVersion, /AsyncSSH/);
   assert.equal(algorithms.kex, 'mlkem768x25519-sha256');
 });
 
-test('ML-KEM: asyncssh’s server and our client agree on the hybrid secret', async () => {
-  const child = spawn('python3', ['-c', ASYNCSSH_SERVER], {
+test('ML-KEM: asyncssh’s server and our client agree on the hybrid secret', {
+  skip: missing('sshPython'),
+}, async () => {
+  const child = spawn(tools.sshPython!, ['-c', ASYNCSSH_SERVER], {
     stdio: ['ignore', 'pipe', 'inherit'],
     timeout: PORT_TIMEOUT_MS,
   });
