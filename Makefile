@@ -86,6 +86,10 @@ accept-identity-sample: node_modules/.installed ## What of accept-identity runs 
 	@if scripts/tools.sh keycloak; then keycloak=idp; else echo 'skipped: what needs Keycloak'; fi; \
 	  ACCEPT_TRIALS=$(or $(ACCEPT_TRIALS),12) ACCEPT_SECONDS=150 node test/acceptance/identity.ts tokens approvals breakglass $$keycloak
 
+accept-ssh: node_modules/.installed ## Run every acceptance criterion of SSH, one line each
+	@scripts/tools.sh ssh
+	@node test/acceptance/ssh.ts
+
 campaign: node_modules/.installed ## The slow suites at full size, by hand
 	@FUZZ_RUNS=20000 $(MAKE) --no-print-directory fuzz
 	@ACCEPT_FULL=1 $(MAKE) --no-print-directory accept-slice

@@ -1,6 +1,8 @@
 // `make accept-ssh`: every acceptance criterion of SSH that a machine can check, against real servers. Arguments: names
 // of groups to run; none: all.
 import { runCriteria } from './runner.ts';
+import { commands } from './ssh/commands.ts';
+import { cuts } from './ssh/cuts.ts';
 import { openssh } from './ssh/openssh.ts';
 
-await runCriteria('accept-ssh', [openssh]);
+await runCriteria('accept-ssh', [openssh, commands, cuts]);

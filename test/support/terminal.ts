@@ -33,10 +33,7 @@ export function startTerminal(
     });
   const size = ['-x', String(options.columns ?? 80), '-y', String(options.rows ?? 24)];
   // The status line would take a row; what has ended stays on the screen.
-  fs.writeFileSync(
-    path.join(folder, 'config'),
-    'set -g status off\nset -g remain-on-exit on\n',
-  );
+  fs.writeFileSync(path.join(folder, 'config'), 'set -g status off\nset -g remain-on-exit on\n');
   tmux('new-session', '-d', ...size, command);
   const terminal: Terminal = {
     type: (text) => void tmux('send-keys', '-l', '--', text),
