@@ -4,7 +4,7 @@ export PATH := $(CURDIR)/node_modules/.bin:$(PATH)
 export NODE_NO_WARNINGS := 1
 NPM := npm --no-update-notifier --no-fund --no-audit --loglevel=error
 .DEFAULT_GOAL := help
-.PHONY: help demo test unit integration chart test-cluster hostile fuzz conformance coverage bench generate verify accept-slice e2e accept-operator accept-identity accept-identity-sample campaign cluster cluster-down image clean
+.PHONY: help demo test unit integration chart test-cluster hostile fuzz conformance coverage bench generate verify accept-slice e2e accept-operator accept-identity accept-identity-sample accept-ssh campaign cluster cluster-down image clean
 
 help: ## Show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

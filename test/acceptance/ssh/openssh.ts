@@ -63,17 +63,20 @@ export const openssh: CriteriaGroup = {
       ].join('\n'),
     });
     direct = [
-      ...['-F', '/dev/null', '-o', 'StrictHostKeyChecking=no', '-o', `UserKnownHostsFile=${at('direct-hosts')}`],
-      ...[
-        '-o',
-        'LogLevel=ERROR',
-        '-i',
-        scene.sshd.privateKeyFile,
-        '-p',
-        String(scene.sshd.port),
-        '-l',
-        scene.sshd.user,
-      ],
+      '-F',
+      '/dev/null',
+      '-o',
+      'StrictHostKeyChecking=no',
+      '-o',
+      `UserKnownHostsFile=${at('direct-hosts')}`,
+      '-o',
+      'LogLevel=ERROR',
+      '-i',
+      scene.sshd.privateKeyFile,
+      '-p',
+      String(scene.sshd.port),
+      '-l',
+      scene.sshd.user,
       '127.0.0.1',
     ];
     await scene.request('open');
