@@ -6,6 +6,7 @@ import {
   guessedRight,
   type KexInit,
   negotiate,
+  offerTo,
   ownKexInit,
   parseExtInfo,
   parseKexInit,
@@ -61,6 +62,14 @@ test('INV-11: without strict key exchange nothing but AES-GCM is agreed on', () 
   assert.equal(negotiate(client(), server, false).cipher.clientToServer, 'aes128-gcm@openssh.com');
   const half = client({ cipher: { clientToServer: ['aes128-gcm@openssh.com'], serverToClient: ['aes128-ctr'] } });
   assert.throws(() => negotiate(half, server, false), /only AES-GCM is safe/);
+});
+
+test('who can do AES-GCM is offered nothing else, whatever they would rather have', () => {
+  const rather = client({ cipher: both(['aes128-ctr', 'aes256-gcm@openssh.com', 'chacha20-poly1305@openssh.com']) });
+  assert.deepEqual(offerTo(rather, FULL_OFFER).ciphers, ['aes256-gcm@openssh.com']);
+  const oneWay = client({ cipher: { clientToServer: ['aes128-gcm@openssh.com'], serverToClient: ['aes128-ctr'] } });
+  for (const each of [undefined, oneWay, client({ cipher: both(['aes128-ctr']) })])
+    assert.deepEqual(offerTo(each, FULL_OFFER), FULL_OFFER);
 });
 
 test('nothing in common says what, and what each side has', () => {

@@ -17,6 +17,7 @@ import {
   type KexInit,
   negotiate,
   type Offer,
+  offerTo,
   ownKexInit,
   parseKexInit,
   serverExtInfo,
@@ -86,8 +87,12 @@ export function keyExchange(
   let result: KeyExchangeResult | undefined;
   let established = false;
 
+  /** The peer's last offer: a server makes its own by it. */
+  let peerOffer: KexInit | undefined;
+
   const start = (): void => {
-    const init = ownKexInit(role, offer, ownHostKeyAlgorithms, result === undefined);
+    const made = role === 'Server' ? offerTo(peerOffer, offer) : offer;
+    const init = ownKexInit(role, made, ownHostKeyAlgorithms, result === undefined);
     const payload = encodeKexInit(init, random.bytes(16));
     own = { init, payload };
     stage = 'KexInit';
@@ -96,10 +101,11 @@ export function keyExchange(
   };
 
   const takeKexInit = (payload: Buffer): void => {
-    if (stage === 'Idle') start();
-    if (stage !== 'KexInit' || own === undefined) throw malformed('KEXINIT during a key exchange.');
     // OpenSSH's KEXINIT is some 1.5 KiB. What is kept for the hash is a copy that is no view of anything larger.
     const init = parseKexInit(payload);
+    peerOffer = init;
+    if (stage === 'Idle') start();
+    if (stage !== 'KexInit' || own === undefined) throw malformed('KEXINIT during a key exchange.');
     peer = { init, payload };
     if (result === undefined) {
       strict = wantsStrict(init, role === 'Server' ? 'Client' : 'Server');

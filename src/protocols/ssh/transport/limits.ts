@@ -30,6 +30,8 @@ export interface TransportLimits {
   readonly peerRekeys: { readonly burst: number; readonly everyMs: number; readonly freeBytes: number };
   /** IGNORE, DEBUG, UNIMPLEMENTED, PING and unknown messages. */
   readonly noise: { readonly burst: number; readonly everyMs: number; readonly beforeLogin: number };
+  /** How long a server waits for the client's offer before it makes its own: a round trip, where nothing is amiss. */
+  readonly firstOfferMs: number;
   /** From DISCONNECT until the socket is destroyed. */
   readonly lingerMs: number;
 }
@@ -50,5 +52,6 @@ export const DEFAULT_LIMITS: TransportLimits = {
   rekeyDeadlineMs: 20_000,
   peerRekeys: { burst: 10, everyMs: 10_000, freeBytes: 32_000 },
   noise: { burst: 2_000, everyMs: 10, beforeLogin: 64 },
+  firstOfferMs: 500,
   lingerMs: 2_000,
 };

@@ -405,3 +405,31 @@ test('any chunking of the bytes between two transports gives the same messages',
     closeBoth(peers);
   }
 });
+
+test('a client that would rather have CTR gets GCM; one that waits for the server’s offer gets it all the same', async () => {
+  const peers = await openPeers({
+    openServer: offering({}),
+    openClient: offering({ ciphers: ['aes128-ctr', 'aes256-gcm@openssh.com'] }),
+  });
+  assert.equal(peers.client.algorithms.cipher.clientToServer, 'aes256-gcm@openssh.com');
+  peers.client.destroy();
+  peers.server.destroy();
+  const clock = manualClock();
+  const [near, far] = await socketPair();
+  const opening = transportOpener({ ...SYSTEM_TOOLS, clock })(near, serverOptions());
+  const heard: Buffer[] = [];
+  far.on('data', (chunk: Buffer) => heard.push(chunk));
+  const said = async (pattern: RegExp): Promise<void> => {
+    for (let step = 0; !pattern.test(Buffer.concat(heard).toString('latin1')); step += 1) {
+      assert.ok(step < 400, Buffer.concat(heard).toString('latin1'));
+      await new Promise((go) => setTimeout(go, 5));
+    }
+  };
+  far.write('SSH-2.0-patient\r\n');
+  await said(/^SSH-2\.0-Sallyport\r\n$/);
+  await new Promise((go) => setTimeout(go, 50));
+  clock.advance(500);
+  await said(/aes128-gcm@openssh\.com,aes256-gcm@openssh\.com,aes128-ctr/);
+  far.destroy();
+  await assert.rejects(opening);
+});

@@ -88,6 +88,7 @@ function open(
   let transport: Transport | undefined;
   let withdrawDeadline: () => void = () => undefined;
   let withdrawLinger: (() => void) | undefined;
+  let withdrawPatience: () => void = () => undefined;
   const opened = Promise.withResolvers<Transport>();
 
   const queuedBytes = (): number => output.queuedBytes + heldBytes;
@@ -99,6 +100,7 @@ function open(
     state = 'Closed';
     withdrawDeadline();
     withdrawLinger?.();
+    withdrawPatience();
     options.signal.removeEventListener('abort', onAbort);
     socket.destroy();
     held = [];
@@ -169,6 +171,9 @@ function open(
   const startExchange = (): void => {
     exchange.start();
     if (!exchange.initial) deadline(limits.rekeyDeadlineMs, 'The key exchange took too long.');
+  };
+  const beginAnyway = (): void => {
+    if (state === 'Open' && exchange.initial && !exchange.running) startExchange();
   };
   const rekeyIfDue = (): void => {
     if (exchange.running || !loggedIn || state !== 'Open') return;
@@ -298,7 +303,7 @@ function open(
       }
       throw malformed(`Message ${number} came outside a key exchange.`);
     }
-    if (number === MSG.KEXINIT && !exchange.running) {
+    if (number === MSG.KEXINIT && !exchange.running && !exchange.initial) {
       const free = loggedIn && Math.max(input.bytes, output.bytes) >= limits.peerRekeys.freeBytes;
       if (!free && !peerRekeys()) throw malformed('Too many key exchanges.');
       deadline(limits.rekeyDeadlineMs, 'The key exchange took too long.');
@@ -325,7 +330,9 @@ function open(
         const line = identification.push(chunk);
         if (line === undefined) return;
         peerVersion = line.version;
-        startExchange();
+        if (options.role === 'Client') startExchange();
+        // A server's offer depends on the client's, which comes by itself; one that waits for ours gets it a little later.
+        else withdrawPatience = clock.after(limits.firstOfferMs, beginAnyway);
         input.push(line.rest);
       } else input.push(chunk);
     } catch (error) {
