@@ -14,6 +14,16 @@ export interface Activity {
   recorder(inner: SessionRecorder): SessionRecorder;
 }
 
+/** Effects of commands that last until somebody ends them. */
+const LASTING: ReadonlySet<string> = new Set([
+  'Connect tcp',
+  'Connect listen',
+  'Connect socket',
+  'Session shell',
+  'Session agent',
+  'Session x11',
+]);
+
 export function trackActivity(socket: Socket, clock: Clock): Activity {
   let bytes = 0;
   let lastMonotonic = clock.monotonic();
@@ -34,8 +44,11 @@ export function trackActivity(socket: Socket, clock: Clock): Activity {
     recorder: (inner) => ({
       append(kind, body, channel, constant) {
         if (kind === 'command') {
-          const { id, decision } = body as CommandBody;
-          pending = decision === 'Deny' ? undefined : id;
+          const { id, decision, effects } = body as CommandBody;
+          // What lasts until somebody ends it (a shell, a forward) is waited for by nobody: its bytes tell of its use.
+          const lasts =
+            effects.length > 0 && effects.every(({ action, object }) => LASTING.has(`${action} ${object[0]}`));
+          pending = decision === 'Deny' || lasts ? undefined : id;
         } else if (kind === 'result' && (body as ResultBody).id === pending) pending = undefined;
         inner.append(kind, body, channel, constant);
       },

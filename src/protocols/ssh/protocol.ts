@@ -12,8 +12,10 @@ import { authenticateClient, type ClientLogin } from './auth/server.ts';
 import type { Services } from './channels/core.ts';
 import { type Relay, runRelay } from './channels/relay.ts';
 import { cutText } from './channels/wording.ts';
+import { commandOfFeature } from './commands.ts';
 import { sshDefinition } from './definition.ts';
 import { fileFilterFor, transferOf } from './files/transfers.ts';
+import type { LoginRights } from './keys/certificate.ts';
 import { hostKeysOf, plainHostKeysOf } from './keys/derive.ts';
 import { openTransport } from './transport/open-transport.ts';
 import type { Transport } from './transport/transport.ts';
@@ -182,7 +184,7 @@ async function connect({ context, session, user, target, shared, rights, signal 
         user,
         credential,
         keys,
-        permits: { pty: rights.pty },
+        permits: permitsOf(session, user, rights),
         session: {
           id: context.id,
           grant: session.grant.name,
@@ -202,6 +204,18 @@ async function connect({ context, session, user, target, shared, rights, signal 
   } finally {
     signal.removeEventListener('abort', stop);
   }
+}
+
+/** What a certificate for the target permits: what the client may, where policy may let it. Ports are judged one by one. */
+function permitsOf(session: AuthenticatedSession, user: string, rights: Connecting['rights']): LoginRights {
+  const may = (feature: 'AgentForwarding' | 'X11Forwarding'): boolean =>
+    session.decide(commandOfFeature({ user, feature })).kind !== 'Deny';
+  return {
+    pty: rights.pty,
+    portForwarding: rights.portForwarding,
+    agentForwarding: rights.agentForwarding && may('AgentForwarding'),
+    x11Forwarding: rights.x11Forwarding && may('X11Forwarding'),
+  };
 }
 
 /** A whole login, and a goodbye: an abandoned one counts against the proxy's address. */

@@ -176,6 +176,7 @@ test('INV-02: bytes that are no text, and lines without end, are refused under a
 });
 
 test('forwarding is refused natively, and recorded', async () => {
+  gateway.judge = (command) => (/^(?:exec|shell)$/.test(command.verb) ? undefined : deny('')(command));
   const ran = await gateway.ssh(['-W', '127.0.0.1:22', host]);
   assert.notEqual(ran.code, 0);
   assert.match(ran.stderr, /administratively prohibited|forwarding failed/i);

@@ -4,7 +4,6 @@
 // half-closes too; requests are answered in their order; before the target's channel is open, what the client sends is
 // kept within the window it was given. One shell, exec or subsystem a channel.
 
-import { commandOfFeature } from '../commands.ts';
 import type { SshCommand } from '../facts.ts';
 import { MalformedData, readData } from '../wire/data.ts';
 import { MSG } from '../wire/message-numbers.ts';
@@ -12,11 +11,12 @@ import { beginCommand } from './begin.ts';
 import type { CommandRecorder } from './channel-recorder.ts';
 import { createCommandRecorder } from './channel-recorder.ts';
 import type { Core, FilterOptions } from './core.ts';
+import { Features } from './features.ts';
 import type { ChannelFilter } from './filter.ts';
 import { createFilterHost, type FilterHostParts } from './filter-host.ts';
 import { Flow, RESERVE } from './flow.ts';
 import { takeFromTarget } from './from-target.ts';
-import { type Judging, recordDenial } from './judge.ts';
+import type { Judging } from './judge.ts';
 import {
   bare,
   type ChannelOpen,
@@ -43,7 +43,7 @@ export interface ChannelCore extends Core {
   upstream(): Promise<void>;
   filterOptions(): FilterOptions;
   /** Nothing of either side comes for its number any more. */
-  removed(channel: SessionChannel): void;
+  removed(channel: { readonly number: number }): void;
 }
 
 /** Kept of a client before its command runs; afterwards the target's window decides. */
@@ -58,12 +58,14 @@ const INTERRUPT = 3; // ^C
 export type Phase = 'Fresh' | 'Judging' | 'Opening' | 'Live' | 'Over';
 
 export class SessionChannel {
+  readonly kind = 'Session';
   readonly number: number;
   readonly core: ChannelCore;
   readonly clientMaxPacket: number;
   readonly toClient: Flow;
   readonly toTarget: Flow;
   readonly setup = new Setup();
+  readonly features = new Features(this);
   phase: Phase = 'Fresh';
   recorder: CommandRecorder | undefined;
   filter: ChannelFilter | undefined;
@@ -165,7 +167,7 @@ export class SessionChannel {
     // Extended data of a client means nothing to any server.
     if (data.length === 0 || payload[0] !== MSG.CHANNEL_DATA || this.phase === 'Over') return;
     if (this.phase !== 'Live') {
-      if (this.pty !== undefined && data.includes(INTERRUPT)) this.judging?.withdraw();
+      if (this.pty !== undefined && data.includes(INTERRUPT)) this.#withdrawAll();
       this.#earlyBytes += data.length;
     } else if (this.pty !== undefined && this.#operations.size > 0 && data.includes(INTERRUPT)) {
       this.#withdrawAll();
@@ -280,8 +282,7 @@ export class SessionChannel {
         return;
       case 'auth-agent-req@openssh.com':
       case 'x11-req':
-        this.#refuseFeature(type === 'x11-req' ? 'X11Forwarding' : 'AgentForwarding');
-        reply?.settle(false);
+        this.features.request(type === 'x11-req' ? 'X11Forwarding' : 'AgentForwarding', rest, reply);
         return;
       default:
         this.core.session.record.append('notice', { event: 'UnknownRequest', request: type.slice(0, 64) }, this.number);
@@ -309,16 +310,10 @@ export class SessionChannel {
     this.#later(payload);
   }
 
-  #refuseFeature(feature: 'AgentForwarding' | 'X11Forwarding'): void {
-    const { core } = this;
-    recordDenial(
-      { core, channel: this.number, command: commandOfFeature({ user: core.user, feature }) },
-      core.nextCommandId(),
-      {
-        code: 'Unsupported',
-        message: `Sallyport refused ${feature === 'X11Forwarding' ? 'X11' : 'agent'} forwarding: it is let through nowhere`,
-      },
-    );
+  /** Withdrawn where the command is. */
+  awaits(judging: Judging): void {
+    this.#operations.add(judging);
+    void judging.outcome.then(() => this.#operations.delete(judging));
   }
 
   /** From here on what passes is kept under this command. */
@@ -394,6 +389,7 @@ export class SessionChannel {
   /** Stops everything but last words, which are recorded as part of what the user saw: the connection is being cut. */
   freeze(error: { code: string; message: string }, line?: string): void {
     this.#withdrawAll();
+    this.features.ended();
     this.phase = 'Over';
     this.filter?.closed();
     this.#early = [];
@@ -450,6 +446,7 @@ export class SessionChannel {
     const { closed, closeSent } = this.#clientEnd;
     if (!closed || !closeSent) return;
     if (!this.target.isDone) return;
+    this.features.ended();
     this.recorder?.ended({ code: 'ClientClosed', message: 'the client closed the channel' });
     this.core.removed(this);
   }

@@ -45,7 +45,8 @@ interface Consent {
 
 export interface JudgeParts {
   core: Core;
-  channel: number;
+  /** undefined: it is the connection's as a whole. */
+  channel: number | undefined;
   command: SshCommand;
   /** Names of variables and the like that go with it, for the record. */
   extras?: Readonly<Record<string, unknown>>;
@@ -137,7 +138,7 @@ async function hold(
   const { session, context } = core;
   const redacted = redactLine(command.text === '' ? command.verb : command.text);
   const handle = session.hold({
-    channel,
+    ...(channel === undefined ? {} : { channel }),
     command,
     decision,
     shown: { text: safeText(redacted.text, Number.POSITIVE_INFINITY), hiddenLiterals: redacted.hidden },
@@ -201,17 +202,8 @@ async function allow(
   decision: Extract<Decision, { kind: 'Allow' | 'Hold' }>,
   consent: Consent | undefined,
 ): Promise<Judged> {
-  const { core, channel } = parts;
-  const by = decision.kind === 'Allow' ? decision.by : decision.requirements.map((requirement) => requirement.by);
-  const body: CommandBody = {
-    ...base(parts, id),
-    decision: 'Allow',
-    by,
-    ...(decision.warnings.length === 0 ? {} : { warnings: decision.warnings }),
-    ...(consent === undefined ? {} : { hold: consent.name, approvedBy: consent.by }),
-  };
-  core.session.record.append('command', body, channel);
-  if (!(await isWritten(core))) {
+  const { core } = parts;
+  if (!(await recordAllowance(parts, id, decision, consent))) {
     return await refuse(parts, core.nextCommandId(), {
       code: 'RecordsUnwritable',
       message: `Sallyport refused ${parts.command.verb}: it could not be recorded`,
@@ -221,6 +213,25 @@ async function allow(
   if (core.ending) return { kind: 'Gone' };
   core.session.observe.decision('Allow');
   return { kind: 'Run', id };
+}
+
+/** Records a command that may run. false: it could not be written, so that it may not. */
+export function recordAllowance(
+  parts: Omit<JudgeParts, 'tell'>,
+  id: number,
+  decision: Extract<Decision, { kind: 'Allow' | 'Hold' }>,
+  consent?: Pick<Consent, 'name' | 'by'>,
+): Promise<boolean> {
+  const by = decision.kind === 'Allow' ? decision.by : decision.requirements.map((requirement) => requirement.by);
+  const body: CommandBody = {
+    ...base(parts, id),
+    decision: 'Allow',
+    by,
+    ...(decision.warnings.length === 0 ? {} : { warnings: decision.warnings }),
+    ...(consent === undefined ? {} : { hold: consent.name, approvedBy: consent.by }),
+  };
+  parts.core.session.record.append('command', body, parts.channel);
+  return isWritten(parts.core);
 }
 
 async function refuse(

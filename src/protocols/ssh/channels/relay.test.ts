@@ -294,7 +294,10 @@ test('nothing of the target’s global requests passes, nor channels that it ope
   await bed.fromTarget(
     globalRequest('hostkeys-00@openssh.com', false, { string: 'x' }),
     globalRequest('keepalive@openssh.com', true),
-    channelOpen({ type: 'forwarded-tcpip', sender: 1, window: 1, maxPacket: 1 }),
+    Buffer.concat([
+      channelOpen({ type: 'forwarded-tcpip', sender: 1, window: 1, maxPacket: 1 }),
+      writeData({ string: '127.0.0.1' }, { uint32: 8080 }, { string: '127.0.0.1' }, { uint32: 1 }),
+    ]),
   );
   assert.deepEqual(numbers(bed.targetGot), [MSG.REQUEST_FAILURE, MSG.CHANNEL_OPEN_FAILURE]);
   assert.deepEqual(numbers(bed.got), []);

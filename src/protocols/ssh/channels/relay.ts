@@ -9,7 +9,7 @@ import { createNameLock } from '../files/name-lock.ts';
 import type { LoginRights } from '../keys/certificate.ts';
 import type { Signer } from '../keys/key.ts';
 import type { Transport } from '../transport/transport.ts';
-import type { Upstream } from '../upstream/connect.ts';
+import { SSH_PORT, type Upstream } from '../upstream/connect.ts';
 import { answerToTarget, createLink } from '../upstream/link.ts';
 import { MalformedData } from '../wire/data.ts';
 import { DISCONNECT, MSG, OPEN_FAILURE } from '../wire/message-numbers.ts';
@@ -18,7 +18,8 @@ import type { FailReason, Services } from './core.ts';
 import { createFlood } from './flood.ts';
 import { createForwards } from './forwards.ts';
 import { createGlobals, hostKeysRequest } from './globals.ts';
-import { openFailure, parseChannelOpen } from './messages.ts';
+import { bare, openFailure, parseChannelOpen, parseOpenConfirmation } from './messages.ts';
+import { Splice } from './splice.ts';
 import { createSweeper } from './sweeper.ts';
 import { cutText, line } from './wording.ts';
 
@@ -45,6 +46,8 @@ export interface Relay {
 }
 
 const MOST_CHANNELS = 64;
+/** Lines kept for a session that may come. */
+const MOST_UNTOLD = 32;
 /** sshd's MaxSessions is 10 by default, and one is kept for the sweep. */
 const MOST_SESSIONS = 9;
 /** Unsent bytes of one side above which the other is not read. */
@@ -63,7 +66,7 @@ const FAREWELL_MS = 150;
 export function runRelay(parts: RelayParts): Relay {
   const { context, session, client, services } = parts;
   const { clock } = context;
-  const channels = new Map<number, SessionChannel>();
+  const channels = new Map<number, SessionChannel | Splice>();
   const flood = createFlood(clock);
   const names = createNameLock();
   const closed = Promise.withResolvers<void>();
@@ -76,6 +79,22 @@ export function runRelay(parts: RelayParts): Relay {
   /** Channels whose client has yet to take its last words. */
   const farewells = new Set<number>();
   let sayGoodbye = (): void => undefined;
+
+  const sessions = (): SessionChannel[] => [...channels.values()].filter((channel) => channel.kind === 'Session');
+  /** Lines told before there was a session to tell them on. */
+  let untold: string[] = [];
+  const announce = (lines: readonly string[]): void => {
+    const all = sessions().filter((channel) => !channel.isClosedToClient);
+    const terminals = all.filter((channel) => channel.pty !== undefined);
+    const listening = terminals.length > 0 ? terminals : all;
+    for (const channel of listening) for (const text of lines) channel.tell(text);
+    if (listening.length === 0) untold = [...untold, ...lines].slice(0, MOST_UNTOLD);
+  };
+  const numberOf = (): number => {
+    let number = 0;
+    while (channels.has(number)) number += 1;
+    return number;
+  };
 
   // --- to and from both sides
 
@@ -117,6 +136,7 @@ export function runRelay(parts: RelayParts): Relay {
       clientWaits = false;
       readOn();
       if (ending) return;
+      forwards.targetGone();
       for (const channel of channels.values()) channel.targetGone('Sallyport: the target closed the connection.');
     },
   });
@@ -150,7 +170,19 @@ export function runRelay(parts: RelayParts): Relay {
       channels.delete(channel.number);
     },
   };
-  const forwards = createForwards({ core, toClient, toTarget });
+  const { host = '', port = SSH_PORT } = context.connection.spec.ssh ?? {};
+  const forwards = createForwards({
+    core,
+    targetServer: { host, port },
+    adopt(make) {
+      if (channels.size >= MOST_CHANNELS) return undefined;
+      const splice = make(numberOf());
+      channels.set(splice.number, splice);
+      return splice;
+    },
+    sessions,
+    announce,
+  });
   const globals = createGlobals({
     core,
     send: toClient,
@@ -186,7 +218,7 @@ export function runRelay(parts: RelayParts): Relay {
     const isBulk = (message === MSG.CHANNEL_DATA && payload.length > 9) || message === MSG.CHANNEL_WINDOW_ADJUST;
     if (!isBulk && !flood.take()) throw new MalformedData('too many requests');
     if (message === MSG.CHANNEL_OPEN) return openedByClient(payload);
-    if (message > MSG.CHANNEL_OPEN_FAILURE && message <= MSG.CHANNEL_FAILURE) {
+    if (message > MSG.CHANNEL_OPEN && message <= MSG.CHANNEL_FAILURE) {
       if (payload.length < 5) throw new MalformedData('a message without its channel');
       const channel = channels.get(payload.readUInt32BE(1));
       if (channel === undefined) throw new MalformedData(`message ${message} for a channel that is not open`);
@@ -205,18 +237,18 @@ export function runRelay(parts: RelayParts): Relay {
       session.record.append('notice', { event: 'SessionRefused', reason: 'NoMoreSessions' });
       throw new MalformedData('a session after no-more-sessions');
     }
-    if (channels.size >= MOST_CHANNELS || channels.size >= MOST_SESSIONS) {
+    if (channels.size >= MOST_CHANNELS || sessions().length >= MOST_SESSIONS) {
       return toClient(
         openFailure(
           open.sender,
           OPEN_FAILURE.RESOURCE_SHORTAGE,
-          `Sallyport: ${MOST_SESSIONS} sessions at once on one connection`,
+          `Sallyport: ${MOST_SESSIONS} sessions and ${MOST_CHANNELS} channels at once on one connection`,
         ),
       );
     }
-    let number = 0;
-    while (channels.has(number)) number += 1;
-    channels.set(number, new SessionChannel(core, number, open));
+    const channel = new SessionChannel(core, numberOf(), open);
+    channels.set(channel.number, channel);
+    for (const text of untold.splice(0)) channel.tell(text);
   };
 
   const fromTarget = (payload: Buffer): void => {
@@ -227,7 +259,13 @@ export function runRelay(parts: RelayParts): Relay {
       return;
     }
     if (message === MSG.CHANNEL_OPEN) {
-      if (!ending) forwards.openedByTarget(parseChannelOpen(payload));
+      const open = parseChannelOpen(payload);
+      if (!ending) return forwards.openedByTarget(open);
+      toTarget(openFailure(open.sender, OPEN_FAILURE.ADMINISTRATIVELY_PROHIBITED, 'session ended'));
+      return;
+    }
+    if (message === MSG.REQUEST_SUCCESS || message === MSG.REQUEST_FAILURE) {
+      if (!ending) forwards.answered(payload);
       return;
     }
     if (message <= MSG.CHANNEL_OPEN || message > MSG.CHANNEL_FAILURE)
@@ -238,6 +276,9 @@ export function runRelay(parts: RelayParts): Relay {
     const channel = channels.get(number);
     if (channel !== undefined && !ending) return channel.fromTarget(payload);
     if (!ending) throw new MalformedData(`message ${message} for a channel that is not open`);
+    // What is opened when all is over is closed.
+    if (message === MSG.CHANNEL_OPEN_CONFIRMATION)
+      toTarget(bare(MSG.CHANNEL_CLOSE, parseOpenConfirmation(payload).sender));
   };
 
   // --- ends
@@ -257,8 +298,12 @@ export function runRelay(parts: RelayParts): Relay {
     ending = true;
     readOn();
     const error = { code: how.reason, message: how.text };
-    const atTarget = how.signals ? [...channels.values()].filter((channel) => channel.isAtTarget) : [];
-    for (const channel of channels.values()) channel.freeze(error, clientGone ? undefined : how.text);
+    const atTarget = how.signals ? sessions().filter((channel) => channel.isAtTarget) : [];
+    for (const channel of channels.values()) {
+      if (channel.kind === 'Session') channel.freeze(error, clientGone ? undefined : how.text);
+      else channel.freeze(error);
+    }
+    forwards.freeze();
     if (!clientGone) {
       for (const channel of channels.values()) if (channel.lastWords(how.text)) farewells.add(channel.number);
       sayGoodbye = () => {
@@ -310,6 +355,7 @@ export function runRelay(parts: RelayParts): Relay {
     ending = true;
     for (const channel of channels.values())
       channel.freeze({ code: 'ClientClosed', message: 'the client closed the connection' });
+    forwards.freeze();
     // As without a gateway: sshd hangs up terminals, and leaves the rest to itself.
     link.close();
     session.ended('ClientClosed');
@@ -334,7 +380,7 @@ export function runRelay(parts: RelayParts): Relay {
       }),
     tell({ message, hint }) {
       if (ending) return;
-      const all = [...channels.values()].filter((channel) => !channel.isClosedToClient && channel.phase !== 'Fresh');
+      const all = sessions().filter((channel) => !channel.isClosedToClient && channel.phase !== 'Fresh');
       const terminals = all.filter((channel) => channel.pty !== undefined);
       for (const channel of terminals.length > 0 ? terminals : all) {
         channel.tell(line(`Sallyport: ${message}`));

@@ -55,6 +55,9 @@ async function run(
   reply: Reply | undefined,
 ): Promise<void> {
   const { core } = channel;
+  // What goes with it may still be waiting for somebody's consent.
+  await channel.features.judged();
+  if (core.ending || channel.isOver) return;
   try {
     await core.upstream();
   } catch (error) {
@@ -72,6 +75,10 @@ async function run(
       throw new StartError('NoTerminal', [
         'Sallyport: the target gives no terminal; nothing was run. Try it with ssh -T.',
       ]);
+  }
+  for (const feature of channel.features.allowed) {
+    channel.features.answered(feature, await answered(channel, channel.features.requestOf(feature)));
+    if (core.ending || channel.isOver) return;
   }
   // Between the decision and here lies a dial and a login.
   const gate = core.session.gate();

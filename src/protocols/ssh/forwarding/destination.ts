@@ -96,6 +96,24 @@ export function guardOf(
   return metadata ? 'Metadata' : undefined;
 }
 
+/** What `localhost` stands for where one listens (RFC 4254, 7.1): OpenSSH asks so unless it is told otherwise. */
+const LISTEN_LOCALHOST = '127.0.0.1';
+
+/** The address that a listener's host stands for, or its name; undefined: none. */
+export function listenerAddress(host: string): string | undefined {
+  const destination = parseDestination(host, 0);
+  if (destination?.kind === 'Name') return destination.host === 'localhost' ? LISTEN_LOCALHOST : destination.host;
+  if (destination?.kind !== 'Address') return undefined;
+  return destination.address === '::1' ? LISTEN_LOCALHOST : destination.address;
+}
+
+/** For listeners `localhost` is an address in patterns and in destinations. */
+function asListened(direction: ForwardFacts['direction'], destination: ForwardDestination): ForwardDestination {
+  return direction === 'Remote' && destination.kind === 'Name' && destination.host === 'localhost'
+    ? { kind: 'Address', address: LISTEN_LOCALHOST, port: destination.port }
+    : destination;
+}
+
 interface Range {
   bits: bigint;
   length: number;
@@ -165,7 +183,7 @@ export function parseForwardPattern(
   if (host.startsWith('[') && host.endsWith(']')) host = host.slice(1, -1);
   else if (host.includes(':')) return bad('has an IPv6 address without brackets; write [fd00::1]:443');
   const onePort = ports[0] === ports[1];
-  const range = parseRange(host);
+  const range = parseRange(direction === 'Remote' && host === 'localhost' ? LISTEN_LOCALHOST : host);
   if (range !== undefined) {
     const exact = onePort && range.length === range.width;
     return { kind: 'Pattern', pattern: { kind: 'Tcp', direction, host: { kind: 'Range', range }, ports, exact } };
@@ -194,9 +212,10 @@ function parsePorts(text: string): readonly [number, number] | undefined {
 export function permitsForward(
   pattern: ForwardPattern,
   direction: ForwardFacts['direction'],
-  destination: ForwardDestination,
+  asked: ForwardDestination,
 ): boolean {
   if (pattern.kind === 'Feature' || pattern.direction !== direction) return false;
+  const destination = asListened(direction, asked);
   if (destination.kind === 'Socket') return pattern.kind === 'Socket' && pattern.path.matches(latin1(destination.path));
   if (pattern.kind === 'Socket' || !hasPort(pattern, destination.port)) return false;
   const { host } = pattern;
@@ -209,10 +228,11 @@ export function permitsForward(
 export function restrictsForward(
   pattern: ForwardPattern,
   direction: ForwardFacts['direction'],
-  destination: ForwardDestination | undefined,
+  asked: ForwardDestination | undefined,
 ): boolean {
   if (pattern.kind === 'Feature' || pattern.direction !== direction) return false;
-  if (destination === undefined) return true;
+  if (asked === undefined) return true;
+  const destination = asListened(direction, asked);
   if (destination.kind === 'Socket')
     return pattern.kind === 'Socket' && (pattern.path.matches(latin1(destination.path)) || !isPlain(destination.path));
   if (pattern.kind === 'Socket' || !hasPort(pattern, destination.port)) return false;
