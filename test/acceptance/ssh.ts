@@ -3,6 +3,7 @@
 import { runCriteria } from './runner.ts';
 import { commands } from './ssh/commands.ts';
 import { cuts } from './ssh/cuts.ts';
+import { forwarding } from './ssh/forwarding.ts';
 import { openssh } from './ssh/openssh.ts';
 
-await runCriteria('accept-ssh', [openssh, commands, cuts]);
+await runCriteria('accept-ssh', [openssh, commands, cuts, forwarding]);

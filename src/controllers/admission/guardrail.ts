@@ -1,7 +1,8 @@
 // Judges a ClusterAccessPolicy before it is stored: one that does not compile would deny everything it selects, in every
 // namespace at once. Pure. Whoever gets one past it (the webhook is away) is told by the policy's conditions.
-import { validateSpec } from '../../api/validate.ts';
+
 import type { ClusterAccessPolicy } from '../../api/policy.ts';
+import { validateSpec } from '../../api/validate.ts';
 import type { AdmissionHandler } from '../../kube/admission-server.ts';
 import { guardrailProblems } from '../../policy/compile.ts';
 import type { ProtocolRules } from '../../policy/session-policy.ts';
