@@ -44,7 +44,8 @@ test('a shell and a forward last without being used: their bytes tell', () => {
     ['Session', 'agent'],
   ] as const) {
     const { socket, command, pass } = tracked();
-    command(1, ...effect);
+    const [action, ...object] = effect;
+    command(1, action, ...object);
     assert.equal(pass(10_000), 10_000, effect.join(' '));
     socket.bytesRead += 1;
     assert.equal(pass(10_000), 0, effect.join(' '));

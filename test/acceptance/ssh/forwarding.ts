@@ -1,7 +1,7 @@
 // Criteria of forwards: where they lead is judged, what passes is counted, and an end ends them, by OpenSSH's own client.
 import assert from 'node:assert/strict';
 import type { ChildProcess } from 'node:child_process';
-import { execFileSync } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import fs from 'node:fs';
 import net from 'node:net';
@@ -136,7 +136,22 @@ export const forwarding: CriteriaGroup = {
         assert.ok((await talk(at(port), bytes)).equals(bytes));
         const seconds = (performance.now() - started) / 1000;
         await ended(forward);
-        return `${(MEGABYTES / seconds).toFixed(0)} MB/s each way at once`;
+        const straight = await freePort();
+        const direct = spawn(
+          'ssh',
+          `-N -F none -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -i ${scene.sshd.privateKeyFile} -p ${scene.sshd.port} -L ${straight}:127.0.0.1:${echoPort} ${scene.sshd.user}@127.0.0.1`.split(
+            ' ',
+          ),
+          { stdio: 'ignore' },
+        );
+        clients.push(direct);
+        await listening(straight, { client: direct, said: () => 'direct' });
+        const directly = performance.now();
+        assert.ok((await talk(at(straight), bytes)).equals(bytes));
+        const directSeconds = (performance.now() - directly) / 1000;
+        await ended({ client: direct, said: () => '' });
+        const rate = (of: number): string => (MEGABYTES / of).toFixed(0);
+        return `${rate(seconds)} MB/s each way at once; without a gateway ${rate(directSeconds)} MB/s`;
       },
     },
     {
@@ -151,8 +166,17 @@ export const forwarding: CriteriaGroup = {
         await new Promise<void>((resolve) => server.listen(socket, resolve));
         const forward = start([
           '-N',
-          ...['-L', `${local}:127.0.0.1:${echoPort}`, '-D', String(dynamic), '-R', `0:127.0.0.1:${echoPort}`],
-          ...['-L', `${socketPort}:${socket}`, '-R', `${remoteSocket}:127.0.0.1:${echoPort}`, 'web1'],
+          '-L',
+          `${local}:127.0.0.1:${echoPort}`,
+          '-D',
+          String(dynamic),
+          '-R',
+          `0:127.0.0.1:${echoPort}`,
+          '-L',
+          `${socketPort}:${socket}`,
+          '-R',
+          `${remoteSocket}:127.0.0.1:${echoPort}`,
+          'web1',
         ]);
         try {
           await listening(local, forward);
@@ -181,10 +205,7 @@ export const forwarding: CriteriaGroup = {
       claim: 'INV-09: a denied destination says why, reaches nothing, and leaves the others as they are',
       async check() {
         const [good, bad] = [await freePort(), await freePort()];
-        const forward = start([
-          '-N',
-          ...['-L', `${good}:127.0.0.1:${echoPort}`, '-L', `${bad}:10.11.12.13:443`, 'web1'],
-        ]);
+        const forward = start(['-N', '-L', `${good}:127.0.0.1:${echoPort}`, '-L', `${bad}:10.11.12.13:443`, 'web1']);
         await listening(bad, forward);
         for (let round = 0; round < 10; round += 1) {
           assert.equal((await talk(at(bad), 'x').catch(() => Buffer.alloc(0))).length, 0);
@@ -312,14 +333,11 @@ export const forwarding: CriteriaGroup = {
           await new Promise<void>((resolve) => echo.close(() => resolve()));
           await new Promise<void>((resolve) => sink.listen(echoPort, '127.0.0.1', resolve));
           const port = await freePort();
-          const forward = start([
-            '-N',
-            ...['-L', `${port}:127.0.0.1:${echoPort}`, '-R', `0:127.0.0.1:${echoPort}`, 'web1'],
-          ]);
+          const forward = start(['-N', '-L', `${port}:127.0.0.1:${echoPort}`, '-R', `0:127.0.0.1:${echoPort}`, 'web1']);
           await listening(port, forward);
           const pouring = [pour(port), pour(await allocated(forward))];
           await until(() => taken > 2_000_000, forward.said);
-          const answer = await scene.local.cli(['withdraw', granted], alice);
+          const answer = await scene.local.cli(['withdraw', granted, '--yes'], alice);
           assert.equal(answer.code, 0, answer.output);
           const began = await finished(granted);
           await until(() => ends === 2, forward.said);

@@ -587,7 +587,8 @@ test('INV-03: after a cut nothing passes in either direction, nor does what is o
   const closes = bed.target
     .filter((payload) => payload[0] === MSG.CHANNEL_CLOSE)
     .map((payload) => payload.readUInt32BE(1));
-  assert.deepEqual(closes.sort(), [11, 12]);
+  assert.deepEqual(new Set(closes), new Set([11, 12]));
+  assert.equal(closes.length, 2);
   assert.ok(bed.target.some((payload) => payload.includes('cancel-tcpip-forward')));
   assert.ok(numbers(bed.client).every((number) => number === MSG.CHANNEL_CLOSE || number === MSG.CHANNEL_OPEN_FAILURE));
   const before = bed.client.length;
