@@ -67,7 +67,7 @@ async function cutTrial(kind: string, how: 'revoke' | 'expiry'): Promise<{ told:
   running.client.stdout?.resume();
   let began: number;
   if (how === 'revoke') {
-    const answer = await scene.local.cli(['revoke', grant, '--reason', 'test', '--yes'], alice);
+    const answer = await scene.local.cli(['withdraw', grant, '--yes'], alice);
     assert.equal(answer.code, 0, answer.output);
     // The change was accepted some time before the command line ended.
     began = await ended(grant);
