@@ -104,7 +104,8 @@ export async function startKeycloak(): Promise<Keycloak> {
   );
   const issuer = `${origin}/realms/corp`;
   const stop = async (): Promise<void> => {
-    await child.end('SIGKILL');
+    // Its script hands TERM on to Java; a KILL would end the script alone.
+    await child.end('SIGTERM');
     fs.rmSync(folder, { recursive: true, force: true });
     release();
   };
