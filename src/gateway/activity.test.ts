@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import type { Socket } from 'node:net';
 import { test } from 'node:test';
-import type { SessionRecorder } from '../recording/recorder.ts';
+import { constantMembers, type SessionRecorder } from '../recording/recorder.ts';
 import { systemClock } from '../system/clock.ts';
 import { trackActivity } from './activity.ts';
 
@@ -33,6 +33,18 @@ test('who waits for a result is not idle', () => {
   assert.equal(pass(10_000), 0);
   record.append('result', { id: 1 });
   assert.equal(pass(10_000), 10_000);
+});
+
+test('a command may have its effects among the members that records share, or none at all', () => {
+  for (const [constant, idle] of [
+    [constantMembers({ effects: [{ action: 'Read', object: ['public', 'orders'] }] }), 0],
+    [constantMembers({ effects: [{ action: 'Session', object: ['shell'] }] }), 10_000],
+    [undefined, 0],
+  ] as const) {
+    const { record, pass } = tracked();
+    record.append('command', { id: 1, decision: 'Allow' }, undefined, constant);
+    assert.equal(pass(10_000), idle);
+  }
 });
 
 test('a shell and a forward last without being used: their bytes tell', () => {

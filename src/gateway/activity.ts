@@ -2,7 +2,7 @@
 // listener on the socket's data would be in the protocol's way; idleness is therefore known to about a second.
 import type { Socket } from 'node:net';
 import type { CommandBody, ResultBody } from '../recording/envelope.ts';
-import type { SessionRecorder } from '../recording/recorder.ts';
+import type { ConstantMembers, SessionRecorder } from '../recording/recorder.ts';
 import type { Clock } from '../system/clock.ts';
 
 export interface Activity {
@@ -24,6 +24,9 @@ const LASTING: ReadonlySet<string> = new Set([
   'Session x11',
 ]);
 
+const shared = (constant: ConstantMembers | undefined): CommandBody['effects'] =>
+  (constant?.members['effects'] as CommandBody['effects'] | undefined) ?? [];
+
 export function trackActivity(socket: Socket, clock: Clock): Activity {
   let bytes = 0;
   let lastMonotonic = clock.monotonic();
@@ -44,7 +47,8 @@ export function trackActivity(socket: Socket, clock: Clock): Activity {
     recorder: (inner) => ({
       append(kind, body, channel, constant) {
         if (kind === 'command') {
-          const { id, decision, effects } = body as CommandBody;
+          // Members that many records share come beside the body (`ConstantMembers`).
+          const { id, decision, effects = shared(constant) } = body as Partial<CommandBody>;
           // What lasts until somebody ends it (a shell, a forward) is waited for by nobody: its bytes tell of its use.
           const lasts =
             effects.length > 0 && effects.every(({ action, object }) => LASTING.has(`${action} ${object[0]}`));
