@@ -46,8 +46,10 @@ keycloak() {
 
 # Servers, clients and shells that SSH is tried with; those of Python in a folder of their own.
 ssh_tools() {
-  have sshd && have tmux && have rsync && have zsh && have busybox && have git && have vim && have top ||
-    install_packages openssh-server openssh-client openssh-sftp-server tmux rsync zsh busybox git vim procps || true
+  have sshd && have tmux && have rsync && have zsh && have busybox && have git && have vim && have top && have less &&
+    have python3 && have xauth && [ -e /etc/services ] ||
+    install_packages openssh-server openssh-client openssh-sftp-server tmux rsync zsh busybox git vim procps less \
+      python3 xauth netbase || true
   [ ! -x "$cache/ssh-python/bin/python" ] || return 0
   have python3 || install_packages python3 || return 0
   echo "Installing paramiko, asyncssh and Ansible ..." >&2

@@ -6,6 +6,7 @@ import { createSshProtocol } from '../../../src/protocols/ssh/protocol.ts';
 import { transparentPolicy } from '../../support/session-context.ts';
 import { collect, type SshGateway, startSshGateway } from '../../support/ssh-context.ts';
 import { type Sshd, startSshd } from '../../support/sshd.ts';
+import { missing, tools } from '../../support/tools.ts';
 
 let sshd: Sshd;
 let gateway: SshGateway;
@@ -21,12 +22,12 @@ after(async () => {
 
 async function python(script: string): Promise<unknown> {
   const args = ['-c', script, String(gateway.port), sshd.user, gateway.keyFile];
-  const ran = await collect(spawn('python3', args, { stdio: 'pipe' }), undefined, 60_000);
+  const ran = await collect(spawn(tools.sshPython!, args, { stdio: 'pipe' }), undefined, 60_000);
   assert.equal(ran.code, 0, ran.stderr);
   return JSON.parse(ran.stdout.toString());
 }
 
-test('paramiko: exec with input, a shell, variables, sftp', async () => {
+test('paramiko: exec with input, a shell, variables, sftp', { skip: missing('sshPython') }, async () => {
   const result = await python(`
 import json, paramiko, sys
 port, user, key = int(sys.argv[1]), sys.argv[2], sys.argv[3]
@@ -55,7 +56,9 @@ print(json.dumps([first, b'shell2' in screen, language, size > 0]))
   assert.deepEqual(result, [['abc', 'err\n', 3], true, 'C.sally\n', true]);
 });
 
-test('asyncssh: many sessions on one connection, input and its end, a terminal', async () => {
+test('asyncssh: many sessions on one connection, input and its end, a terminal', {
+  skip: missing('sshPython'),
+}, async () => {
   const result = await python(`
 import asyncio, asyncssh, json, sys
 port, user, key = int(sys.argv[1]), sys.argv[2], sys.argv[3]
