@@ -1,51 +1,17 @@
 // A gateway in memory for tests of a protocol: policy from a function, records into an array, a fixed credential, holds
 // and cuts by hand. Listens with TLS material of its own; nothing here is the real gateway.
-import net from 'node:net';
+import type net from 'node:net';
 import type { ConnectionSpec } from '../../src/api/connection.ts';
 import type { CompiledRule } from '../../src/policy/bundle.ts';
-import { decide } from '../../src/policy/decide.ts';
 import type { ProtocolRules, SessionPolicy, SessionRule } from '../../src/policy/session-policy.ts';
 import type { Credential } from '../../src/protocols/credential.ts';
-import type {
-  AuthenticatedSession,
-  Cut,
-  Gate,
-  HoldHandle,
-  HoldOutcome,
-  HoldRequest,
-  Limits,
-  Proof,
-  Protocol,
-  SessionContext,
-  TokenSource,
-} from '../../src/protocols/protocol.ts';
-import { RecordingError, type SessionRecorder } from '../../src/recording/recorder.ts';
+import type { Limits, Proof, Protocol, SessionContext, TokenSource } from '../../src/protocols/protocol.ts';
 import { systemClock } from '../../src/system/clock.ts';
 import { systemRandom } from '../../src/system/random.ts';
 import { type TestCertificates, testCertificates } from './certificates.ts';
+import { listenFor, type TestSessions, testSessions } from './test-sessions.ts';
 
-export interface TestRecord {
-  session: string;
-  kind: string;
-  body: Record<string, unknown>;
-  written: boolean;
-}
-
-export interface TestHold {
-  request: HoldRequest;
-  handle: HoldHandle;
-  resolve(outcome: HoldOutcome): void;
-  withdrawn: boolean;
-}
-
-export interface TestSession {
-  id: string;
-  cut(cut: Cut): void;
-  ended: { reason: string; message: string | undefined } | undefined;
-  endedPromise: Promise<void>;
-}
-
-export interface TestGateway {
+export interface TestGateway extends TestSessions {
   port: number;
   ca: string;
   password: string;
@@ -54,19 +20,6 @@ export interface TestGateway {
   tokenSource: TokenSource | undefined;
   /** Proofs so far. */
   proofs: Proof[];
-  records: TestRecord[];
-  holds: TestHold[];
-  sessions: TestSession[];
-  logs: string[];
-  /** Changed at will; the next command sees it. */
-  policy: SessionPolicy;
-  gate: Gate | undefined;
-  /** Answers whenWritten with an error while set. */
-  recordsFail: boolean;
-  /** Keeps whenWritten back until called. */
-  holdRecords: boolean;
-  releaseRecords(): void;
-  nextHold(): Promise<TestHold>;
   close(): Promise<void>;
 }
 
@@ -149,42 +102,22 @@ export async function startTestGateway(options: TestGatewayOptions): Promise<Tes
   const certificates: TestCertificates = await testCertificates();
   const tls = { current: () => certificates.server };
   const keys = new Map<string, () => void>();
-  const kept: (() => void)[] = [];
-  const holdWaiters: ((hold: TestHold) => void)[] = [];
-  const gateway: TestGateway = {
-    port: 0,
-    ca: certificates.ca,
-    password: 'ticket',
-    token: 'good.token',
-    tokenSource: undefined,
-    proofs: [],
-    records: [],
-    holds: [],
-    sessions: [],
-    logs: [],
-    policy: options.policy,
-    gate: undefined,
-    recordsFail: false,
-    holdRecords: false,
-    releaseRecords() {
-      gateway.holdRecords = false;
-      for (const callback of kept.splice(0)) callback();
+  const { policy, credential } = options;
+  const gateway: TestGateway = Object.assign(
+    testSessions(policy, { grant: 'orders-db-7fk2p', account: 'writer', credential }),
+    {
+      port: 0,
+      ca: certificates.ca,
+      password: 'ticket',
+      token: 'good.token',
+      tokenSource: undefined,
+      proofs: [],
+      close: () => listener.close(),
     },
-    nextHold() {
-      return new Promise((resolve) => holdWaiters.push(resolve));
-    },
-    async close() {
-      for (const socket of sockets) socket.destroy();
-      await new Promise<void>((resolve) => server.close(() => resolve()));
-    },
-  };
-  let denials = 0;
-  let count = 0;
+  );
   const abort = new AbortController();
-  const sockets = new Set<net.Socket>();
 
-  const context = (socket: net.Socket): SessionContext => {
-    const id = `s-${(count += 1)}`;
+  const contextOf = (socket: net.Socket, id: string): SessionContext => {
     return {
       id,
       connection: { uid: 'conn-uid', name: 'orders-db', namespace: 'payments', spec: options.spec },
@@ -216,7 +149,7 @@ export async function startTestGateway(options: TestGatewayOptions): Promise<Tes
             hint: 'sallyport connect makes a new one',
           };
         }
-        return { kind: 'Granted', session: session(id) };
+        return { kind: 'Granted', session: gateway.granted(id) };
       },
       cancels: {
         register(key, cancel) {
@@ -234,97 +167,7 @@ export async function startTestGateway(options: TestGatewayOptions): Promise<Tes
     };
   };
 
-  const session = (id: string): AuthenticatedSession => {
-    let listener: ((cut: Cut) => void) | undefined;
-    const { promise, resolve } = Promise.withResolvers<void>();
-    const own: TestSession = { id, cut: (cut) => listener?.(cut), ended: undefined, endedPromise: promise };
-    gateway.sessions.push(own);
-    let pending: TestRecord[] = [];
-    const record: SessionRecorder = {
-      append(kind, body, _channel, constant) {
-        const one: TestRecord = {
-          session: id,
-          kind,
-          body: structuredClone({ ...body, ...constant?.members }) as Record<string, unknown>,
-          written: false,
-        };
-        gateway.records.push(one);
-        pending.push(one);
-      },
-      whenWritten(callback) {
-        const mine = pending;
-        pending = [];
-        const write = (): void => {
-          if (gateway.recordsFail) return callback(new RecordingError('NoSpace', 'no space'));
-          for (const one of mine) one.written = true;
-          callback(undefined);
-        };
-        if (gateway.holdRecords) kept.push(write);
-        else setImmediate(write);
-      },
-      get writable() {
-        return !gateway.recordsFail;
-      },
-      close: () => undefined,
-    };
-    return {
-      principal: { username: 'ana@corp.example' },
-      grant: { name: 'orders-db-7fk2p', uid: 'grant-uid', policy: 'test/rules', expiresAtMs: Date.now() + 3_600_000 },
-      account: 'writer',
-      record,
-      policy: () => gateway.policy,
-      gate: () => gateway.gate,
-      decide: (command) => decide(gateway.policy, command),
-      onNotice: () => undefined,
-      denialId: () => `d-${(denials += 1).toString(16).padStart(4, '0')}`,
-      hold(request) {
-        const outcome = Promise.withResolvers<HoldOutcome>();
-        const hold: TestHold = {
-          request,
-          withdrawn: false,
-          resolve: outcome.resolve,
-          handle: {
-            name: `h-${gateway.holds.length + 1}`,
-            untilMs: Date.now() + 60_000,
-            preapproved: false,
-            outcome: outcome.promise,
-            withdraw() {
-              hold.withdrawn = true;
-              outcome.resolve({ kind: 'Withdrawn' });
-            },
-          },
-        };
-        gateway.holds.push(hold);
-        holdWaiters.shift()?.(hold);
-        return hold.handle;
-      },
-      credential: async () => options.credential,
-      dial: ({ host, port }, signal) =>
-        new Promise((resolve, reject) => {
-          const socket = net.connect({ host, port, signal });
-          socket.once('connect', () => resolve(socket));
-          socket.once('error', reject);
-        }),
-      onCut(callback) {
-        listener = callback;
-      },
-      observe: { decision: () => undefined, masked: () => undefined, latency: () => undefined },
-      ended(reason, message) {
-        own.ended ??= { reason, message };
-        resolve();
-      },
-    };
-  };
-
-  const server = net.createServer((socket) => {
-    sockets.add(socket);
-    socket.on('close', () => sockets.delete(socket));
-    socket.setNoDelay(true);
-    void options.protocol.accept(socket, context(socket)).catch((error: unknown) => {
-      gateway.logs.push(`REJECTED ${String(error)}`);
-    });
-  });
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  gateway.port = (server.address() as net.AddressInfo).port;
+  const listener = await listenFor(options.protocol, contextOf, gateway.logs);
+  gateway.port = listener.port;
   return gateway;
 }

@@ -366,7 +366,7 @@ export const denied: readonly string[] = [
   'sudo -u app echo a',
   // Files outside.
   'echo x >/etc/motd',
-  'echo x >>/root/.bashrc',
+  'echo x >>/home/alice/.bashrc',
   'echo x >.bashrc',
   'echo x >~/.bashrc',
   'echo x >$HOME/x',

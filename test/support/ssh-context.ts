@@ -2,78 +2,38 @@
 // array, a fixed key that gets in, holds and cuts by hand. Nothing here is the real gateway.
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import fs from 'node:fs';
-import net from 'node:net';
+import type net from 'node:net';
 import os from 'node:os';
 import path from 'node:path';
 import type { ConnectionSpec } from '../../src/api/connection.ts';
-import type { Command } from '../../src/policy/command.ts';
-import { decide } from '../../src/policy/decide.ts';
-import type { Decision } from '../../src/policy/decision.ts';
 import type { SessionPolicy } from '../../src/policy/session-policy.ts';
 import type { Credential } from '../../src/protocols/credential.ts';
-import type {
-  AuthenticatedSession,
-  Cut,
-  Gate,
-  HoldHandle,
-  HoldOutcome,
-  HoldRequest,
-  Limits,
-  Protocol,
-  SessionContext,
-} from '../../src/protocols/protocol.ts';
+import type { Limits, Protocol, SessionContext } from '../../src/protocols/protocol.ts';
 import { plainHostKeysOf } from '../../src/protocols/ssh/keys/derive.ts';
 import { knownHostsLine } from '../../src/protocols/ssh/keys/known-hosts.ts';
-import { RecordingError, type SessionRecorder } from '../../src/recording/recorder.ts';
 import { systemClock } from '../../src/system/clock.ts';
 import { systemRandom } from '../../src/system/random.ts';
 import { newSeed, type Sshd } from './sshd.ts';
+import { listenFor, type TestSessions, testSessions } from './test-sessions.ts';
 
-export interface SshTestRecord {
-  session: string;
-  kind: string;
-  channel: number | undefined;
-  body: Record<string, unknown>;
-  written: boolean;
-}
-
-export interface SshTestHold {
-  request: HoldRequest;
-  resolve(outcome: HoldOutcome): void;
-  withdrawn: boolean;
-}
-
-export interface SshTestSession {
-  id: string;
-  cut(cut: Cut): void;
-  notice(notice: { message: string; hint?: string }): void;
-  ended: { reason: string; message: string | undefined; survivors: readonly string[] | undefined } | undefined;
-  endedPromise: Promise<void>;
-}
-
-export interface SshGateway {
+export interface SshGateway extends TestSessions {
   port: number;
   /** Of a client: private key that gets in, known_hosts that names the gateway. */
   keyFile: string;
   knownHosts: string;
   folder: string;
   seed: Buffer;
-  records: SshTestRecord[];
-  holds: SshTestHold[];
-  sessions: SshTestSession[];
-  logs: string[];
-  /** Judges by this instead of the policy, where it answers. */
-  judge: ((command: Command) => Decision | undefined) | undefined;
-  policy: SessionPolicy;
-  gate: Gate | undefined;
-  recordsFail: boolean;
-  nextHold(): Promise<SshTestHold>;
   /** What OpenSSH's ssh needs to come here; then options, host and command follow. */
   args(...more: string[]): string[];
   /** `ssh … HOST COMMAND`, to its end. */
-  ssh(args: readonly string[], options?: { input?: Buffer | string; timeoutMs?: number }): Promise<Ran>;
+  ssh(args: readonly string[], options?: RunOptions): Promise<Ran>;
   spawn(args: readonly string[]): ChildProcess;
   close(): Promise<void>;
+}
+
+export interface RunOptions {
+  input?: Buffer | string;
+  timeoutMs?: number;
 }
 
 export interface Ran {
@@ -120,29 +80,17 @@ export async function startSshGateway(options: SshGatewayOptions): Promise<SshGa
       },
     ],
   };
-  const holdWaiters: ((hold: SshTestHold) => void)[] = [];
-  const sockets = new Set<net.Socket>();
   const abort = new AbortController();
-  let count = 0;
-  let denials = 0;
+  const sessions = testSessions(options.policy, { grant: 'prod-7fk2p', account: 'admin', credential });
 
-  const gateway: SshGateway = {
+  const gateway: SshGateway = Object.assign(sessions, {
     port: 0,
     keyFile,
     knownHosts,
     folder,
     seed,
-    records: [],
-    holds: [],
-    sessions: [],
-    logs: [],
-    judge: undefined,
-    policy: options.policy,
-    gate: undefined,
-    recordsFail: false,
-    nextHold: () => new Promise((resolve) => holdWaiters.push(resolve)),
     // ssh takes the first value of an option: what is asked for comes first.
-    args: (...more) => [
+    args: (...more: string[]) => [
       ...more,
       '-F',
       'none',
@@ -161,102 +109,20 @@ export async function startSshGateway(options: SshGatewayOptions): Promise<SshGa
       '-i',
       keyFile,
     ],
-    spawn: (args) => spawn('ssh', gateway.args('-p', String(gateway.port)).concat(args), { stdio: 'pipe' }),
-    ssh(args, { input, timeoutMs = 30_000 } = {}) {
+    spawn: (args: readonly string[]) =>
+      spawn('ssh', gateway.args('-p', String(gateway.port)).concat(args), { stdio: 'pipe' }),
+    ssh(args: readonly string[], { input, timeoutMs = 30_000 }: RunOptions = {}) {
       const child = gateway.spawn(args);
       return collect(child, input, timeoutMs);
     },
     async close() {
       abort.abort();
-      for (const socket of sockets) socket.destroy();
-      await new Promise<void>((resolve) => server.close(() => resolve()));
+      await listener.close();
       fs.rmSync(folder, { recursive: true, force: true });
     },
-  };
+  });
 
-  const session = (id: string): AuthenticatedSession => {
-    let onCut: ((cut: Cut) => void) | undefined;
-    let onNotice: ((notice: { message: string; hint?: string }) => void) | undefined;
-    const { promise, resolve } = Promise.withResolvers<void>();
-    const own: SshTestSession = {
-      id,
-      cut: (cut) => onCut?.(cut),
-      notice: (notice) => onNotice?.(notice),
-      ended: undefined,
-      endedPromise: promise,
-    };
-    gateway.sessions.push(own);
-    let pending: SshTestRecord[] = [];
-    const record: SessionRecorder = {
-      append(kind, body, channel, constant) {
-        const copy = structuredClone({ ...body, ...constant?.members }) as Record<string, unknown>;
-        const one: SshTestRecord = { session: id, kind, channel, body: copy, written: false };
-        gateway.records.push(one);
-        pending.push(one);
-      },
-      whenWritten(callback) {
-        const mine = pending;
-        pending = [];
-        setImmediate(() => {
-          if (gateway.recordsFail) return callback(new RecordingError('NoSpace', 'no space'));
-          for (const one of mine) one.written = true;
-          callback(undefined);
-        });
-      },
-      get writable() {
-        return !gateway.recordsFail;
-      },
-      close: () => undefined,
-    };
-    return {
-      principal: { username: 'ana@corp.example' },
-      grant: { name: 'prod-7fk2p', uid: 'grant-uid', policy: 'test/rules', expiresAtMs: Date.now() + 3_600_000 },
-      account: 'admin',
-      record,
-      policy: () => gateway.policy,
-      gate: () => gateway.gate,
-      decide: (command) => gateway.judge?.(command) ?? decide(gateway.policy, command),
-      denialId: () => `d-${(denials += 1).toString(16).padStart(4, '0')}`,
-      hold(request) {
-        const outcome = Promise.withResolvers<HoldOutcome>();
-        const hold: SshTestHold = { request, withdrawn: false, resolve: outcome.resolve };
-        const handle: HoldHandle = {
-          name: `h-${gateway.holds.length + 1}`,
-          untilMs: Date.now() + 60_000,
-          preapproved: false,
-          outcome: outcome.promise,
-          withdraw() {
-            hold.withdrawn = true;
-            outcome.resolve({ kind: 'Withdrawn' });
-          },
-        };
-        gateway.holds.push(hold);
-        holdWaiters.shift()?.(hold);
-        return handle;
-      },
-      credential: async () => credential,
-      dial: ({ host, port }, signal) =>
-        new Promise((done, reject) => {
-          const socket = net.connect({ host, port, signal });
-          socket.once('connect', () => done(socket));
-          socket.once('error', reject);
-        }),
-      onCut(listener) {
-        onCut = listener;
-      },
-      onNotice(listener) {
-        onNotice = listener;
-      },
-      observe: { decision: () => undefined, masked: () => undefined, latency: () => undefined },
-      ended(reason, message, survivors) {
-        own.ended ??= { reason, message, survivors };
-        resolve();
-      },
-    };
-  };
-
-  const contextOf = (socket: net.Socket): SessionContext => {
-    const id = `s-${(count += 1)}`;
+  const contextOf = (socket: net.Socket, id: string): SessionContext => {
     return {
       id,
       connection: { uid: 'conn-uid', name: 'prod', namespace: 'payments', spec },
@@ -277,7 +143,8 @@ export async function startSshGateway(options: SshGatewayOptions): Promise<SshGa
       recognises: (offer) => offer.kind === 'Key' && offer.publicKey === grantKey,
       tokenSource: () => undefined,
       async authenticate(proof) {
-        if (proof.kind === 'Key' && proof.publicKey === grantKey) return { kind: 'Granted', session: session(id) };
+        if (proof.kind === 'Key' && proof.publicKey === grantKey)
+          return { kind: 'Granted', session: gateway.granted(id) };
         return { kind: 'Refused', code: 'InvalidProof', message: 'Sallyport: the key opens nothing' };
       },
       cancels: { register: () => () => undefined, cancel: () => false },
@@ -286,16 +153,8 @@ export async function startSshGateway(options: SshGatewayOptions): Promise<SshGa
     };
   };
 
-  const server = net.createServer((socket) => {
-    sockets.add(socket);
-    socket.on('close', () => sockets.delete(socket));
-    socket.setNoDelay(true);
-    options.protocol.accept(socket, contextOf(socket)).catch((error: unknown) => {
-      gateway.logs.push(`REJECTED ${String(error)}`);
-    });
-  });
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  gateway.port = (server.address() as net.AddressInfo).port;
+  const listener = await listenFor(options.protocol, contextOf, gateway.logs);
+  gateway.port = listener.port;
   fs.writeFileSync(
     knownHosts,
     plainHostKeysOf({ seed })
