@@ -45,6 +45,7 @@ for (let code = 9; code < 127; code += 1) {
   else KINDS[code] = OTHER;
 }
 const AMPERSAND = 0x26;
+const PLUS = 0x2b;
 const DOT = 0x2e;
 const BACKSLASH = 0x5c;
 
@@ -124,16 +125,25 @@ function endOfWord(text: string, from: number): number {
   return at;
 }
 
-/** Of a number that is more than digits: stays as it is written. */
+/**
+ * Of a number that is more than digits: stays as it is written, the sign and digits of an exponent (7E+1) with it. That
+ * some of what follows may be tokens of their own (0x1E+1) does no harm: nothing of it is left out.
+ */
 function endOfNumber(text: string, from: number): number {
   let at = from;
   while (at < text.length) {
     const code = text.charCodeAt(at);
     const kind = KINDS[code];
-    if (kind !== WORD && kind !== DIGIT && code !== DOT) break;
-    at += 1;
+    if (kind === WORD || kind === DIGIT || code === DOT) at += 1;
+    else if ((code === PLUS || kind === MINUS) && isExponent(text, at)) at += 2;
+    else break;
   }
   return at;
+}
+
+/** Whether the sign at `at` stands between an e and a digit. */
+function isExponent(text: string, at: number): boolean {
+  return (text.charCodeAt(at - 1) | 0x20) === 0x65 && KINDS[text.charCodeAt(at + 1)] === DIGIT;
 }
 
 /** Behind the closing quote; -1: there is none, or it is not plain. */
