@@ -112,7 +112,7 @@ export const RULES: CompiledRule[] = [
 
 /** Everything it starts is stopped when the test ends, however it ends. */
 export async function startHarness(
-  context: TestContext,
+  context: Pick<TestContext, 'after'>,
   change: Partial<GatewayOptions> & { dial?: DialGuardOptions; bare?: boolean } = {},
 ): Promise<Harness> {
   const target = await startKeyServer();
@@ -255,7 +255,13 @@ export async function startHarness(
   return harness;
 }
 
-function policyShard(port: number, change: Partial<CompiledPolicy>, spec: object): unknown {
+/** The payload of a policy shard for one Connection. */
+export function policyShard(
+  port: number,
+  change: Partial<CompiledPolicy>,
+  spec: object,
+  uid: string = CONNECTION_UID,
+): unknown {
   const policy: CompiledPolicy = {
     kind: 'AccessPolicy',
     name: 'payments/orders-team',
@@ -272,7 +278,7 @@ function policyShard(port: number, change: Partial<CompiledPolicy>, spec: object
   };
   return {
     connection: {
-      uid: CONNECTION_UID,
+      uid,
       name: 'orders-db',
       namespace: 'payments',
       generation: 1,

@@ -518,7 +518,6 @@ export function loginAttacks(cast: LoginCast): AttackClass[] {
           Buffer.from([MSG.USERAUTH_FAILURE]),
           Buffer.from([MSG.USERAUTH_PK_OK]),
           Buffer.from([MSG.SERVICE_ACCEPT]),
-          Buffer.from([255]),
         ].flatMap((message) => [
           one(`message ${message[0]}`, () => [message]),
           one(`message ${message[0]} in front of the right request`, (end) => [message, request(end)]),

@@ -3,17 +3,22 @@
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
 import fs from 'node:fs';
-import net from 'node:net';
 import { after, before, test } from 'node:test';
 import { issueTicket } from '../../../src/identity/tickets.ts';
 import type { Signer } from '../../../src/protocols/ssh/keys/key.ts';
 import { ed25519Signer, signerOf } from '../../../src/protocols/ssh/keys/signer.ts';
-import { openTransport } from '../../../src/protocols/ssh/transport/open-transport.ts';
-import type { Transport } from '../../../src/protocols/ssh/transport/transport.ts';
 import { readData, writeData } from '../../../src/protocols/ssh/wire/data.ts';
 import { MSG } from '../../../src/protocols/ssh/wire/message-numbers.ts';
 import { systemRandom } from '../../../src/system/random.ts';
-import { opensshPrivateKeyObject, rawCertificate } from '../../support/ssh-keys.ts';
+import { opensshPrivateKeyObject } from '../../support/ssh-keys.ts';
+import {
+  certificateSigner,
+  promptAnswer,
+  promptRequest,
+  keyRequest as rightRequest,
+  serviceRequest,
+} from '../../support/ssh-login-messages.ts';
+import { echo, type RawClient as Raw, rawConnection } from '../../support/ssh-raw-client.ts';
 import { alice, bob, type SshScene, startSshScene } from '../../support/ssh-scene.ts';
 
 let scene: SshScene;
@@ -61,81 +66,20 @@ before(async () => {
 });
 after(() => scene?.stop());
 
-interface Raw {
-  transport: Transport;
-  seen: Buffer[];
-  /** The first message of one of these numbers from now on; undefined once nothing comes any more. */
-  next(...numbers: number[]): Promise<Buffer | undefined>;
-  closed: Promise<string>;
-}
-
-async function connect(name = 'web1'): Promise<Raw> {
-  const socket = net.connect(ports[name]!, '127.0.0.1');
-  await new Promise((resolve) => socket.once('connect', resolve));
-  const transport = await openTransport(socket, {
-    role: 'Client',
-    software: 'Attack',
-    signal: new AbortController().signal,
-    handshakeMs: 10_000,
-    hostKeyAlgorithms: ['ssh-ed25519'],
-    verifyHostKey: () => undefined,
-  });
-  const seen: Buffer[] = [];
-  const waiting = new Set<() => void>();
-  const closed = Promise.withResolvers<string>();
-  let over = false;
-  transport.onMessage = (payload) => {
-    seen.push(payload);
-    for (const look of waiting) look();
-  };
-  transport.onClose = ({ disconnect, error }) => {
-    over = true;
-    closed.resolve(disconnect?.text ?? error?.message ?? '');
-    for (const look of waiting) look();
-  };
-  transport.send(writeData({ byte: MSG.SERVICE_REQUEST }, { string: 'ssh-userauth' }));
-  return {
-    transport,
-    seen,
-    closed: closed.promise,
-    next: (...numbers) => {
-      let from = 0;
-      return new Promise((resolve) => {
-        const look = (): void => {
-          for (; from < seen.length; from += 1)
-            if (numbers.includes(seen[from]![0]!)) {
-              const [found] = seen.splice(from, 1);
-              waiting.delete(look);
-              return resolve(found);
-            }
-          if (over) resolve(undefined);
-        };
-        waiting.add(look);
-        look();
-      });
-    },
-  };
-}
-
 const ANSWERS = [MSG.USERAUTH_SUCCESS, MSG.USERAUTH_FAILURE, MSG.USERAUTH_PK_OK];
 
-function keyRequest(
-  raw: Raw,
-  signer: Signer,
-  options: { user?: string; sign?: boolean; sessionId?: Buffer } = {},
-): Buffer {
-  const body = writeData(
-    { byte: MSG.USERAUTH_REQUEST },
-    { string: options.user ?? scene.sshd.user },
-    { string: 'ssh-connection' },
-    { string: 'publickey' },
-    { boolean: options.sign !== false },
-    { string: signer.algorithms[0]! },
-    { string: signer.blob },
-  );
-  if (options.sign === false) return body;
-  const data = writeData({ string: options.sessionId ?? raw.transport.sessionId }, { raw: body });
-  return writeData({ raw: body }, { string: signer.sign(data, signer.algorithms[0]!) });
+const connect = async (name = 'web1'): Promise<Raw> => {
+  const raw = await rawConnection(ports[name]!);
+  raw.transport.send(serviceRequest());
+  return raw;
+};
+
+function keyRequest(raw: Raw, signer: Signer, options: { user?: string; sign?: boolean } = {}): Buffer {
+  return rightRequest(raw.transport, {
+    user: options.user ?? scene.sshd.user,
+    signer,
+    ...(options.sign === false ? { hasSignature: 0 } : {}),
+  });
 }
 
 async function ask(raw: Raw, payload: Buffer): Promise<number | undefined> {
@@ -144,44 +88,12 @@ async function ask(raw: Raw, payload: Buffer): Promise<number | undefined> {
 }
 
 async function withTicket(raw: Raw, ticket: string): Promise<number | undefined> {
-  raw.transport.send(
-    writeData(
-      { byte: MSG.USERAUTH_REQUEST },
-      { string: scene.sshd.user },
-      { string: 'ssh-connection' },
-      { string: 'keyboard-interactive' },
-      { string: '' },
-      { string: '' },
-    ),
-  );
+  raw.transport.send(promptRequest(scene.sshd.user));
   assert.ok(await raw.next(MSG.USERAUTH_INFO_REQUEST));
-  return await ask(raw, writeData({ byte: MSG.USERAUTH_INFO_RESPONSE }, { uint32: 1 }, { string: ticket }));
+  return await ask(raw, promptAnswer(ticket));
 }
 
 const bannerOf = async (raw: Raw): Promise<string> => readData((await raw.next(MSG.USERAUTH_BANNER))!, 1).text();
-
-/** What a session says after `echo`, so that somebody is really in. */
-async function echo(raw: Raw, text: string): Promise<string> {
-  const { transport } = raw;
-  transport.send(
-    writeData({ byte: MSG.CHANNEL_OPEN }, { string: 'session' }, { uint32: 7 }, { uint32: 65_536 }, { uint32: 32_768 }),
-  );
-  const confirmation = await raw.next(MSG.CHANNEL_OPEN_CONFIRMATION);
-  assert.ok(confirmation);
-  const channel = confirmation.readUInt32BE(5);
-  transport.send(
-    writeData(
-      { byte: MSG.CHANNEL_REQUEST },
-      { uint32: channel },
-      { string: 'exec' },
-      { boolean: false },
-      { string: `echo ${text}` },
-    ),
-  );
-  const data = await raw.next(MSG.CHANNEL_DATA);
-  transport.send(writeData({ byte: MSG.CHANNEL_CLOSE }, { uint32: channel }));
-  return data === undefined ? '' : readData(data, 5).text().trim();
-}
 
 const connections = (): number => scene.sshd.log().match(/^Connection from/gm)?.length ?? 0;
 /** Runs attacks; the target must not have heard of them. */
@@ -262,12 +174,7 @@ test('INV-01: a ticket opens one login at its own Connection, and is used up', a
 test('INV-01: a certificate of an authority that nobody trusts, for whomever', async () => {
   const authority = ed25519Signer(randomBytes(32));
   for (const principals of [[alice.as], ['*'], ['root']]) {
-    const certificate = rawCertificate({ key: web1.signer.blob, authority, principals });
-    const signer: Signer = {
-      blob: certificate,
-      algorithms: ['ssh-ed25519-cert-v01@openssh.com'],
-      sign: (data) => web1.signer.sign(data, 'ssh-ed25519'),
-    };
+    const signer = certificateSigner(web1.signer, { authority, principals });
     await unheard(async () => {
       const raw = await connect();
       assert.equal(await ask(raw, keyRequest(raw, signer, { sign: false })), MSG.USERAUTH_FAILURE);
