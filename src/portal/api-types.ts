@@ -12,7 +12,9 @@
 //
 // What no policy gives the workload is not left to wait: the request is withdrawn at once and the answer is 403.
 // Refusals: 400 the body, 401 no good token, 403 no policy lets it, 404, 409 the token has made its grant, 413, 429 and
-// 503 with Retry-After; the body is ApiProblem. Nothing of a token is ever in an answer.
+// 503 with Retry-After; the body is ApiProblem. Nothing of a token is ever in an answer. A 503 of code `UnknownKey` is for a
+// token whose key is not known: its issuer is being asked for new ones, which takes seconds, a minute where it was asked a
+// moment ago; nothing was done, and the same call may be made again.
 import type { GrantPhase } from '../api/grant.ts';
 import type { CommandHoldStatus } from '../api/hold.ts';
 
@@ -82,5 +84,6 @@ export interface HoldView {
 }
 
 export interface ApiProblem {
-  error: { message: string; hint?: string };
+  error: { message: string; hint?: string; code?: ApiProblemCode };
 }
+export type ApiProblemCode = 'UnknownKey';

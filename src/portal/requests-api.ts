@@ -17,7 +17,14 @@ import { fieldOf, validateSpec } from '../api/validate.ts';
 import { type ActObject, provenName, stemOf } from '../identity/acts.ts';
 import { type ProvenToken, verifyToken } from '../identity/oidc/verify-token.ts';
 import { HttpError } from '../system/http-error.ts';
-import { API_BODY_BYTES, type HoldView, REQUESTS_PATH, type RequestList, type RequestView } from './api-types.ts';
+import {
+  API_BODY_BYTES,
+  type ApiProblem,
+  type HoldView,
+  REQUESTS_PATH,
+  type RequestList,
+  type RequestView,
+} from './api-types.ts';
 import { isOwn } from './concerns.ts';
 import { readBody } from './http.ts';
 import { grantPath, holdPath } from './pages/decide.ts';
@@ -29,6 +36,13 @@ const MOST_LISTED = 20;
 const LONGEST_TOKEN = 16 * 1024;
 /** Bad tokens a minute, all together, before the next are turned away unlooked at. */
 const MOST_BAD = 600;
+
+/** Jobs ask again by themselves: within moments a new key is known. */
+class UnknownKeyError extends HttpError {
+  constructor() {
+    super(503, 'The key of this token is not known; its issuer is asked for new ones.', 'Try again.');
+  }
+}
 
 export function createRequestsApi(
   portal: Portal,
@@ -52,15 +66,15 @@ export function createRequestsApi(
             nowMs: portal.clock.now(),
           });
     if (verdict?.kind === 'Good') return { text, token: verdict.token };
-    bad += 1;
     if (verdict !== undefined) {
       portal.log('info', 'a job’s token was refused', { fault: verdict.fault, detail: verdict.detail ?? '' });
+      // Not counted: no signature was looked at, and after a rotation every job asks so until the new key is known.
       if (verdict.unknownKid === true && verdict.provider !== undefined) {
         portal.world.unknownKey(verdict.provider);
-        // Jobs ask again by themselves: within moments a new key is known.
-        throw new HttpError(503, 'The key of this token is not known; its issuer is asked for new ones.', 'Try again.');
+        throw new UnknownKeyError();
       }
     }
+    bad += 1;
     throw new HttpError(
       401,
       'This is no token of a workload that Sallyport knows.',
@@ -123,7 +137,9 @@ function tell(portal: Portal, response: ServerResponse, error: unknown): void {
   if (error instanceof HttpError) {
     const { message, hint, status } = error;
     if (status === 413) response.setHeader('connection', 'close');
-    return send(response, status, { error: { message, ...(hint === undefined ? {} : { hint }) } });
+    const problem: ApiProblem['error'] = { message, ...(hint === undefined ? {} : { hint }) };
+    if (error instanceof UnknownKeyError) problem.code = 'UnknownKey';
+    return send(response, status, { error: problem });
   }
   const id = portal.random.bytes(4).toString('hex');
   portal.log('error', 'a job’s request failed', { id, error: error instanceof Error ? error.message : String(error) });

@@ -148,16 +148,17 @@ test('a job’s token by a key that is not known has the issuer asked, and the j
   const [, ...rest] = token.split('.');
   const header = Buffer.from(JSON.stringify({ alg: 'RS256', kid: 'new', typ: 'JWT' })).toString('base64url');
   const dispatcher = new Agent({ connect: { ca: bed.ca } });
-  const ask = async (given: string): Promise<number> => {
+  const ask = async (given: string): Promise<[number, string | undefined]> => {
     const headers = { authorization: `Bearer ${given}` };
     const where = `${bed.origin}/v1/requests?namespace=payments&connection=orders-db`;
-    return (await fetch(where, { headers, dispatcher })).status;
+    const answer = await fetch(where, { headers, dispatcher });
+    return [answer.status, ((await answer.json()) as Partial<ApiProblem>).error?.code];
   };
   try {
-    assert.equal(await ask([header, ...rest].join('.')), 503);
+    assert.deepEqual(await ask([header, ...rest].join('.')), [503, 'UnknownKey']);
     assert.deepEqual(bed.unknownKeys, ['corp']);
-    assert.equal(await ask(`${token.slice(0, -6)}AAAAAA`), 401);
-    assert.equal(await ask(token), 200);
+    assert.deepEqual(await ask(`${token.slice(0, -6)}AAAAAA`), [401, undefined]);
+    assert.deepEqual(await ask(token), [200, undefined]);
     assert.deepEqual(bed.unknownKeys, ['corp']);
   } finally {
     await dispatcher.close();

@@ -52,7 +52,7 @@ function openJob(context: Context, name: string, options: PipelineOptions): Job 
   }
   const tokens = workloadToken(options, context.io, () => context.now());
   const caPem = options.serverCa === undefined ? undefined : readPem('--server-ca', options.serverCa);
-  return { server, namespace, connection, tokens, client: requestsClient(server, caPem, tokens, context.io.signal) };
+  return { server, namespace, connection, tokens, client: requestsClient({ server, caPem, tokens, io: context.io }) };
 }
 
 function originOf(server: string): string {

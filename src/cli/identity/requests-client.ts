@@ -1,7 +1,8 @@
-// The portal's JSON API, as a job asks it (src/portal/api-types.ts).
+// The portal's JSON API, as a job asks it (src/portal/api-types.ts). Guarantees: waits by itself for a portal that restarts
+// (20 s, for what only looks) and for the key of a token that is not known yet (90 s, said on stderr), and never longer.
 import type { ApiProblem, PipelineRequest, RequestList, RequestView } from '../../portal/api-types.ts';
 import { REQUESTS_PATH } from '../../portal/api-types.ts';
-import { CliError, EXIT, pause } from '../io.ts';
+import { CliError, EXIT, type Io, pause } from '../io.ts';
 import { line } from '../render.ts';
 import { deepest, pinnedFetch, transportFailure } from './https.ts';
 import type { WorkloadTokenSource } from './workload-token.ts';
@@ -17,16 +18,27 @@ const DEADLINE_MS = 30_000;
 /** Of a portal that restarts or is busy. */
 const MOST_TRIES = 5;
 const AGAIN_MS = 2_000;
+/** For a key that is not known: an issuer that was asked a moment ago is asked again within a minute. */
+const KEY_WAIT_MS = 90_000;
 
-export function requestsClient(
-  server: string,
-  caPem: string | undefined,
-  tokens: WorkloadTokenSource,
-  signal: AbortSignal,
-): RequestsClient {
+export interface RequestsClientOptions {
+  server: string;
+  caPem: string | undefined;
+  tokens: WorkloadTokenSource;
+  io: Pick<Io, 'err' | 'signal'>;
+  /** For tests: other times, ms. */
+  againMs?: number;
+  keyWaitMs?: number;
+}
+
+export function requestsClient(options: RequestsClientOptions): RequestsClient {
+  const { server, caPem, tokens, io, againMs = AGAIN_MS, keyWaitMs = KEY_WAIT_MS } = options;
+  const { signal } = io;
   const call = async (method: string, path: string, body?: unknown): Promise<unknown> => {
     const fetch = await pinnedFetch(caPem, true);
-    for (let attempt = 1; ; attempt += 1) {
+    let attempt = 1;
+    let unknownSince: number | undefined;
+    for (;;) {
       const token = await tokens.token(method === 'POST');
       let failure: CliError;
       try {
@@ -42,9 +54,24 @@ export function requestsClient(
           signal: AbortSignal.any([signal, AbortSignal.timeout(DEADLINE_MS)]),
         });
         const told = (await answer.json().catch(() => undefined)) as unknown;
-        if (answer.ok && told !== undefined) return told;
+        if (answer.ok && told !== undefined) {
+          if (unknownSince !== undefined) io.err('The key is known now.\n');
+          return told;
+        }
+        if (answer.status === 503 && (told as Partial<ApiProblem> | undefined)?.error?.code === 'UnknownKey') {
+          if (unknownSince === undefined) {
+            unknownSince = performance.now();
+            io.err(
+              `The key of this job’s token is not known yet; its issuer is asked for new ones. Waiting up to ${Math.round(keyWaitMs / 1000)} s.\n`,
+            );
+          }
+          if (performance.now() - unknownSince >= keyWaitMs) throw unknownKey(keyWaitMs);
+          await pause(againMs, signal);
+          continue;
+        }
         failure = refusal(server, answer.status, told);
       } catch (error) {
+        if (error instanceof CliError) throw error;
         if (signal.aborted) throw new CliError(130, 'Given up.', undefined, { cause: error });
         const known = transportFailure(
           error,
@@ -56,7 +83,8 @@ export function requestsClient(
       // A POST that went unanswered may have made its grant: the same token then finds its name taken, and says so.
       const passing = failure.exitCode === EXIT.unavailable;
       if (!passing || attempt >= MOST_TRIES || method !== 'GET') throw failure;
-      await pause(AGAIN_MS * attempt, signal);
+      await pause(againMs * attempt, signal);
+      attempt += 1;
     }
   };
   const query = (values: Record<string, string>): string => new URLSearchParams(values).toString();
@@ -71,6 +99,13 @@ export function requestsClient(
       )) as RequestView,
   };
 }
+
+const unknownKey = (waitedMs: number): CliError =>
+  new CliError(
+    EXIT.unavailable,
+    `The key of this job’s token is still not known after ${Math.round(waitedMs / 1000)} s; nothing was done`,
+    'Run the job again. If it stays so, whoever runs Sallyport sees in the conditions of the IdentityProvider whether its issuer can be asked.',
+  );
 
 function refusal(server: string, status: number, body: unknown): CliError {
   const { message, hint } = (body as Partial<ApiProblem> | undefined)?.error ?? {};

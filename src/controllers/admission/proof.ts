@@ -66,6 +66,9 @@ export function isProof(given: unknown): given is { via: Via; proof: unknown } {
   return isObject(given) && (given['via'] === 'Portal' || given['via'] === 'Pipeline') && 'proof' in given;
 }
 
+/** Whoever sent it may have heard of a key before this replica did: that is no reason to tell a person no for good. */
+const UNKNOWN_KEY = 'The key of the proof is not known here yet; its issuer is asked. Try again.';
+
 export async function checkProof(request: ProofRequest, sources: ProofSources): Promise<ProofVerdict> {
   const { kind, sender, given, namespace, spec } = request;
   if (sender !== sources.portal) {
@@ -85,11 +88,15 @@ export async function checkProof(request: ProofRequest, sources: ProofSources): 
   if (proof === undefined) return refused(403, 'The proof is not encrypted for this operator. Do it again.');
 
   let cause: string | undefined;
+  let unknownKey = false;
   const verify = async (use: TokenUse, text: string): Promise<ProvenToken | undefined> => {
     const verdict = await verifyToken(text, { providers, uses: [use], nowMs: sources.nowMs });
     if (verdict.kind === 'Bad') {
       cause = causeOf(verdict);
-      if (verdict.unknownKid === true && verdict.provider !== undefined) sources.onUnknownKey?.(verdict.provider);
+      if (verdict.unknownKid === true && verdict.provider !== undefined) {
+        sources.onUnknownKey?.(verdict.provider);
+        unknownKey = true;
+      }
       return undefined;
     }
     const { token } = verdict;
@@ -106,6 +113,7 @@ export async function checkProof(request: ProofRequest, sources: ProofSources): 
       nowMs: sources.nowMs,
       verify: (text) => verify('ID', text),
     });
+    if (unknownKey) return refused(503, UNKNOWN_KEY, cause);
     if (verdict.kind === 'Refused') return refused(403, verdict.message, cause);
     const use = { id: `act ${verdict.id}`, untilMs: verdict.token.iatMs + ACT_LIFETIME_MS };
     if (!(await sources.spend(use))) return refused(409, 'This was done already: what proves it serves once.');
@@ -115,6 +123,7 @@ export async function checkProof(request: ProofRequest, sources: ProofSources): 
     return refused(403, 'A pipeline decides nothing; it may give up what it asked for.');
   }
   const token = await verify('Workload', proof);
+  if (unknownKey) return refused(503, UNKNOWN_KEY, cause);
   if (token === undefined) return refused(403, 'Nobody vouches for the token that is to prove this.', cause);
   if (name !== provenName(stemOf(via, object), token.fingerprint)) {
     return refused(403, 'The object is not named after its proof.');

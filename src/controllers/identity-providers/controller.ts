@@ -42,7 +42,7 @@ export interface IdentityController {
   recover(): Promise<void>;
   /** What tokens are verified by now. */
   readonly shard: IdentityShard;
-  /** Somebody showed a token by a key that is not known: true if the issuer is to be asked, which is once a minute at most. */
+  /** Somebody showed a token by a key that is not known: true if the issuer is to be asked, once a minute at most for that. */
   hint(provider: string): boolean;
 }
 
@@ -89,10 +89,17 @@ export function createIdentityController(options: IdentityControllerOptions): Id
     let memory = memories.get(name) ?? { good: undefined };
     const before = memory.good?.from === from ? memory.good : undefined;
     if (problem === undefined && fetchDue(memory, from, clock.monotonic(), hinted.has(name)) === 0) {
-      hinted.delete(name);
+      const wasHinted = hinted.delete(name);
       const fetched = await fetchKeys(options.get, resource.spec, signal);
       if (signal.aborted) return undefined;
-      const asked = { from, atMs: clock.monotonic(), failed: fetched.kind === 'Bad' };
+      const atMs = clock.monotonic();
+      const hintedAtMs = wasHinted ? atMs : memory.asked?.hintedAtMs;
+      const asked = {
+        from,
+        atMs,
+        failed: fetched.kind === 'Bad',
+        ...(hintedAtMs === undefined ? {} : { hintedAtMs }),
+      };
       memory = { ...afterFetch(memory, fetched, from, clock.now()), asked };
       if (fetched.kind === 'Bad')
         log('warn', 'keys of an issuer can not be had', { provider: name, reason: fetched.reason });

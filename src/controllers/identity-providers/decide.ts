@@ -12,7 +12,7 @@ import type { IssuerFacts, KeyFetch } from './keys.ts';
 /** How long a good set is believed. */
 export const KEYS_SERVE_MS = 24 * 3_600_000;
 export const FETCH_EVERY_MS = 600_000;
-/** After a failure, and at most so often because somebody showed a key that is not known. */
+/** After a failure, and at most so often, beside its turn, because somebody showed a key that is not known. */
 export const FETCH_AGAIN_MS = 60_000;
 
 /** What is remembered of a provider between two looks at it. */
@@ -21,8 +21,8 @@ export interface ProviderMemory {
   facts?: IssuerFacts;
   /** Of the last fetch, if that failed. */
   failure?: { reason: string; message: string };
-  /** Where and when (monotonic, ms) was asked last. */
-  asked?: { from: string; atMs: number; failed: boolean };
+  /** Where and when (monotonic, ms) was asked last, and last because somebody showed a key that is not known. */
+  asked?: { from: string; atMs: number; failed: boolean; hintedAtMs?: number };
 }
 
 export function afterFetch(memory: ProviderMemory, fetched: KeyFetch, from: string, nowMs: number): ProviderMemory {
@@ -39,12 +39,16 @@ export function afterFetch(memory: ProviderMemory, fetched: KeyFetch, from: stri
   };
 }
 
-/** Milliseconds until it is to be asked; 0: now. `hinted`: somebody showed a key that is not known. */
+/**
+ * Milliseconds until it is to be asked; 0: now. `hinted`: somebody showed a key that is not known. That is worth asking at
+ * once, however lately its turn was: an issuer may change keys at any moment, and strangers add one question a minute.
+ */
 export function fetchDue(memory: ProviderMemory, from: string, monotonicMs: number, hinted: boolean): number {
   const { asked } = memory;
   if (asked === undefined || asked.from !== from) return 0;
-  const pause = asked.failed || hinted ? FETCH_AGAIN_MS : FETCH_EVERY_MS;
-  return Math.max(0, asked.atMs + pause - monotonicMs);
+  const turnMs = asked.atMs + (asked.failed ? FETCH_AGAIN_MS : FETCH_EVERY_MS);
+  const dueMs = hinted ? Math.min(turnMs, (asked.hintedAtMs ?? -Infinity) + FETCH_AGAIN_MS) : turnMs;
+  return Math.max(0, dueMs - monotonicMs);
 }
 
 export interface ProviderDecision {
