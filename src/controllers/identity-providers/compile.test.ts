@@ -83,11 +83,29 @@ test('skew beyond two minutes, an address that is none, and certificates that ar
   );
 });
 
-test('two of one issuer, octet by octet, name each other', () => {
-  const all = [provider(), provider({}, 'twin'), provider({ issuer: 'https://id.corp.example/' }, 'slash')];
-  assert.match(specProblem(all[0]!, all) ?? '', /claimed by twin as well/);
-  assert.match(specProblem(all[1]!, all) ?? '', /claimed by corp as well/);
-  assert.equal(specProblem(all[2]!, all), undefined);
+const made = (at: string, one: IdentityProvider): IdentityProvider => ({
+  ...one,
+  metadata: { ...one.metadata, creationTimestamp: at },
+});
+
+test('INV-04: of two of one issuer, octet by octet, the older is used, of one second the first by name; each names the other', () => {
+  const old = made('2026-01-01T09:00:00Z', provider({}, 'old'));
+  const young = made('2026-01-01T09:00:01Z', provider({}, 'a-young'));
+  const slash = made('2026-01-01T10:00:00Z', provider({ issuer: 'https://id.corp.example/' }, 'slash'));
+  for (const all of [
+    [old, young, slash],
+    [slash, young, old],
+  ]) {
+    assert.equal(specProblem(old, all), undefined);
+    assert.match(specNote(old, all), /^ a-young, which came later .* is not used\. Keep one\.$/);
+    assert.match(specProblem(young, all) ?? '', /is that of old, which came first and so alone counts.*Keep one\.$/);
+    assert.deepEqual([specProblem(slash, all), specNote(slash, all)], [undefined, '']);
+  }
+  const twin = made('2026-01-01T09:00:00Z', provider({}, 'twin'));
+  assert.equal(specProblem(old, [twin, old]), undefined);
+  assert.match(specProblem(twin, [twin, old]) ?? '', /is that of old/);
+  assert.match(specProblem(twin, [young, twin, old]) ?? '', /is that of old/, 'of three, one is left');
+  assert.match(specProblem(young, [young, twin, old]) ?? '', /is that of old/);
 });
 
 test('keys are of an issuer and a CA, of nothing else', () => {
@@ -128,6 +146,7 @@ test('INV-08: authorities of SSH certificates are whole public keys, and of one 
   }
   const one = provider({ ssh });
   const two = provider({ ssh, issuer: 'https://other.example' }, 'other');
-  assert.match(specProblem(one, [one, two]) ?? '', /is listed by other as well, so neither is used/);
-  assert.match(specProblem(two, [one, two]) ?? '', /is listed by corp as well/);
+  assert.equal(specProblem(one, [one, two]), undefined);
+  assert.match(specNote(one, [one, two]), /^ other, which came later/);
+  assert.match(specProblem(two, [one, two]) ?? '', /is listed by corp, which came first, so this one is not used/);
 });

@@ -1,6 +1,7 @@
 // An IdentityProvider as the verifier wants it: defaults filled in, and what could only lead to refusals or confusion said
 // in a sentence with the fix. Pure. Guarantees: what compiles has audiences of which no token can fit two uses, a prefix
-// that makes no name of the system's, and an issuer that no other provider claims.
+// that makes no name of the system's, and an issuer and authorities that no older provider claims: a second one takes nothing
+// from the people of the first.
 import { X509Certificate } from 'node:crypto';
 import { canonicalJson, sha256Hex } from '../../api/canonical.ts';
 import { parseDuration } from '../../api/duration.ts';
@@ -82,12 +83,10 @@ function skewOf(spec: IdentityProviderSpec): number | undefined {
 
 /** Why the provider can not be used, with what to write instead; undefined: it can. `others`: all that there are. */
 export function specProblem(provider: IdentityProvider, others: readonly IdentityProvider[]): string | undefined {
-  const { spec, metadata } = provider;
-  const twins = others.filter((each) => each.spec.issuer === spec.issuer && each.metadata.name !== metadata.name);
-  if (twins.length > 0) {
-    const names = twins.map((each) => each.metadata.name).join(', ');
-    return `Issuer ${spec.issuer} is claimed by ${names} as well, so neither is used: whose rules hold for a token could not be told. Keep one.`;
-  }
+  const { spec } = provider;
+  const first = oldest(others.filter((each) => each.spec.issuer === spec.issuer));
+  if (first !== undefined && isBefore(first, provider))
+    return `Issuer ${spec.issuer} is that of ${first.metadata.name}, which came first and so alone counts: of two, whose rules hold for a token could not be told. Keep one.`;
   if (!isIssuer(spec.issuer)) return `${spec.issuer} is no https address. Write issuer as the tokens spell it in iss.`;
   if (spec.caBundle !== undefined && !isCertificates(spec.caBundle))
     return 'caBundle holds no certificate that can be read. Write PEM: -----BEGIN CERTIFICATE-----.';
@@ -100,35 +99,62 @@ export function specProblem(provider: IdentityProvider, others: readonly Identit
   return audienceProblem(spec.audiences) ?? authorityProblem(provider, others);
 }
 
-function authorityProblem(
-  { spec, metadata }: IdentityProvider,
-  others: readonly IdentityProvider[],
-): string | undefined {
+function authorityProblem(provider: IdentityProvider, others: readonly IdentityProvider[]): string | undefined {
+  const { spec } = provider;
   const bad = spec.ssh?.userAuthorities.findIndex((line) => readAuthorityLine(line) === undefined) ?? -1;
   if (bad >= 0)
     return `ssh.userAuthorities[${bad}] is no public key. Write the line of the authority’s .pub file, without options in front.`;
-  const own = authoritiesOf(spec);
-  const sharing = others
-    .filter((each) => each.metadata.name !== metadata.name && authoritiesOf(each.spec).some((key) => own.includes(key)))
-    .map((each) => each.metadata.name);
-  return sharing.length === 0
+  const first = oldest(sharingAuthority(provider, others));
+  return first === undefined || !isBefore(first, provider)
     ? undefined
-    : `An authority of ssh.userAuthorities is listed by ${sharing.join(', ')} as well, so neither is used: whose people its certificates name could not be told. Keep one.`;
+    : `An authority of ssh.userAuthorities is listed by ${first.metadata.name}, which came first, so this one is not used: whose people its certificates name could not be told. Keep one.`;
 }
+
+function sharingAuthority(
+  { spec, metadata }: IdentityProvider,
+  others: readonly IdentityProvider[],
+): IdentityProvider[] {
+  const own = authoritiesOf(spec);
+  return others.filter(
+    (each) => each.metadata.name !== metadata.name && authoritiesOf(each.spec).some((key) => own.includes(key)),
+  );
+}
+
+/** By when they were made, of one second by name: the same whoever looks, and nothing that an author can write. */
+function isBefore({ metadata: a }: IdentityProvider, { metadata: b }: IdentityProvider): boolean {
+  const [made, than] = [Date.parse(a.creationTimestamp), Date.parse(b.creationTimestamp)];
+  return made === than ? a.name < b.name : made < than;
+}
+
+const oldest = (providers: readonly IdentityProvider[]): IdentityProvider | undefined =>
+  providers.reduce<IdentityProvider | undefined>(
+    (first, each) => (first === undefined || isBefore(each, first) ? each : first),
+    undefined,
+  );
 
 /** What works but is seldom meant; empty where there is nothing to say. `others`: all that there are. */
 export function specNote(provider: IdentityProvider, others: readonly IdentityProvider[]): string {
+  const { spec, metadata } = provider;
+  const rest = others.filter((each) => each.metadata.name !== metadata.name);
+  const names = (some: readonly IdentityProvider[]): string => some.map((each) => each.metadata.name).join(', ');
+  const twins = rest.filter(
+    (each) => each.spec.issuer === spec.issuer || sharingAuthority(provider, [each]).length > 0,
+  );
   const own = compileProvider(provider, undefined).prefix;
-  const sharing = others
-    .filter((each) => each.metadata.name !== provider.metadata.name)
+  const sharing = rest
+    .filter((each) => !twins.includes(each))
     .filter((each) => {
       const { username, groups } = compileProvider(each, undefined).prefix;
       return username === own.username || groups === own.groups;
-    })
-    .map((each) => each.metadata.name);
-  return sharing.length === 0
-    ? ''
-    : ` It shares a prefix with ${sharing.join(', ')}: to policies a name or group of one is the same as the other’s, so each issuer can make members of the other’s groups.`;
+    });
+  return [
+    twins.length === 0
+      ? ''
+      : ` ${names(twins)}, which came later with the same issuer or authority, is not used. Keep one.`,
+    sharing.length === 0
+      ? ''
+      : ` It shares a prefix with ${names(sharing)}: to policies a name or group of one is the same as the other’s, so each issuer can make members of the other’s groups.`,
+  ].join('');
 }
 
 function audienceProblem(audiences: readonly Audience[]): string | undefined {

@@ -165,7 +165,7 @@ export function createIdentityController(options: IdentityControllerOptions): Id
   };
 }
 
-/** A new one, or another's end, bears on all: two of one issuer shut each other out. */
+/** A new one, or another's end, bears on all: of two of one issuer the older is used. */
 export function providersTouchedBy(cache: ControllerContext['cache'], changed: string): string[] {
   const all = cache.list<IdentityProvider>('IdentityProvider').map((each) => keyOf(undefined, each.metadata.name));
   return [...new Set([keyOf(undefined, changed), ...all])];
