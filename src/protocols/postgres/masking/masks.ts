@@ -1,5 +1,5 @@
-// What each mask makes of one value: pure functions over bytes. The result is never longer than the value, in bytes, and
-// reads as UTF-8 where the value did. A mask shows only what its name says, for values of any shape.
+// What each mask makes of one value: pure functions over bytes. The result is never longer than the value, neither in
+// bytes nor in characters, and reads as UTF-8 where the value did. A mask shows only what its name says, for values of any shape.
 import type { CompiledMask } from '../../../policy/bundle.ts';
 
 export type MaskKind = CompiledMask['with'];
@@ -65,7 +65,9 @@ function email(bytes: Uint8Array, start: number, end: number): number {
   while (first < at && !startsCharacter(bytes[start + first]!)) first += 1;
   // A local part of one character would show whole.
   if (first === at || first > 4) first = 0;
-  const stars = Math.min(3, at - first);
+  // One a character, as a column's own length counts; three tell no more than that there are some.
+  let stars = 1;
+  for (let next = first + 1; next < at && stars < 3; next += 1) if (startsCharacter(bytes[start + next]!)) stars += 1;
   bytes.fill(STAR, start + first, start + first + stars);
   const write = start + first + stars;
   bytes.copyWithin(write, start + at, end);
