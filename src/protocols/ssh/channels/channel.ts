@@ -41,6 +41,8 @@ export interface ChannelCore extends Core {
   toTarget(payload: Buffer): void;
   /** Resolves when the target can be sent to. Rejects with UpstreamError. */
   upstream(): Promise<void>;
+  /** The target was asked to run it. */
+  started(command: SshCommand): void;
   filterOptions(): FilterOptions;
   /** Nothing of either side comes for its number any more. */
   removed(channel: { readonly number: number }): void;

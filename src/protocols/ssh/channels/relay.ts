@@ -11,6 +11,7 @@ import type { Signer } from '../keys/key.ts';
 import type { Transport } from '../transport/transport.ts';
 import { SSH_PORT, type Upstream } from '../upstream/connect.ts';
 import { answerToTarget, createLink } from '../upstream/link.ts';
+import { GRACE_MS } from '../upstream/sweep.ts';
 import { MalformedData } from '../wire/data.ts';
 import { DISCONNECT, MSG, OPEN_FAILURE } from '../wire/message-numbers.ts';
 import { type ChannelCore, SessionChannel } from './channel.ts';
@@ -50,12 +51,10 @@ const MOST_CHANNELS = 64;
 const MOST_UNTOLD = 32;
 /** sshd's MaxSessions is 10 by default, and one is kept for the sweep. */
 const MOST_SESSIONS = 9;
-/** Unsent bytes of one side above which the other is not read. */
-const HIGH_WATER = 1024 * 1024;
-/** For the sweep to see who is there before anything is signalled. */
-const LOOK_MS = 400;
-/** Between the polite signals and KILL. */
-const GRACE_MS = 200;
+/** A command that still runs after this is worth a process of the target's that waits for the cut. */
+const PREPARE_MS = 1000;
+/** For the sweep to see who is there before anything is signalled; without it signals go over the channels. */
+const LOOK_MS = 150;
 /** From KILL to the end of the sweep. The gateway closes the socket 2 s after a cut. */
 const SWEEP_MS = 900;
 /** A target that is slow still gets to the end of its sweep. */
@@ -76,6 +75,8 @@ export function runRelay(parts: RelayParts): Relay {
   let clientWaits = false;
   let targetWaits = false;
   let recordsBehind = false;
+  /** Something ran at the target that could. */
+  let mayLeaveProcesses = false;
   /** Channels whose client has yet to take its last words. */
   const farewells = new Set<number>();
   let sayGoodbye = (): void => undefined;
@@ -100,18 +101,15 @@ export function runRelay(parts: RelayParts): Relay {
 
   const toClient = (payload: Buffer): void => {
     if (clientGone) return;
-    client.send(payload);
-    if (!targetWaits && client.queuedBytes > HIGH_WATER) {
-      targetWaits = true;
-      link.pause();
-    }
+    // The transport says when: what it keeps for a change of keys is no reason, and it would not tell when that is over.
+    if (client.send(payload) || targetWaits) return;
+    targetWaits = true;
+    link.pause();
   };
   const toTarget = (payload: Buffer): void => {
-    link.send(payload);
-    if (!clientWaits && link.queuedBytes > HIGH_WATER) {
-      clientWaits = true;
-      client.pause();
-    }
+    if (link.send(payload) || clientWaits) return;
+    clientWaits = true;
+    client.pause();
   };
   client.onDrain = () => {
     if (!targetWaits) return;
@@ -161,6 +159,14 @@ export function runRelay(parts: RelayParts): Relay {
     toClient,
     toTarget,
     upstream: () => link.ready(),
+    started(command) {
+      // sftp runs nothing, and ends with its channel.
+      if (mayLeaveProcesses || (command.facts.kind === 'Subsystem' && command.facts.name === 'sftp')) return;
+      mayLeaveProcesses = true;
+      clock.after(PREPARE_MS, () => {
+        if (!ending && link.isUp) sweeper.prepare();
+      });
+    },
     filterOptions: () => ({
       clock,
       names,
@@ -190,7 +196,7 @@ export function runRelay(parts: RelayParts): Relay {
     hostKeys: parts.hostKeys,
     forwards,
   });
-  const sweeper = createSweeper({ send: toTarget });
+  const sweeper = createSweeper({ send: toTarget, random: context.random });
 
   const guarded = (reason: 'ClientFault' | 'TargetFault', act: () => void): void => {
     try {
@@ -322,21 +328,23 @@ export function runRelay(parts: RelayParts): Relay {
 
   /** Resolves with what is known to go on there, in time for the record; the connection is closed once that is certain. */
   const endTarget = async (running: readonly SessionChannel[], sweeps: boolean): Promise<readonly string[]> => {
-    if (!sweeps || !link.isUp) {
+    if (!sweeps || !mayLeaveProcesses || !link.isUp) {
       link.close();
       return [];
     }
     const { ready, swept } = sweeper.start();
     void Promise.race([swept, wait(LATEST_MS)]).then(() => link.close());
-    await Promise.race([ready, wait(LOOK_MS)]);
-    for (const channel of running) {
-      channel.signal('HUP');
-      channel.signal('TERM');
-    }
-    await wait(running.length === 0 ? 0 : GRACE_MS);
+    const isReady = await Promise.race([ready.then(() => true), wait(LOOK_MS)]);
+    if (isReady !== true)
+      for (const channel of running) {
+        channel.signal('HUP');
+        channel.signal('TERM');
+      }
+    await Promise.race([swept, wait(GRACE_MS)]);
     for (const channel of running) channel.signal('KILL');
-    sweeper.go();
     const result = await Promise.race([swept, wait(SWEEP_MS).then(() => undefined)]);
+    if (result !== undefined && result.ran.length > 0)
+      session.record.append('notice', { event: 'Swept', ran: result.ran, complete: result.complete });
     if (result?.complete === true) return result.survivors;
     context.log('warn', 'what a session left running is not known to be ended', { ended: result !== undefined });
     return ['unknown: the sweep has not come to its end'];

@@ -97,6 +97,7 @@ async function run(
   };
   const rest = argument === undefined ? [] : [{ string: argument }];
   target.send(channelRequest(0, type, true, ...rest));
+  core.started(command);
   channel.live();
 }
 
