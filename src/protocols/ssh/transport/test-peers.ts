@@ -76,6 +76,44 @@ export async function meddledPair(
   return [server, client];
 }
 
+/**
+ * Somebody on the way who puts a message in while nothing is encrypted, and leaves the first encrypted packet out, so that the
+ * numbers fit again (Terrapin, CVE-2023-48795). For either direction, where ciphers keep the length of a packet readable.
+ */
+export function prefixCutter(
+  at: 'first' | 'afterKexInit',
+  { inject, drop }: { inject: boolean; drop: boolean },
+): Meddle {
+  const ignore = writeData({ byte: MSG.IGNORE }, { string: 'x' });
+  const packet = Buffer.concat([Buffer.from([0, 0, 0, 12, 5, ...ignore]), Buffer.alloc(5)]);
+  let bytes = Buffer.alloc(0);
+  /** 0: identification; then KEXINIT, the exchange's own, NEWKEYS; 4: encrypted. */
+  let stage = 0;
+  let dropping = drop;
+  return (chunk, push) => {
+    bytes = Buffer.concat([bytes, chunk]);
+    for (;;) {
+      if (stage === 0) {
+        const end = bytes.indexOf(10);
+        if (end === -1) return;
+        push(bytes.subarray(0, end + 1));
+        if (inject && at === 'first') push(packet);
+        bytes = bytes.subarray(end + 1);
+        stage = 1;
+      }
+      if (bytes.length < 4 || bytes.length < 4 + bytes.readUInt32BE(0)) return;
+      const encrypted = stage === 4;
+      const size = 4 + bytes.readUInt32BE(0) + (encrypted ? 16 : 0);
+      if (bytes.length < size) return;
+      if (encrypted && dropping) dropping = false;
+      else push(bytes.subarray(0, size));
+      bytes = bytes.subarray(size);
+      if (inject && stage === 1 && at === 'afterKexInit') push(packet);
+      if (stage < 4) stage += 1;
+    }
+  };
+}
+
 export interface Peers {
   readonly server: Transport;
   readonly client: Transport;
@@ -113,6 +151,9 @@ export const endOf = (transport: Transport): Promise<Parameters<Transport['onClo
   });
 
 export interface RawPeer {
+  /** What a login's signature is over; empty while the exchange is not done. */
+  readonly sessionId: Buffer;
+  readonly hostKey: Buffer;
   readonly output: PacketOutput;
   readonly input: PacketInput;
   readonly server: KexInit;
@@ -194,8 +235,16 @@ export async function rawClient(socket: Duplex, behaviour: RawBehaviour = {}): P
   output.send(clientInit);
   sendAll(behaviour.afterKexInit);
   let server = init;
+  let sessionId: Buffer = Buffer.alloc(0);
+  let shownKey: Buffer = Buffer.alloc(0);
   const peer: RawPeer = {
     output,
+    get sessionId() {
+      return sessionId;
+    },
+    get hostKey() {
+      return shownKey;
+    },
     input,
     get server() {
       return server;
@@ -252,5 +301,7 @@ export async function rawClient(socket: Duplex, behaviour: RawBehaviour = {}): P
   const newKeys = await next();
   if (newKeys?.[0] !== MSG.NEWKEYS) throw new Error('no NEWKEYS');
   input.use(openerOf(keys('serverToClient')), strict);
+  sessionId = exchangeHash;
+  shownKey = hostKey;
   return peer;
 }
