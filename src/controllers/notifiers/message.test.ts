@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { createHmac, createPublicKey, generateKeyPairSync, verify } from 'node:crypto';
 import { test } from 'node:test';
 import fc from 'fast-check';
+import { anyText } from '../../../test/support/any-text.ts';
 import { slackBody } from './media/slack.ts';
 import { readTemplate, sharedSecret, webhookKey, webhookSignature } from './media/webhook.ts';
 import { type Message, messageId, messageOf, plain, textOf } from './message.ts';
@@ -24,7 +25,7 @@ const told = (facts: Record<string, string>, portalUrl?: string): Message =>
 
 test('a text of a person stays one line, and turns nothing around', () => {
   fc.assert(
-    fc.property(fc.string({ unit: 'binary', maxLength: 800 }), (text) => {
+    fc.property(anyText({ maxLength: 800 }), (text) => {
       const shown = plain(text);
       assert.doesNotMatch(shown, /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/u);
       assert.ok(Array.from(shown).length <= 500);
@@ -66,7 +67,7 @@ test('no fact can leave its place in a template', () => {
   assert.equal(template.kind, 'Good');
   if (template.kind !== 'Good') return;
   fc.assert(
-    fc.property(fc.string({ unit: 'binary' }), (reason) => {
+    fc.property(anyText(), (reason) => {
       const body = JSON.parse(template.fill(told({ reason }))) as Record<string, unknown>;
       assert.deepEqual(Object.keys(body), ['a', 'b', 'c']);
       assert.equal(body['a'], plain(reason));

@@ -1,11 +1,12 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
+import { anyText } from '../../../test/support/any-text.ts';
 import { constantMembers } from '../recorder.ts';
 import { type Line, linePrefix, recordLine } from './line.ts';
 
 const spell = ({ head, tail }: Line): string => head + (tail?.toString('utf8') ?? '');
-const members = fc.dictionary(fc.string({ unit: 'binary' }), fc.jsonValue(), { minKeys: 1 });
+const members = fc.dictionary(anyText(), fc.jsonValue(), { minKeys: 1 });
 
 test('INV-07: a line with constant members is the line of the whole body', () => {
   const prefix = linePrefix('s-1');
