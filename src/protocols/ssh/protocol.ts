@@ -18,7 +18,7 @@ import { fileFilterFor, transferOf } from './files/transfers.ts';
 import type { LoginRights } from './keys/certificate.ts';
 import { hostKeysOf, plainHostKeysOf } from './keys/derive.ts';
 import { openTransport } from './transport/open-transport.ts';
-import type { Transport } from './transport/transport.ts';
+import type { OpenTransport, Transport } from './transport/transport.ts';
 import { type BackOff, createBackOff } from './upstream/back-off.ts';
 import { connectUpstream, type SshTarget, type Upstream } from './upstream/connect.ts';
 import { UpstreamError } from './upstream/error.ts';
@@ -31,10 +31,12 @@ export interface SshOptions {
   /** For tests; default: the real ones. */
   filterFor?: Services['filterFor'];
   transferOf?: Services['transferOf'];
+  open?: OpenTransport;
 }
 
 interface Shared {
   services: Services;
+  open: OpenTransport;
   backOff: BackOff;
 }
 
@@ -45,6 +47,7 @@ export function createSshProtocol(options: SshOptions = {}): Protocol {
       filterFor: options.filterFor ?? fileFilterFor,
       transferOf: options.transferOf ?? transferOf,
     },
+    open: options.open ?? openTransport,
     backOff: createBackOff(systemClock),
   };
   return {
@@ -65,7 +68,7 @@ async function accept(socket: Duplex, context: SessionContext, shared: Shared): 
     return;
   }
   try {
-    const transport = await openTransport(socket, {
+    const transport = await shared.open(socket, {
       role: 'Server',
       software: SOFTWARE,
       signal: context.signal,
@@ -175,6 +178,7 @@ async function connect({ context, session, user, target, shared, rights, signal 
       );
     });
     const upstream = await connectUpstream({
+      open: shared.open,
       target,
       dial: session.dial,
       clock,

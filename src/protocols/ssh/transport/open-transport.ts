@@ -221,7 +221,8 @@ function open(
       stalled = false;
       readOn();
     }
-    if (!blocked || queuedBytes() > highWater / 2) return;
+    // What waits for a key exchange keeps nobody waiting, as in `send`: that exchange may need what would be read.
+    if (!blocked || output.queuedBytes > highWater / 2 || heldBytes > limits.heldBytes) return;
     blocked = false;
     try {
       transport?.onDrain();

@@ -8,7 +8,7 @@ import { LoginError, logIn, type UpstreamLogin } from '../auth/client.ts';
 import { type HandOver } from '../auth/hand-over.ts';
 import { type HostTrust, hostTrustOf } from '../keys/host-trust.ts';
 import { openTransport } from '../transport/open-transport.ts';
-import { type Transport, TransportError } from '../transport/transport.ts';
+import { type OpenTransport, type Transport, TransportError } from '../transport/transport.ts';
 import { MalformedData } from '../wire/data.ts';
 import { UpstreamError } from './error.ts';
 import { SOFTWARE } from './software.ts';
@@ -26,6 +26,8 @@ export interface ConnectOptions {
   random: Random;
   /** Aborted before the login: nothing is begun. Aborted later: the login is still finished. */
   signal: AbortSignal;
+  /** For tests; default: the real one. */
+  open?: OpenTransport;
   login: Pick<UpstreamLogin, 'user' | 'credential' | 'keys' | 'session' | 'permits'>;
 }
 
@@ -36,7 +38,7 @@ export interface Upstream {
 
 /** Rejects with UpstreamError. */
 export async function connectUpstream(options: ConnectOptions): Promise<Upstream> {
-  const { target, clock, random, signal } = options;
+  const { target, clock, random, signal, open = openTransport } = options;
   const trust = trustOf(target);
   const socket = await options
     .dial({ host: target.host, port: target.port ?? SSH_PORT }, signal)
@@ -48,7 +50,7 @@ export async function connectUpstream(options: ConnectOptions): Promise<Upstream
   let shown: string | undefined;
   let transport: Transport;
   try {
-    transport = await openTransport(socket, {
+    transport = await open(socket, {
       role: 'Client',
       software: SOFTWARE,
       signal,
