@@ -3,7 +3,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import fs from 'node:fs';
 import path from 'node:path';
-import { NAMESPACE, ROOT, run, type Scene } from './scene.ts';
+import { KUBECTL_ACCESS, NAMESPACE, run, type Scene } from './scene.ts';
 
 export interface LiveSession {
   name: string;
@@ -112,22 +112,11 @@ export interface Listener {
 
 /** `kubectl access connect --listen` as this user. Rejects when it ends before it prints its DSN. */
 export async function listen(scene: Scene, user: string, connection: string): Promise<Listener> {
-  const home = path.join(scene.folder, `home-${user}`);
-  const child: ChildProcess = spawn(
-    path.join(ROOT, 'bin/kubectl-access'),
-    ['-n', NAMESPACE, 'connect', connection, '--listen'],
-    {
-      env: {
-        ...process.env,
-        KUBECONFIG: scene.cluster.kubeconfigFor(user),
-        SALLYPORT_HOME: home,
-        HOME: home,
-        NO_COLOR: '1',
-      },
-      cwd: scene.folder,
-      stdio: ['ignore', 'pipe', 'pipe'],
-    },
-  );
+  const child: ChildProcess = spawn(KUBECTL_ACCESS, ['-n', NAMESPACE, 'connect', connection, '--listen'], {
+    env: scene.environment(user),
+    cwd: scene.folder,
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
   let said = '';
   let problems = '';
   child.stdout?.on('data', (part: Buffer) => (said += part.toString()));

@@ -1,23 +1,20 @@
-// A cluster with a node, the chart installed without values, and a PostgreSQL target in a pod: what every end-to-end test
-// starts from.
-import { execFile, execFileSync, spawn } from 'node:child_process';
+// A cluster with a node and the chart installed without values: what every end-to-end test starts from.
+import { execFile, spawn } from 'node:child_process';
 import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import { stringify } from 'yaml';
-import { testCertificates } from '../support/certificates.ts';
-import { buildTestImages } from '../support/cluster/node/postgres-image/images.ts';
-import { clientPod, postgresTarget, targetNames } from '../support/cluster/node/postgres-image/manifests.ts';
+import type { Connection } from '../../src/api/connection.ts';
+import type { AccessGrant } from '../../src/api/grant.ts';
+import { SALLYPORT_IMAGE, sallyportImage } from '../support/cluster/node/sallyport-image.ts';
 import { type NodeCluster, startNodeCluster } from '../support/cluster/node/start.ts';
 import { helm } from '../support/helm.ts';
 
 export const ROOT = path.resolve(import.meta.dirname, '../..');
-const { version } = JSON.parse(fs.readFileSync(path.join(ROOT, 'package.json'), 'utf8')) as { version: string };
+export const KUBECTL_ACCESS = path.join(ROOT, 'bin/kubectl-access');
 export const NAMESPACE = 'payments';
 export const RELEASE = 'sallyport-system';
-/** Never to be seen by anybody but the target and the proxies. */
-export const PASSWORDS = { orders_reader: 'pw-reader-7d1f0c', orders_writer: 'pw-writer-55e2aa' };
 
 export interface Ran {
   code: number;
@@ -32,77 +29,59 @@ export interface Scene {
   image: string;
   /** From `helm install` to the Deployment being available, milliseconds. */
   installMs: number;
-  /** `kubectl access …` as this user, from the laptop. */
+  /** What programs of this user’s laptop are started with. */
+  environment(user: string): NodeJS.ProcessEnv;
+  /** `kubectl access …` in NAMESPACE as this user, from the laptop. */
   access(user: string, args: readonly string[], options?: { input?: string; timeoutMs?: number }): Promise<Ran>;
   /** The same in the background; `done` resolves with its end. */
   start(user: string, args: readonly string[], options?: { input?: string }): { done: Promise<Ran>; kill(): void };
+  /** `request --wait` that waits: the grant’s name. `more`: further options. */
+  requested(user: string, connection: string, more?: readonly string[]): Promise<{ name: string; done: Promise<Ran> }>;
+  /** kubectl in NAMESPACE as the cluster’s administrator. */
+  inNamespace(...args: string[]): Promise<string>;
+  /** `kubectl get` there. */
+  read<T>(...args: string[]): Promise<T>;
   apply(...objects: object[]): Promise<void>;
   /** Polls until `look` gives something. Throws with `what` after `withinMs`. */
   until<T>(what: string, look: () => Promise<T | undefined>, withinMs?: number): Promise<T>;
+  /** Waits for a Connection; tells what is in its way where it does not come. */
+  ready(connection: string, namespace?: string): Promise<void>;
   stop(): Promise<void>;
 }
 
-export async function startScene(progress: (text: string) => void): Promise<Scene> {
+/** Of every end-to-end group: what it is at, unless E2E_QUIET is set. */
+export function say(text: string): void {
+  if (process.env['E2E_QUIET'] === undefined) console.error(`      ${text.trimEnd()}`);
+}
+
+/** Fails with all that a program said. */
+export function succeeded(ran: Ran, what: string): Ran {
+  if (ran.code !== 0) throw new Error(`${what}: exit ${ran.code}\n${ran.stdout}${ran.stderr}`);
+  return ran;
+}
+
+export const isReady = ({ status }: Pick<Connection, 'status'>): boolean =>
+  status?.conditions?.some((each) => each.type === 'Ready' && each.status === 'True') ?? false;
+
+/** `images` writes archives of targets into a folder; `prepare` puts up what the group connects to. */
+export async function startScene(
+  progress: (text: string) => void,
+  images: (folder: string) => string[],
+  prepare: (scene: Scene) => Promise<void>,
+): Promise<Scene> {
   const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'sallyport-e2e-'));
   progress('building the images');
-  execFileSync(process.execPath, ['image/build.ts'], { cwd: ROOT, stdio: ['ignore', 'ignore', 'inherit'] });
-  const images = buildTestImages(folder);
+  const archives = [sallyportImage(), ...images(folder)];
   progress('starting a cluster');
-  const cluster = await startNodeCluster({
-    images: [path.join(ROOT, `image/out/sallyport-${version}-amd64.oci.tar`), images.client, images.postgres],
-    progress,
-  });
-  const scene = sceneOf(cluster, folder);
+  const cluster = await startNodeCluster({ images: archives, progress });
+  const scene = sceneOf(cluster, folder, progress);
   try {
     progress('installing the chart');
-    const began = performance.now();
-    // The image is not in a registry: that is the only thing that has to be said.
-    await helm(
-      '4',
-      [
-        'install',
-        'sallyport',
-        'charts/sallyport',
-        '--namespace',
-        RELEASE,
-        '--create-namespace',
-        '--set',
-        'image.repository=localhost/sallyport',
-        '--set',
-        'image.pullPolicy=Never',
-        '--wait',
-        '--timeout',
-        '120s',
-      ],
-      { kubeconfig: cluster.kubeconfig },
-    ).catch(async (error: unknown) => {
-      progress(await cluster.kubectl(['-n', RELEASE, 'describe', 'pods']).catch(String));
-      progress(await cluster.kubectl(['-n', RELEASE, 'logs', 'deployment/sallyport', '--tail=40']).catch(String));
-      throw error;
-    });
-    scene.installMs = performance.now() - began;
-    progress('starting the target');
-    const certificate = await testCertificates(targetNames('orders-db', NAMESPACE));
+    await install(scene, progress);
     await scene.apply({ apiVersion: 'v1', kind: 'Namespace', metadata: { name: NAMESPACE } });
-    await scene.apply(
-      ...postgresTarget({
-        namespace: NAMESPACE,
-        name: 'orders-db',
-        password: 'pw-superuser-1c9e',
-        roles: PASSWORDS,
-        certificate: certificate.server,
-      }),
-      clientPod({ namespace: NAMESPACE, name: 'client' }),
-      ...Object.entries(PASSWORDS).map(([username, password]) => ({
-        apiVersion: 'v1',
-        kind: 'Secret',
-        metadata: { name: `orders-db-${username.replace('orders_', '')}`, namespace: NAMESPACE },
-        stringData: { username, password, 'sallyport-hosts': `orders-db.${NAMESPACE}.svc` },
-      })),
-      ...people(),
-    );
-    await cluster.kubectl(['-n', NAMESPACE, 'rollout', 'status', 'deployment/orders-db', '--timeout=60s']);
-    await scene.apply(...ordersAccess(certificate.ca));
+    await scene.apply(...people());
+    progress('starting the target');
+    await prepare(scene);
     return scene;
   } catch (error) {
     await scene.stop();
@@ -110,16 +89,46 @@ export async function startScene(progress: (text: string) => void): Promise<Scen
   }
 }
 
-function sceneOf(cluster: NodeCluster, folder: string): Scene {
+async function install(scene: Scene, progress: (text: string) => void): Promise<void> {
+  const { cluster } = scene;
+  const began = performance.now();
+  // The image is not in a registry: that is the only thing that has to be said.
+  const set = ['image.repository=localhost/sallyport', 'image.pullPolicy=Never'].flatMap((value) => ['--set', value]);
+  await helm(
+    '4',
+    [
+      'install',
+      'sallyport',
+      'charts/sallyport',
+      '-n',
+      RELEASE,
+      '--create-namespace',
+      ...set,
+      '--wait',
+      '--timeout',
+      '120s',
+    ],
+    { kubeconfig: cluster.kubeconfig },
+  ).catch(async (error: unknown) => {
+    progress(await cluster.kubectl(['-n', RELEASE, 'describe', 'pods']).catch(String));
+    progress(await cluster.kubectl(['-n', RELEASE, 'logs', 'deployment/sallyport', '--tail=40']).catch(String));
+    throw error;
+  });
+  scene.installMs = performance.now() - began;
+}
+
+function sceneOf(cluster: NodeCluster, folder: string, progress: (text: string) => void): Scene {
   const environment = (user: string): NodeJS.ProcessEnv => ({
     ...process.env,
+    // So that `kubectl access` is a verb there, for what other programs are told to run.
+    PATH: `${path.dirname(KUBECTL_ACCESS)}:${cluster.plan.binaries}:${process.env['PATH']}`,
     KUBECONFIG: cluster.kubeconfigFor(user),
     SALLYPORT_HOME: path.join(folder, `home-${user}`),
     HOME: path.join(folder, `home-${user}`),
     NO_COLOR: '1',
   });
   const start: Scene['start'] = (user, args, options = {}) => {
-    const child = spawn(path.join(ROOT, 'bin/kubectl-access'), [...args], { env: environment(user), cwd: folder });
+    const child = spawn(KUBECTL_ACCESS, ['-n', NAMESPACE, ...args], { env: environment(user), cwd: folder });
     let stdout = '';
     let stderr = '';
     child.stdout.on('data', (part: Buffer) => (stdout += part.toString()));
@@ -131,12 +140,35 @@ function sceneOf(cluster: NodeCluster, folder: string): Scene {
     });
     return { done, kill: () => void child.kill('SIGTERM') };
   };
+  const until: Scene['until'] = async (what, look, withinMs = 60_000) => {
+    const deadline = Date.now() + withinMs;
+    let last = '';
+    while (Date.now() < deadline) {
+      try {
+        const found = await look();
+        if (found !== undefined) return found;
+      } catch (error) {
+        last = String(error);
+      }
+      await pause(200);
+    }
+    throw new Error(`${what}: not within ${withinMs} ms. ${last}`);
+  };
+  const inNamespace: Scene['inNamespace'] = (...args) => cluster.kubectl(['-n', NAMESPACE, ...args]);
+  const read = async <T>(...args: string[]): Promise<T> =>
+    JSON.parse(await inNamespace('get', ...args, '-o', 'json')) as T;
+  const names = async (): Promise<string[]> =>
+    (await read<{ items: AccessGrant[] }>('accessgrants')).items.map(({ metadata }) => metadata.name);
   return {
     cluster,
     folder,
-    image: `localhost/sallyport:${version}`,
+    image: SALLYPORT_IMAGE,
     installMs: 0,
+    environment,
     start,
+    until,
+    inNamespace,
+    read,
     async access(user, args, options = {}) {
       const run = start(user, args, options);
       const timer = setTimeout(() => run.kill(), options.timeoutMs ?? 60_000);
@@ -149,19 +181,30 @@ function sceneOf(cluster: NodeCluster, folder: string): Scene {
         input: objects.map((object) => stringify(object)).join('---\n'),
       });
     },
-    async until(what, look, withinMs = 60_000) {
-      const deadline = Date.now() + withinMs;
-      let last = '';
-      while (Date.now() < deadline) {
-        try {
-          const found = await look();
-          if (found !== undefined) return found;
-        } catch (error) {
-          last = String(error);
-        }
-        await pause(200);
-      }
-      throw new Error(`${what}: not within ${withinMs} ms. ${last}`);
+    async ready(name, namespace = NAMESPACE) {
+      await until(
+        `Connection ${name} Ready`,
+        async () => (isReady(await read<Connection>('connection', name, '-n', namespace)) ? true : undefined),
+        90_000,
+      ).catch(async (error: unknown) => {
+        const about = [
+          inNamespace('get', 'connection,pods,proxyreplicas', '-o', 'wide'),
+          inNamespace('describe', 'connection', name),
+          inNamespace('logs', `sallyport-${name}-0`, '--tail=30'),
+          cluster.kubectl(['-n', RELEASE, 'logs', 'deployment/sallyport', '--all-pods', '--tail=30']),
+        ];
+        for (const text of about) progress((await text.catch(String)).slice(-3000));
+        throw error;
+      });
+    },
+    async requested(user, connection, more = []) {
+      const known = new Set(await names());
+      const request = start(user, ['request', connection, '--reason', 'INC-1234', '--wait', '-o', 'name', ...more]);
+      const name = await Promise.race([
+        until('the request', async () => (await names()).find((each) => !known.has(each))),
+        request.done.then(({ stdout, stderr }) => Promise.reject(new Error(`request ended: ${stdout}${stderr}`))),
+      ]);
+      return { name, done: request.done };
     },
     async stop() {
       await cluster.stop();
@@ -186,53 +229,6 @@ function people(): object[] {
   ];
 }
 
-/** A Connection and the policy over it, as a team would commit them. */
-export function ordersAccess(ca: string, name = 'orders-db'): object[] {
-  return [
-    {
-      apiVersion: 'sallyport.dev/v1alpha1',
-      kind: 'Connection',
-      metadata: { name, namespace: NAMESPACE },
-      spec: {
-        type: 'PostgreSQL',
-        postgresql: { host: `orders-db.${NAMESPACE}.svc`, databases: ['orders'], tls: { ca } },
-        accounts: [
-          { name: 'writer', secretRef: { name: 'orders-db-writer' } },
-          { name: 'reader', secretRef: { name: 'orders-db-reader' } },
-        ],
-      },
-    },
-    {
-      apiVersion: 'sallyport.dev/v1alpha1',
-      kind: 'AccessPolicy',
-      metadata: { name: `${name}-team`, namespace: NAMESPACE },
-      spec: {
-        connectionSelector: { names: [name] },
-        subjects: [{ kind: 'Group', name: 'payments' }],
-        accounts: ['writer', 'reader'],
-        access: 'Grant',
-        maxDuration: '8h',
-        approval: {
-          timeout: '1h',
-          steps: [{ name: 'dba', approvers: [{ kind: 'Group', name: 'dba' }] }],
-        },
-        rules: [
-          { name: 'read', action: 'Allow', sql: { effects: ['Read'] } },
-          { name: 'write-orders', action: 'Allow', sql: { effects: ['Write'], tables: ['public.orders'] } },
-          {
-            name: 'unbounded-write',
-            action: 'Hold',
-            sql: { unbounded: true },
-            hold: { approvers: [{ kind: 'Group', name: 'dba' }], timeout: '60s' },
-          },
-          { name: 'no-ddl', action: 'Deny', sql: { effects: ['Define', 'Grant'] } },
-        ],
-        masking: [{ name: 'cards', columns: ['*.cards.number'], with: 'Last4' }],
-      },
-    },
-  ];
-}
-
 /** Runs a program to its end. */
 export function run(program: string, args: readonly string[], env: NodeJS.ProcessEnv = process.env): Promise<Ran> {
   return new Promise((resolve) => {
@@ -241,45 +237,3 @@ export function run(program: string, args: readonly string[], env: NodeJS.Proces
     });
   });
 }
-
-/** What an auditor runs over a claim that was left behind: the same image, the volume read-only. */
-export const recordsReader = (name: string, image: string, claimName: string, root: string): object => ({
-  apiVersion: 'v1',
-  kind: 'Pod',
-  metadata: { name, namespace: NAMESPACE },
-  spec: {
-    restartPolicy: 'Never',
-    automountServiceAccountToken: false,
-    securityContext: {
-      runAsNonRoot: true,
-      runAsUser: 65532,
-      fsGroup: 65532,
-      seccompProfile: { type: 'RuntimeDefault' },
-    },
-    containers: [
-      {
-        name: 'verify',
-        image,
-        imagePullPolicy: 'Never',
-        args: ['verify', '/records', '--root', root],
-        securityContext: {
-          allowPrivilegeEscalation: false,
-          readOnlyRootFilesystem: true,
-          capabilities: { drop: ['ALL'] },
-        },
-        volumeMounts: [{ name: 'records', mountPath: '/records', readOnly: true }],
-      },
-    ],
-    volumes: [{ name: 'records', persistentVolumeClaim: { claimName, readOnly: true } }],
-  },
-});
-
-/** One statement through `kubectl access connect`, as a person types it; the rows are bare. */
-export const askPsql = (
-  scene: Scene,
-  user: string,
-  connection: string,
-  sql: string,
-  extra: readonly string[] = [],
-): Promise<Ran> =>
-  scene.access(user, ['-n', NAMESPACE, 'connect', connection, ...extra, '--', 'psql', '-X', '-A', '-t', '-c', sql]);

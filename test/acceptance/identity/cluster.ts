@@ -4,18 +4,10 @@
 import assert from 'node:assert/strict';
 import fs from 'node:fs';
 import path from 'node:path';
+import type { Connection } from '../../../src/api/connection.ts';
 import type { AccessApproval, AccessGrant } from '../../../src/api/grant.ts';
-import {
-  askPsql,
-  NAMESPACE,
-  ordersAccess,
-  type Ran,
-  RELEASE,
-  ROOT,
-  run,
-  type Scene,
-  startScene,
-} from '../../e2e/scene.ts';
+import { askPsql, ordersAccess, startOrdersScene } from '../../e2e/orders.ts';
+import { isReady, NAMESPACE, type Ran, RELEASE, ROOT, run, type Scene, say } from '../../e2e/scene.ts';
 import { testCertificates } from '../../support/certificates.ts';
 import { type Chromium, startChromium } from '../../support/chromium.ts';
 import { helm } from '../../support/helm.ts';
@@ -33,13 +25,6 @@ let jobs: WorkloadIssuer;
 let chromium: Chromium;
 let origin = '';
 let portalCa = '';
-
-const say = (text: string): void => {
-  if (process.env['E2E_QUIET'] === undefined) console.error(`      ${text.trimEnd()}`);
-};
-
-const readJson = async <T>(...args: string[]): Promise<T> =>
-  JSON.parse(await scene.cluster.kubectl([...args, '-o', 'json'])) as T;
 
 /** What a cloud's controller does once it has an address for a Service: here the node's own. */
 async function giveAddress(namespace: string, service: string): Promise<void> {
@@ -187,7 +172,7 @@ async function approvesInThePage(grant: string): Promise<void> {
 
 async function grantBy(via: string, known: ReadonlySet<string>): Promise<AccessGrant> {
   return scene.until(`a request via ${via}`, async () => {
-    const { items } = await readJson<{ items: AccessGrant[] }>('-n', NAMESPACE, 'get', 'accessgrants');
+    const { items } = await scene.read<{ items: AccessGrant[] }>('accessgrants');
     return items.find(
       ({ metadata, spec, status }) =>
         !known.has(metadata.uid) && spec.requester?.via === via && status?.phase === 'Pending',
@@ -195,7 +180,7 @@ async function grantBy(via: string, known: ReadonlySet<string>): Promise<AccessG
   });
 }
 const allGrants = async (): Promise<Set<string>> => {
-  const { items } = await readJson<{ items: AccessGrant[] }>('-n', NAMESPACE, 'get', 'accessgrants');
+  const { items } = await scene.read<{ items: AccessGrant[] }>('accessgrants');
   return new Set(items.map(({ metadata }) => metadata.uid));
 };
 
@@ -232,9 +217,7 @@ const ask = (of: Job): Promise<Ran> =>
 
 const stateOf = async (id: number): Promise<string> =>
   (
-    await scene.cluster.kubectl([
-      '-n',
-      NAMESPACE,
+    await scene.inNamespace(
       'exec',
       'deployment/orders-db',
       '--',
@@ -244,14 +227,14 @@ const stateOf = async (id: number): Promise<string> =>
       '-t',
       '-c',
       `select state from orders where id = ${id}`,
-    ])
+    )
   ).trim();
 
 export const cluster: CriteriaGroup = {
   name: 'cluster',
   async start() {
     chromium = await startChromium();
-    scene = await startScene(say);
+    scene = await startOrdersScene(say);
     const { hostAddress } = scene.cluster;
     idp = await startIdp({ listen: { host: hostAddress, name: hostAddress } });
     jobs = await startIssuer({ host: hostAddress, name: hostAddress });
@@ -259,37 +242,19 @@ export const cluster: CriteriaGroup = {
     await installPortal();
     await scene.apply(...policies());
     const exposed = { spec: { exposure: { type: 'LoadBalancer' } } };
-    await scene.cluster.kubectl([
-      '-n',
-      NAMESPACE,
-      'patch',
-      'connection',
-      'orders-db',
-      '--type=merge',
-      '-p',
-      JSON.stringify(exposed),
-    ]);
+    await scene.inNamespace('patch', 'connection', 'orders-db', '--type=merge', '-p', JSON.stringify(exposed));
     await giveAddress(NAMESPACE, 'sallyport-orders-db');
     await scene.until(
       'what is exposed is ready',
       async () => {
-        const { status } = await readJson<{
-          status?: { endpoint?: { host: string }; conditions?: { type: string; status: string }[] };
-        }>('-n', NAMESPACE, 'get', 'connection', 'orders-db');
-        const ready = status?.conditions?.some((each) => each.type === 'Ready' && each.status === 'True');
-        return ready && status?.endpoint?.host === scene.cluster.plan.nodeAddress ? true : undefined;
+        const seen = await scene.read<Connection>('connection', 'orders-db');
+        return isReady(seen) && seen.status?.endpoint?.host === scene.cluster.plan.nodeAddress ? true : undefined;
       },
       120_000,
     );
     await scene.until('the issuers’ keys', async () => {
-      const { items } = await readJson<{ items: { status?: { conditions?: { type: string; status: string }[] } }[] }>(
-        'get',
-        'identityproviders',
-      );
-      const ready = items.filter(({ status }) =>
-        status?.conditions?.some((each) => each.type === 'Ready' && each.status === 'True'),
-      );
-      return ready.length === 2 ? true : undefined;
+      const { items } = await scene.read<{ items: Pick<Connection, 'status'>[] }>('identityproviders');
+      return items.filter(isReady).length === 2 ? true : undefined;
     });
   },
   async stop() {
@@ -303,24 +268,14 @@ export const cluster: CriteriaGroup = {
       claim: 'INV-08: a manager without a kubeconfig approves in the page; the engineer who waited connects',
       async check() {
         const known = await allGrants();
-        const request = scene.start('alice', [
-          '-n',
-          NAMESPACE,
-          'request',
-          'orders-db',
-          '--for',
-          '1h',
-          '--reason',
-          'INC-1',
-          '--wait',
-        ]);
+        const request = scene.start('alice', ['request', 'orders-db', '--for', '1h', '--reason', 'INC-1', '--wait']);
         const grant = await grantBy('Kubernetes', known);
         const began = performance.now();
         await approvesInThePage(grant.metadata.name);
         const asked = await request.done;
         assert.equal(asked.code, 0, asked.stderr);
         const took = performance.now() - began;
-        const { items } = await readJson<{ items: AccessApproval[] }>('-n', NAMESPACE, 'get', 'accessapprovals');
+        const { items } = await scene.read<{ items: AccessApproval[] }>('accessapprovals');
         const { approver } = items.find(({ spec }) => spec.targetRef.uid === grant.metadata.uid)!.spec;
         assert.deepEqual([approver?.via, approver?.username, approver?.proof], ['Portal', 'corp:bob', undefined]);
         const row = await askPsql(scene, 'alice', 'orders-db', 'select 40 + 2');
@@ -368,7 +323,7 @@ export const cluster: CriteriaGroup = {
           codes.push(ran.code);
         }
         assert.ok(Date.now() - began < 60_000, 'nobody is waited for');
-        const { items } = await readJson<{ items: AccessGrant[] }>('-n', NAMESPACE, 'get', 'accessgrants');
+        const { items } = await scene.read<{ items: AccessGrant[] }>('accessgrants');
         const phases = items.filter(({ metadata }) => !before.has(metadata.uid)).map(({ status }) => status?.phase);
         assert.deepEqual(phases, ['Denied', 'Denied', 'Denied'], 'nothing waits for a manager');
         return `another branch, pull_request_target, another repository of the name: exit ${codes.join(', ')}`;

@@ -13,18 +13,10 @@ import {
   podSessions,
 } from '../../e2e/live-sessions.ts';
 import { NEXT_TAG, nextImage } from '../../e2e/next-image.ts';
-import {
-  askPsql,
-  NAMESPACE,
-  ordersAccess,
-  PASSWORDS,
-  type Ran,
-  RELEASE,
-  recordsReader,
-  run,
-  type Scene,
-  startScene,
-} from '../../e2e/scene.ts';
+import { askPsql, ordersAccess, PASSWORDS, startOrdersScene } from '../../e2e/orders.ts';
+import { processesOf } from '../../e2e/pods.ts';
+import { trustedRoot, verifyRecords } from '../../e2e/records.ts';
+import { NAMESPACE, type Ran, RELEASE, run, type Scene, say, succeeded as ok } from '../../e2e/scene.ts';
 import { testCertificates } from '../../support/certificates.ts';
 import { restartFile } from '../../support/cluster/node/plan.ts';
 import { clientPod, postgresTarget, targetNames } from '../../support/cluster/node/postgres-image/manifests.ts';
@@ -32,9 +24,6 @@ import { helm } from '../../support/helm.ts';
 import type { CriteriaGroup, Criterion } from '../criterion.ts';
 
 const DRAIN_S = 20;
-const say = (text: string): void => {
-  if (process.env['E2E_QUIET'] === undefined) console.error(`      ${text.trimEnd()}`);
-};
 const seconds = (ms: number): string => `${(ms / 1000).toFixed(1)} s`;
 const now = (): number => Date.now() / 1000;
 
@@ -62,29 +51,12 @@ export function lifeCriteria(given: () => Scene): Criterion[] {
     (JSON.parse(await kubectl('get', ...args, '-o', 'json')) as { items: T[] }).items;
   const podsOf = (workload: string): Promise<Pod[]> =>
     list<Pod>('pods', '-n', NAMESPACE, '-l', `sallyport.dev/workload=${workload}`);
-  const isReady = (pod: Pod): boolean =>
+  const podReady = (pod: Pod): boolean =>
     pod.metadata.deletionTimestamp === undefined &&
     (pod.status.conditions ?? []).some(({ type, status }) => type === 'Ready' && status === 'True');
 
-  function ok(ran: Ran, what: string): Ran {
-    assert.equal(ran.code, 0, `${what}: exit ${ran.code}\n${ran.stdout}${ran.stderr}`);
-    return ran;
-  }
-  async function ready(name: string, namespace = NAMESPACE): Promise<void> {
-    await given().until(
-      `Connection ${name} Ready`,
-      async () => {
-        const text = await kubectl('-n', namespace, 'get', 'connection', name, '-o', 'json');
-        const { status } = JSON.parse(text) as { status?: { conditions?: { type: string; status: string }[] } };
-        return status?.conditions?.some(({ type, status: is }) => type === 'Ready' && is === 'True') ? true : undefined;
-      },
-      90_000,
-    );
-  }
   async function grantFor(connection: string, duration = '4h'): Promise<string> {
-    const access = ['-n', NAMESPACE];
     const asked = await given().access('alice', [
-      ...access,
       'request',
       connection,
       '--for',
@@ -97,7 +69,7 @@ export function lifeCriteria(given: () => Scene): Criterion[] {
     // 75: it is made, and waits.
     assert.ok(asked.code === 0 || asked.code === 75, asked.stderr);
     const grant = asked.stdout.trim().split('/').at(-1) ?? '';
-    ok(await given().access('carol', [...access, 'approve', grant, '--yes']), 'approve');
+    ok(await given().access('carol', ['approve', grant, '--yes']), 'approve');
     return grant;
   }
   /** A Connection to the target of the scene, and its policy. */
@@ -108,7 +80,7 @@ export function lifeCriteria(given: () => Scene): Criterion[] {
   }
   /** A DSN for pods, whose CA is at hand there. Good for five minutes of logins. */
   async function podDsn(connection: string, ...pods: string[]): Promise<string> {
-    const printed = ok(await given().access('alice', ['-n', NAMESPACE, 'dsn', connection]), 'dsn').stdout.trim();
+    const printed = ok(await given().access('alice', ['dsn', connection]), 'dsn').stdout.trim();
     const ca = await inNamespace('get', 'connection', connection, '-o', 'jsonpath={.status.caBundle}');
     for (const pod of pods)
       await given().cluster.kubectl(
@@ -119,23 +91,6 @@ export function lifeCriteria(given: () => Scene): Criterion[] {
   }
   const psql = (dsn: string, sql: string): Promise<Ran> => run('psql', [dsn, '-X', '-A', '-t', '-c', sql]);
 
-  /** Ids on this machine of the processes of a pod whose command line says `word`. */
-  function processesOf(pod: Pod, word: string): number[] {
-    return fs
-      .readdirSync('/proc')
-      .filter((name) => /^\d+$/.test(name))
-      .map(Number)
-      .filter((pid) => {
-        try {
-          return (
-            fs.readFileSync(`/proc/${pid}/cgroup`, 'utf8').includes(pod.metadata.uid) &&
-            fs.readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes(word)
-          );
-        } catch {
-          return false;
-        }
-      });
-  }
   const rssOf = (pid: number): number =>
     Number(/VmRSS:\s+(\d+) kB/.exec(fs.readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1] ?? 0) / 1024;
   const operatorPods = (): Promise<Pod[]> => list<Pod>('pods', '-n', RELEASE, '-l', 'app.kubernetes.io/name=sallyport');
@@ -177,14 +132,14 @@ export function lifeCriteria(given: () => Scene): Criterion[] {
     {
       claim: 'processes at rest: what operator and proxy keep in memory',
       async check() {
-        await ready('orders-db');
+        await given().ready('orders-db');
         await pause(5_000);
         const operators = (await operatorPods()).map((pod) =>
-          rssOf(only(processesOf(pod, 'main.js\0operator'), 'operator')),
+          rssOf(only(processesOf(pod.metadata.uid, 'main.js\0operator'), 'operator')),
         );
         const [proxy] = await podsOf('sallyport-orders-db');
         assert.ok(proxy !== undefined);
-        const rss = rssOf(only(processesOf(proxy, 'main.js\0proxy'), 'proxy'));
+        const rss = rssOf(only(processesOf(proxy.metadata.uid, 'main.js\0proxy'), 'proxy'));
         for (const each of operators) assert.ok(each < 256, `operator ${each} MB`);
         assert.ok(rss < 160, `proxy ${rss} MB`);
         return `RSS of operators ${operators.map((each) => each.toFixed(0)).join(' and ')} MB, of a proxy ${rss.toFixed(0)} MB`;
@@ -195,9 +150,9 @@ export function lifeCriteria(given: () => Scene): Criterion[] {
       async check() {
         const began = performance.now();
         await connect('pair', { replicas: 2, drainTimeout: `${DRAIN_S}s` });
-        await ready('pair');
+        await given().ready('pair');
         await given().until('both pods', async () =>
-          (await podsOf('sallyport-pair')).filter(isReady).length === 2 ? true : undefined,
+          (await podsOf('sallyport-pair')).filter(podReady).length === 2 ? true : undefined,
         );
         const took = performance.now() - began;
         const budget = JSON.parse(await inNamespace('get', 'pdb', 'sallyport-pair', '-o', 'json')) as {
@@ -259,7 +214,7 @@ export function lifeCriteria(given: () => Scene): Criterion[] {
         );
         assert.ok(first !== undefined && second !== undefined);
         const killedAt = now();
-        process.kill(only(processesOf(second, 'main.js\0proxy'), 'proxy'), 'SIGKILL');
+        process.kill(only(processesOf(second.metadata.uid, 'main.js\0proxy'), 'proxy'), 'SIGKILL');
         await pause(6_000);
         const afterKill = await live.look();
         const died = afterKill.filter(({ endedAt }) => endedAt !== undefined).length;
@@ -269,7 +224,7 @@ export function lifeCriteria(given: () => Scene): Criterion[] {
         const back = await given().until('the killed one to be ready', async () => {
           const pods = await podsOf('sallyport-pair');
           const again = pods.some(({ status }) => (status.containerStatuses?.[0]?.restartCount ?? 0) > 0);
-          return again && pods.filter(isReady).length === 2 ? now() - killedAt : undefined;
+          return again && pods.filter(podReady).length === 2 ? now() - killedAt : undefined;
         });
         await live.stop();
         // Sessions on both again, then one pod is deleted: its sessions have the drain time.
@@ -295,7 +250,7 @@ export function lifeCriteria(given: () => Scene): Criterion[] {
         assert.ok(cut.length > 0 && cut.length < 12, `${cut.length} of 12 cut`);
         for (const each of cut) assert.match(each.error, /FATAL:.*Sallyport/s, each.error);
         await given().until('both again', async () =>
-          (await podsOf('sallyport-pair')).filter(isReady).length === 2 ? true : undefined,
+          (await podsOf('sallyport-pair')).filter(podReady).length === 2 ? true : undefined,
         );
         // A new grant's sessions land on both; revoking it cuts them wherever they are.
         await more.stop();
@@ -309,7 +264,7 @@ export function lifeCriteria(given: () => Scene): Criterion[] {
         ).find(({ spec, status }) => spec.connectionRef.name === 'pair' && status.phase === 'Active')?.metadata.name;
         assert.ok(grant !== undefined);
         const revokedAt = now();
-        ok(await given().access('carol', ['-n', NAMESPACE, 'revoke', grant, '--reason', 'enough', '--yes']), 'revoke');
+        ok(await given().access('carol', ['revoke', grant, '--reason', 'enough', '--yes']), 'revoke');
         await given().until(
           'all cut',
           async () => ((await rest.look()).every(({ endedAt }) => endedAt !== undefined) ? true : undefined),
@@ -375,13 +330,13 @@ export function lifeCriteria(given: () => Scene): Criterion[] {
         );
         for (let round = 0; round < 3; round += 1) {
           for (const pod of await operatorPods())
-            for (const pid of processesOf(pod, 'main.js\0operator')) process.kill(pid, 'SIGKILL');
+            for (const pid of processesOf(pod.metadata.uid, 'main.js\0operator')) process.kill(pid, 'SIGKILL');
           await pause(2_000);
         }
         const killedAt = performance.now();
         await given().until(
           'operators to be ready',
-          async () => ((await operatorPods()).filter(isReady).length === 2 ? true : undefined),
+          async () => ((await operatorPods()).filter(podReady).length === 2 ? true : undefined),
           120_000,
         );
         const operatorsBack = performance.now() - killedAt;
@@ -419,7 +374,7 @@ export function lifeCriteria(given: () => Scene): Criterion[] {
         const names = ['g-one', 'g-two', 'g-three'];
         const proxy = { group: 'team', drainTimeout: `${DRAIN_S}s` };
         for (const name of names) await connect(name, proxy);
-        for (const name of names) await ready(name);
+        for (const name of names) await given().ready(name);
         const sets = (await inNamespace('get', 'statefulsets', '-o', 'name'))
           .split('\n')
           .filter((name) => name.includes('shared-team'));
@@ -434,7 +389,7 @@ export function lifeCriteria(given: () => Scene): Criterion[] {
         const before = await uidOf();
         const began = now();
         await connect('g-four', proxy);
-        await ready('g-four');
+        await given().ready('g-four');
         const joined = now() - began;
         await inNamespace('delete', 'connection', 'g-two', '--timeout=30s');
         await pause(5_000);
@@ -501,19 +456,12 @@ export function lifeCriteria(given: () => Scene): Criterion[] {
           metadata: { name: 'orders-db', namespace: NAMESPACE },
           spec: connection.spec,
         });
-        await ready('orders-db');
+        await given().ready('orders-db');
         assert.equal(await claimOf(), before);
         await grantFor('orders-db');
         ok(await askPsql(given(), 'alice', 'orders-db', 'select 2'), 'connect again');
-        const args = await inNamespace(
-          'get',
-          'statefulset',
-          'sallyport-orders-db',
-          '-o',
-          'jsonpath={.spec.template.spec.containers[0].args}',
-        );
-        const root = /"--trust[", =]+[0-9a-f]+:([A-Za-z0-9_-]{43})"/.exec(args)?.[1] ?? '';
-        const verified = await verify('records-sallyport-orders-db-0', root);
+        const root = await trustedRoot(given(), 'sallyport-orders-db');
+        const verified = await verifyRecords(given(), 'records-sallyport-orders-db-0', root);
         return `objects gone after ${seconds(gone)}, the claim stayed and was taken over; ${verified}`;
       },
     },
@@ -562,7 +510,7 @@ export function lifeCriteria(given: () => Scene): Criterion[] {
             async () => {
               const pods = await podsOf('sallyport-pair');
               return pods.length === 2 &&
-                pods.every((pod) => isReady(pod) && pod.spec.containers[0]?.image.endsWith(`:${NEXT_TAG}`))
+                pods.every((pod) => podReady(pod) && pod.spec.containers[0]?.image.endsWith(`:${NEXT_TAG}`))
                 ? true
                 : undefined;
             },
@@ -645,7 +593,7 @@ export function lifeCriteria(given: () => Scene): Criterion[] {
           },
           { ...policy, metadata: { name: 'team', namespace }, spec: { ...policy.spec, accounts: ['writer'] } },
         );
-        await ready('orders-db', namespace);
+        await given().ready('orders-db', namespace);
         const asked = await given().access('alice', [
           '-n',
           namespace,
@@ -771,18 +719,6 @@ export function lifeCriteria(given: () => Scene): Criterion[] {
       },
     },
   ];
-
-  async function verify(claimName: string, root: string): Promise<string> {
-    const name = `verify-${Math.random().toString(36).slice(2, 8)}`;
-    await given().apply(recordsReader(name, given().image, claimName, root));
-    const output = await given().until('the verifier to end', async () => {
-      const phase = await inNamespace('get', 'pod', name, '-o', 'jsonpath={.status.phase}');
-      if (phase !== 'Succeeded' && phase !== 'Failed') return undefined;
-      return `${phase} ${await inNamespace('logs', name)}`;
-    });
-    assert.match(output, /^Succeeded /, output);
-    return output.split('\n').find((line) => /verif|intact|good/i.test(line)) ?? output.slice(0, 160);
-  }
 }
 
 /** Starts a long statement and gives psql what Ctrl-C gives it. */
@@ -857,10 +793,8 @@ function watchUpgrade(scene: Scene, tunnelDsn: string, podDsn: string): { stop()
     loop(
       1_500,
       login('Service', () =>
-        scene.cluster
-          .kubectl([
-            '-n',
-            NAMESPACE,
+        scene
+          .inNamespace(
             'exec',
             'client-1',
             '--',
@@ -869,7 +803,7 @@ function watchUpgrade(scene: Scene, tunnelDsn: string, podDsn: string): { stop()
             `cat > /dev/null; psql "$1" -X -A -t -c 'select 1' 2>&1 > /dev/null; true`,
             'login',
             podDsn,
-          ])
+          )
           .catch(String),
       ),
     ),
@@ -882,8 +816,8 @@ function watchUpgrade(scene: Scene, tunnelDsn: string, podDsn: string): { stop()
         });
     }),
     loop(1_000, async () => {
-      const text = await scene.cluster
-        .kubectl(['-n', NAMESPACE, 'get', 'pods', '-l', 'sallyport.dev/workload=sallyport-pair', '-o', 'json'])
+      const text = await scene
+        .inNamespace('get', 'pods', '-l', 'sallyport.dev/workload=sallyport-pair', '-o', 'json')
         .catch(() => '{"items":[]}');
       for (const { metadata } of (JSON.parse(text) as { items: Pod[] }).items)
         if (metadata.deletionTimestamp !== undefined)
@@ -911,7 +845,7 @@ const theScene = (): Scene => {
 export const life: CriteriaGroup = {
   name: 'life',
   async start() {
-    scene = await startScene(say);
+    scene = await startOrdersScene(say);
   },
   async stop() {
     await scene?.stop();

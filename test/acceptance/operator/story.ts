@@ -2,7 +2,9 @@
 // the API server and through the Service, masks, denials, holds, expiry, and records that outlive their Connection.
 import assert from 'node:assert/strict';
 import { setTimeout as pause } from 'node:timers/promises';
-import { askPsql, NAMESPACE, PASSWORDS, type Ran, recordsReader, type Scene, startScene } from '../../e2e/scene.ts';
+import { askPsql, PASSWORDS, startOrdersScene } from '../../e2e/orders.ts';
+import { claimOf, trustedRoot, verifyRecords } from '../../e2e/records.ts';
+import { NAMESPACE, type Ran, type Scene, say, succeeded } from '../../e2e/scene.ts';
 import type { CriteriaGroup } from '../criterion.ts';
 
 let scene: Scene;
@@ -10,56 +12,17 @@ let grant = '';
 /** What people saw, to look for passwords in. */
 let seen = '';
 
-const say = (text: string): void => {
-  if (process.env['E2E_QUIET'] === undefined) console.error(`      ${text.trimEnd()}`);
-};
-
 function ok(ran: Ran, what: string): Ran {
   seen += ran.stdout + ran.stderr;
-  assert.equal(ran.code, 0, `${what}: exit ${ran.code}\n${ran.stdout}${ran.stderr}`);
-  return ran;
+  return succeeded(ran, what);
 }
 const psql = (user: string, sql: string, extra: readonly string[] = []): Promise<Ran> =>
   askPsql(scene, user, 'orders-db', sql, extra);
 
-async function connectionReady(name: string): Promise<number> {
-  const began = performance.now();
-  await scene
-    .until(
-      `Connection ${name} Ready`,
-      async () => {
-        const text = await scene.cluster.kubectl(['-n', NAMESPACE, 'get', 'connection', name, '-o', 'json']);
-        const { status } = JSON.parse(text) as { status?: { conditions?: { type: string; status: string }[] } };
-        return status?.conditions?.some((each) => each.type === 'Ready' && each.status === 'True') ? true : undefined;
-      },
-      90_000,
-    )
-    .catch(async (error: unknown) => {
-      const shown = await scene.cluster.kubectl([
-        '-n',
-        NAMESPACE,
-        'get',
-        'connection,pods,proxyreplicas',
-        '-o',
-        'wide',
-      ]);
-      const described = await scene.cluster.kubectl(['-n', NAMESPACE, 'describe', 'connection', name]).catch(String);
-      const logs = await scene.cluster
-        .kubectl(['-n', NAMESPACE, 'logs', `sallyport-${name}-0`, '--tail=30'])
-        .catch(String);
-      const operator = await scene.cluster
-        .kubectl(['-n', 'sallyport-system', 'logs', 'deployment/sallyport', '--all-pods', '--tail=30'])
-        .catch(String);
-      say(`${shown}\n${described.slice(-3000)}\n${logs}\n${operator}`);
-      throw error;
-    });
-  return performance.now() - began;
-}
-
 export const story: CriteriaGroup = {
   name: 'story',
   async start() {
-    scene = await startScene(say);
+    scene = await startOrdersScene(say);
   },
   async stop() {
     await scene?.stop();
@@ -75,35 +38,22 @@ export const story: CriteriaGroup = {
     {
       claim: 'a Connection and a policy that are committed make a proxy that is ready',
       async check() {
-        return `Ready after ${((await connectionReady('orders-db')) / 1000).toFixed(1)} s more`;
+        const began = performance.now();
+        await scene.ready('orders-db');
+        return `Ready after ${((performance.now() - began) / 1000).toFixed(1)} s more`;
       },
     },
     {
       claim: 'one requests with --wait, approving one’s own request is refused, another approves, the first connects',
       async check() {
-        const request = scene.start('alice', [
-          '-n',
-          NAMESPACE,
-          'request',
-          'orders-db',
-          '--for',
-          '1h',
-          '--reason',
-          'INC-1234',
-          '--wait',
-          '-o',
-          'name',
-        ]);
-        grant = await scene.until('the request', async () => {
-          const names = await scene.cluster.kubectl(['-n', NAMESPACE, 'get', 'grant', '-o', 'name']);
-          return names.trim().split('/')[1];
-        });
-        const own = await scene.access('alice', ['-n', NAMESPACE, 'approve', grant, '--yes']);
+        const request = await scene.requested('alice', 'orders-db', ['--for', '1h']);
+        grant = request.name;
+        const own = await scene.access('alice', ['approve', grant, '--yes']);
         seen += own.stdout + own.stderr;
         assert.notEqual(own.code, 0);
-        const pending = ok(await scene.access('carol', ['-n', NAMESPACE, 'pending']), 'pending');
+        const pending = ok(await scene.access('carol', ['pending']), 'pending');
         assert.match(pending.stdout, new RegExp(grant));
-        ok(await scene.access('carol', ['-n', NAMESPACE, 'approve', grant, '--yes', '--reason', 'fine']), 'approve');
+        ok(await scene.access('carol', ['approve', grant, '--yes', '--reason', 'fine']), 'approve');
         const approvedAt = performance.now();
         ok(await request.done, 'request --wait');
         const row = ok(await psql('alice', 'select 40 + 2'), 'connect');
@@ -117,24 +67,14 @@ export const story: CriteriaGroup = {
         const row = ok(await psql('alice', 'select holder, number from cards order by id'), 'select');
         assert.match(row.stdout, /\*+1111/);
         assert.doesNotMatch(row.stdout, /4111111111111111/);
-        const dsn = ok(await scene.access('alice', ['-n', NAMESPACE, 'dsn', 'orders-db']), 'dsn').stdout.trim();
+        const dsn = ok(await scene.access('alice', ['dsn', 'orders-db']), 'dsn').stdout.trim();
         seen = seen.replaceAll(dsn, '');
-        const ca = await scene.cluster.kubectl([
-          '-n',
-          NAMESPACE,
-          'get',
-          'connection',
-          'orders-db',
-          '-o',
-          'jsonpath={.status.caBundle}',
-        ]);
+        const ca = await scene.inNamespace('get', 'connection', 'orders-db', '-o', 'jsonpath={.status.caBundle}');
         const inside = dsn.replace(/sslrootcert=[^&\s]+/, 'sslrootcert=/tmp/ca.crt');
         await scene.cluster.kubectl(['-n', NAMESPACE, 'exec', '-i', 'client', '--', 'sh', '-c', 'cat > /tmp/ca.crt'], {
           input: ca,
         });
-        const through = await scene.cluster.kubectl([
-          '-n',
-          NAMESPACE,
+        const through = await scene.inNamespace(
           'exec',
           'client',
           '--',
@@ -145,7 +85,7 @@ export const story: CriteriaGroup = {
           '-t',
           '-c',
           'select number from cards order by id',
-        ]);
+        );
         assert.match(through, /\*+1111/);
         assert.doesNotMatch(through, /4111111111111111/);
         return row.stdout.trim().split('\n')[0] ?? '';
@@ -154,13 +94,9 @@ export const story: CriteriaGroup = {
     {
       claim: 'INV-09: DDL is denied natively and the session goes on',
       async check() {
-        const ran = await scene.access(
-          'alice',
-          ['-n', NAMESPACE, 'connect', 'orders-db', '--', 'psql', '-X', '-A', '-t'],
-          {
-            input: 'drop table orders;\nselect count(*) from orders;\n',
-          },
-        );
+        const ran = await scene.access('alice', ['connect', 'orders-db', '--', 'psql', '-X', '-A', '-t'], {
+          input: 'drop table orders;\nselect count(*) from orders;\n',
+        });
         seen += ran.stdout + ran.stderr;
         assert.match(ran.stderr, /Sallyport refused DROP TABLE/);
         assert.match(ran.stdout, /1000/);
@@ -171,8 +107,6 @@ export const story: CriteriaGroup = {
       claim: 'a held statement waits in the live session until an approver consents',
       async check() {
         const update = scene.start('alice', [
-          '-n',
-          NAMESPACE,
           'connect',
           'orders-db',
           '--',
@@ -184,11 +118,11 @@ export const story: CriteriaGroup = {
           "update orders set state = 'seen'",
         ]);
         const hold = await scene.until('the hold', async () => {
-          const names = await scene.cluster.kubectl(['-n', NAMESPACE, 'get', 'hold', '-o', 'name']);
+          const names = await scene.inNamespace('get', 'hold', '-o', 'name');
           return names.trim().split('\n')[0]?.split('/')[1];
         });
         const began = performance.now();
-        ok(await scene.access('carol', ['-n', NAMESPACE, 'approve', hold, '--yes']), 'approve');
+        ok(await scene.access('carol', ['approve', hold, '--yes']), 'approve');
         const ran = ok(await update.done, 'update');
         assert.match(ran.stdout, /UPDATE 1000/);
         return `${hold} released ${((performance.now() - began) / 1000).toFixed(1)} s after the approver pressed enter`;
@@ -197,31 +131,9 @@ export const story: CriteriaGroup = {
     {
       claim: 'INV-03: expiry cuts the session',
       async check() {
-        const request = scene.start('alice', [
-          '-n',
-          NAMESPACE,
-          'request',
-          'orders-db',
-          '--for',
-          '15s',
-          '--reason',
-          'short',
-          '--wait',
-          '-o',
-          'name',
-        ]);
-        const short = await Promise.race([
-          scene.until('the second request', async () => {
-            const text = await scene.cluster.kubectl(['-n', NAMESPACE, 'get', 'grant', '-o', 'name']);
-            return text
-              .trim()
-              .split('\n')
-              .map((line) => line.split('/')[1])
-              .find((name) => name !== grant);
-          }),
-          request.done.then((ran) => assert.fail(`request ended: ${ran.stdout}${ran.stderr}`)),
-        ]);
-        ok(await scene.access('carol', ['-n', NAMESPACE, 'approve', short, '--yes']), 'approve');
+        const request = await scene.requested('alice', 'orders-db', ['--for', '15s']);
+        const short = request.name;
+        ok(await scene.access('carol', ['approve', short, '--yes']), 'approve');
         ok(await request.done, 'request');
         const began = performance.now();
         const ran = await psql('alice', 'select pg_sleep(60)', ['--grant', short]);
@@ -235,41 +147,14 @@ export const story: CriteriaGroup = {
     {
       claim: 'INV-07: the records verify after the Connection was deleted',
       async check() {
-        const trust = await scene.cluster.kubectl([
-          '-n',
-          NAMESPACE,
-          'get',
-          'statefulset',
-          'sallyport-orders-db',
-          '-o',
-          'jsonpath={.spec.template.spec.containers[0].args}',
-        ]);
-        const root = /"--trust[", =]+[0-9a-f]+:([A-Za-z0-9_-]{43})"/.exec(trust)?.[1];
-        assert.ok(root !== undefined, trust);
-        await scene.cluster.kubectl(['-n', NAMESPACE, 'delete', 'connection', 'orders-db', '--timeout=30s']);
+        const workload = 'sallyport-orders-db';
+        const root = await trustedRoot(scene, workload);
+        await scene.inNamespace('delete', 'connection', 'orders-db', '--timeout=30s');
         await scene.until('the proxy to be gone', async () => {
-          const pods = await scene.cluster.kubectl(['-n', NAMESPACE, 'get', 'pods', '-o', 'name']);
-          return pods.includes('sallyport-orders-db') ? undefined : true;
+          const pods = await scene.inNamespace('get', 'pods', '-o', 'name');
+          return pods.includes(workload) ? undefined : true;
         });
-        const claims = await scene.cluster.kubectl(['-n', NAMESPACE, 'get', 'pvc', '-o', 'name']);
-        const claim = claims.split('\n').find((name) => name.includes('sallyport-orders-db'));
-        assert.ok(claim !== undefined, claims);
-        await scene.apply(recordsReader('records-reader', scene.image, claim.split('/')[1]!, root));
-        const output = await scene.until('the reader to end', async () => {
-          const phase = await scene.cluster.kubectl([
-            '-n',
-            NAMESPACE,
-            'get',
-            'pod',
-            'records-reader',
-            '-o',
-            'jsonpath={.status.phase}',
-          ]);
-          if (phase !== 'Succeeded' && phase !== 'Failed') return undefined;
-          return `${phase} ${await scene.cluster.kubectl(['-n', NAMESPACE, 'logs', 'records-reader'])}`;
-        });
-        assert.match(output, /^Succeeded /, output);
-        return output.split('\n').find((line) => /verif|intact|good/i.test(line)) ?? output.slice(0, 120);
+        return verifyRecords(scene, await claimOf(scene, workload), root);
       },
     },
     {

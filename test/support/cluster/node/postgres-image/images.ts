@@ -1,11 +1,11 @@
 // Two images for tests in a cluster: `sallyport-test-client` (a shell, coreutils, getent, psql and pgbench) and on top of it
 // `sallyport-test-postgres` (PostgreSQL 18 with the demo's orders schema, TLS and SCRAM). Made of this machine's programs
 // and their libraries, without root and without a network. For tests only: no updates, fsync off.
-import { execFileSync } from 'node:child_process';
 import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { writeImage } from '../../../../../image/oci.ts';
+import { findProgram, put, putLibraries, putProgram, stageBase } from '../host-programs.ts';
 
 export const CLIENT_IMAGE = 'localhost/sallyport-test-client:1';
 export const POSTGRES_IMAGE = 'localhost/sallyport-test-postgres:1';
@@ -13,25 +13,6 @@ export const POSTGRES_IMAGE = 'localhost/sallyport-test-postgres:1';
 export const TEST_IMAGE_USER = 70;
 
 const root = path.resolve(import.meta.dirname, '../../../../..');
-const COREUTILS = [
-  'cat',
-  'chmod',
-  'cp',
-  'date',
-  'echo',
-  'head',
-  'id',
-  'ls',
-  'mkdir',
-  'mktemp',
-  'mv',
-  'rm',
-  'sleep',
-  'tail',
-  'touch',
-  'true',
-  'wc',
-];
 const PSQL_FOLDERS = [
   '/usr/lib/postgresql/15/bin',
   '/usr/lib/postgresql/16/bin',
@@ -39,58 +20,14 @@ const PSQL_FOLDERS = [
   '/usr/lib/postgresql/18/bin',
 ];
 
-function find(name: string): string {
-  const at = ['/usr/bin', '/bin', '/usr/sbin', ...PSQL_FOLDERS]
-    .map((folder) => path.join(folder, name))
-    .find((file) => fs.existsSync(file));
-  if (at === undefined)
-    throw new Error(`${name} is not on this machine (Debian: dash, coreutils, libc-bin, postgresql-client-15)`);
-  return at;
-}
-
-function put(from: string, to: string, mode = 0o755): void {
-  fs.mkdirSync(path.dirname(to), { recursive: true });
-  fs.copyFileSync(fs.realpathSync(from), to);
-  fs.chmodSync(to, mode);
-}
-
-/** Copies the libraries of `binary` to where the loader looks for them; those below `except` are there already. */
-function putLibraries(binary: string, stage: string, except?: string): void {
-  for (const line of execFileSync('ldd', [binary], { encoding: 'utf8' }).split('\n')) {
-    const file = /(?:=>)?\s*(\/\S+) \(0x/.exec(line)?.[1];
-    if (file === undefined || (except !== undefined && path.resolve(file).startsWith(except))) continue;
-    const to = path.join(stage, file);
-    if (!fs.existsSync(to)) put(file, to);
-  }
-}
-
 function stageClient(stage: string): void {
-  const programs = [
-    ...COREUTILS.map((name) => [find(name), `bin/${name}`]),
-    [find('dash'), 'bin/sh'],
-    ...['getent', 'psql', 'pgbench'].map((name) => [find(name), `usr/bin/${name}`]),
-  ];
-  for (const [from = '', to = ''] of programs) {
+  const id = String(TEST_IMAGE_USER);
+  stageBase(stage, { passwd: [`postgres:x:${id}:${id}:PostgreSQL:/tmp:/bin/sh`], group: [`postgres:x:${id}:`] });
+  for (const name of ['psql', 'pgbench']) {
     // /usr/bin/psql of Debian is a Perl script that finds a version; the image gets the program.
-    const program = ['psql', 'pgbench'].includes(path.basename(from))
-      ? (PSQL_FOLDERS.map((folder) => path.join(folder, path.basename(from))).find((file) => fs.existsSync(file)) ??
-        from)
-      : from;
-    put(program, path.join(stage, to));
-    putLibraries(program, stage);
+    const program = PSQL_FOLDERS.map((folder) => path.join(folder, name)).find((file) => fs.existsSync(file));
+    putProgram(program ?? findProgram(name), stage, `usr/bin/${name}`);
   }
-  const text = (at: string, content: string): void => {
-    fs.mkdirSync(path.dirname(path.join(stage, at)), { recursive: true });
-    fs.writeFileSync(path.join(stage, at), content);
-  };
-  text(
-    'etc/passwd',
-    `root:x:0:0:root:/:/bin/sh\npostgres:x:${TEST_IMAGE_USER}:${TEST_IMAGE_USER}:PostgreSQL:/tmp:/bin/sh\n`,
-  );
-  text('etc/group', `root:x:0:\npostgres:x:${TEST_IMAGE_USER}:\n`);
-  text('etc/nsswitch.conf', 'passwd: files\ngroup: files\nhosts: files dns\n');
-  fs.mkdirSync(path.join(stage, 'tmp'));
-  fs.chmodSync(path.join(stage, 'tmp'), 0o1777);
 }
 
 function stagePostgres(stage: string): void {
