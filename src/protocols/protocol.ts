@@ -12,6 +12,7 @@ import type { Credential } from './credential.ts';
 
 /** What the world outside needs to know to reach a Connection. */
 export interface Description {
+  /** The protocol's own: of the Service where `exposure.port` says nothing, of the target where it names none. */
   ports: readonly { name: string; port: number }[];
   capabilities: readonly ('holds' | 'masking' | 'cancel' | 'channels')[];
   /** For people: the command that uses it, with `{name}` in place of the grant. */

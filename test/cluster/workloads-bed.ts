@@ -12,7 +12,8 @@ import type { WorkloadSettings } from '../../src/controllers/workloads/plan.ts';
 import type { KubeClient } from '../../src/kube/client.ts';
 import type { PolicyShard } from '../../src/policy/bundle.ts';
 import { signingKeyFromPem, type TrustedKey, trustedKeyOf } from '../../src/policy/bundle-signing.ts';
-import type { ProtocolDefinition } from '../../src/protocols/protocol.ts';
+import { postgresDefinition } from '../../src/protocols/postgres/definition.ts';
+import { sshDefinition } from '../../src/protocols/ssh/definition.ts';
 import { openKubeStore } from '../../src/store/kube/store.ts';
 import type { ResourceStore } from '../../src/store/resource-store.ts';
 import { type Clock, systemClock } from '../../src/system/clock.ts';
@@ -25,23 +26,6 @@ export const SETTINGS: WorkloadSettings = {
   trust: ['0123456789abcdef:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA'],
   operatorNamespace: 'sallyport-system',
   tunnelRoles: true,
-};
-
-/** Speaks PostgreSQL's name and port, and has no rules. */
-export const DEFINITION: ProtocolDefinition = {
-  name: 'postgresql',
-  type: 'PostgreSQL',
-  rules: {
-    member: 'sql',
-    presets: {},
-    lint: () => [],
-    prepare: () => ({ restricts: () => true, permits: () => true }),
-  },
-  describe: (connection) => ({
-    ports: [{ name: 'postgresql', port: connection.spec.exposure?.port ?? 5432 }],
-    capabilities: [],
-    connectCommand: '',
-  }),
 };
 
 export interface WorkloadBed {
@@ -88,7 +72,7 @@ export async function startWorkloadBed(options: {
   const workloads = startWorkloads({
     client: options.client,
     store,
-    definitions: [DEFINITION],
+    definitions: [postgresDefinition, sshDefinition],
     settings: { ...SETTINGS, ...options.settings },
     issuer: createCertificateIssuer(authority),
     key,

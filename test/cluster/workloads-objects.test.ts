@@ -222,6 +222,35 @@ test('everything is accepted, owned, and written once', { skip }, async (t) => {
   assert.deepEqual(versions(await made(namespace)), versions(later));
 });
 
+test('the port of the Service is the one asked for; the target is closed on its own, or its protocol’s', {
+  skip,
+}, async (t) => {
+  const namespace = await namespaceFor(t);
+  const ask = { exposure: { port: 6432 }, networkPolicy: { targetPodSelector: { app: 'target' } } };
+  const certificate = [{ name: 'deploy', certificate: { users: ['deploy'] } }];
+  const ssh = { type: 'SSH', accounts: certificate } as const;
+  const hostKeys = [`ssh-ed25519 ${Buffer.alloc(51, 'k').toString('base64')}`];
+  await connect(namespace, 'pg', ask);
+  await connect(namespace, 'pg-other', { ...ask, postgresql: { host: 'db.example', port: 5433 } });
+  await connect(namespace, 'web', { ...ask, ...ssh, ssh: { host: 'web.example', hostKeys } });
+  await connect(namespace, 'web-other', { ...ask, ...ssh, ssh: { host: 'web.example', port: 2222, hostKeys } });
+  await connect(namespace, 'web-own', {
+    networkPolicy: ask.networkPolicy,
+    ...ssh,
+    ssh: { host: 'web.example', hostKeys },
+  });
+  await bedFor(t);
+  const portsOf = async (name: string): Promise<unknown[]> => [
+    at(await get<Any>(pathOf('Service', namespace, `sallyport-${name}`)), 'spec.ports.0.port'),
+    at(await get<Any>(pathOf('NetworkPolicy', namespace, `sallyport-${name}-target`)), 'spec.ingress.0.ports.0.port'),
+  ];
+  assert.deepEqual(await portsOf('pg'), [6432, 5432]);
+  assert.deepEqual(await portsOf('pg-other'), [6432, 5433]);
+  assert.deepEqual(await portsOf('web'), [6432, 22]);
+  assert.deepEqual(await portsOf('web-other'), [6432, 2222]);
+  assert.deepEqual(await portsOf('web-own'), [22, 22]);
+});
+
 test('the pods meet the restricted Pod Security Standard', { skip }, async (t) => {
   const namespace = await namespaceFor(t);
   await connect(namespace, 'orders-db');

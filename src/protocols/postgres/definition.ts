@@ -3,7 +3,7 @@ import type { ProtocolDefinition } from '../protocol.ts';
 import { commandHash } from './command-hash.ts';
 import { postgresRules } from './rules.ts';
 
-/** PostgreSQL's registered port; the gateway's listener for a Connection uses it unless `exposure.port` says otherwise. */
+/** PostgreSQL's registered port, of the Service and of the target, where nothing else is said. */
 export const POSTGRES_PORT = 5432;
 
 /** Opened where neither client nor Connection names one. */
@@ -13,9 +13,9 @@ export const postgresDefinition: ProtocolDefinition = {
   name: 'postgresql',
   type: 'PostgreSQL',
   rules: postgresRules,
-  describe(connection) {
+  describe() {
     return {
-      ports: [{ name: 'postgresql', port: connection.spec.exposure?.port ?? POSTGRES_PORT }],
+      ports: [{ name: 'postgresql', port: POSTGRES_PORT }],
       capabilities: ['holds', 'masking', 'cancel'],
       connectCommand: 'kubectl access connect {name}',
     };

@@ -6,7 +6,6 @@ import { INTROSPECTION } from '../../../test/fuzz/classify-introspection.ts';
 import type { SqlMatcher } from '../../api/policy.ts';
 import type { Command } from '../../policy/command.ts';
 import { classify, loadClassifier } from './classify/classify.ts';
-import { postgresDefinition } from './definition.ts';
 import { mayBe, mustBe, parsePattern } from './pattern.ts';
 import { postgresRules } from './rules.ts';
 
@@ -456,11 +455,4 @@ test('what a pattern must describe it may describe', () => {
     { text: 'b"c.d', quoted: true },
     { text: 'e', quoted: false },
   ]);
-});
-
-test('the definition describes a Connection', () => {
-  const connection = { spec: { exposure: { port: 6543 } } } as unknown as Parameters<
-    typeof postgresDefinition.describe
-  >[0];
-  assert.deepEqual(postgresDefinition.describe(connection).ports, [{ name: 'postgresql', port: 6543 }]);
 });
