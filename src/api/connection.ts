@@ -12,7 +12,9 @@ import {
   mapOf,
   Name,
   Port,
+  PublicKeyLine,
   ShortText,
+  TARGET_USER_PATTERN,
 } from './schema.ts';
 
 export const PostgresTarget = closed(
@@ -81,13 +83,7 @@ export const PostgresTarget = closed(
   { description: 'A PostgreSQL server. Required by `type: PostgreSQL`.' },
 );
 
-const PublicKeyLine = Type.String({
-  minLength: 16,
-  maxLength: 4096,
-  pattern: '^(ssh-ed25519|ssh-rsa|ecdsa-sha2-nistp(256|384|521)) [A-Za-z0-9+/]+={0,2}( .*)?$',
-});
-
-const TargetUser = Type.String({ minLength: 1, maxLength: 64, pattern: '^[A-Za-z0-9_][A-Za-z0-9_.@-]*$' });
+const TargetUser = Type.String({ minLength: 1, maxLength: 64, pattern: TARGET_USER_PATTERN });
 
 export const SshTarget = closed(
   {
@@ -124,6 +120,7 @@ export const SshTarget = closed(
       {
         rule: 'has(self.hostKeys) || has(self.hostAuthorities)',
         message: 'give hostKeys or hostAuthorities: a server that can not be told from another is not dialled',
+        fieldPath: '.hostKeys',
       },
     ],
   },

@@ -2,7 +2,17 @@
 // are called here. Holds no secret: what it says is for everybody to read who logs in.
 import Type, { type Static } from 'typebox';
 import type { Resource } from './resource.ts';
-import { Conditions, closed, Duration, described, enumOf, mapOf, ShortText, Timestamp } from './schema.ts';
+import {
+  Conditions,
+  closed,
+  Duration,
+  described,
+  enumOf,
+  mapOf,
+  PublicKeyLine,
+  ShortText,
+  Timestamp,
+} from './schema.ts';
 
 /** Signature algorithms that may be allowed (RFC 7518, 3.1; RFC 8037). Never `none`, never one with a shared secret. */
 export const TOKEN_ALGORITHMS = [
@@ -21,12 +31,6 @@ export const DEFAULT_ALGORITHMS = ['RS256', 'PS256', 'ES256', 'EdDSA'] as const;
 
 const ClaimName = Type.String({ minLength: 1, maxLength: 128 });
 const Prefix = Type.String({ maxLength: 128 });
-
-const AuthorityLine = Type.String({
-  minLength: 16,
-  maxLength: 4096,
-  pattern: '^(ssh-ed25519|ssh-rsa|ecdsa-sha2-nistp(256|384|521)) [A-Za-z0-9+/]+={0,2}( .*)?$',
-});
 
 export const IdentityProviderSpec = closed(
   {
@@ -176,7 +180,7 @@ export const IdentityProviderSpec = closed(
     ssh: Type.Optional(
       closed(
         {
-          userAuthorities: Type.Array(AuthorityLine, {
+          userAuthorities: Type.Array(PublicKeyLine, {
             minItems: 1,
             maxItems: 16,
             description:

@@ -42,6 +42,11 @@ export function enumOf<const T extends string>(values: readonly T[], description
 
 export const NAME_PATTERN = '^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$';
 export const LABEL_PATTERN = '^[a-z0-9]([-a-z0-9]*[a-z0-9])?$';
+/** A line of OpenSSH's, without a name before it and with any comment behind. */
+export const PUBLIC_KEY_PATTERN = '^(ssh-ed25519|ssh-rsa|ecdsa-sha2-nistp(256|384|521)) [A-Za-z0-9+/]+={0,2}( .*)?$';
+export const PublicKeyLine = Type.String({ minLength: 16, maxLength: 4096, pattern: PUBLIC_KEY_PATTERN });
+/** Users of a target: nothing that a shell or an option could read otherwise. */
+export const TARGET_USER_PATTERN = '^[A-Za-z0-9_][A-Za-z0-9_.@-]*$';
 export const Name = Type.String({ minLength: 1, maxLength: 253, pattern: NAME_PATTERN });
 /** A name inside an object: of an account, a rule, a mask, a step. */
 export const ItemName = Type.String({ minLength: 1, maxLength: 63, pattern: LABEL_PATTERN });

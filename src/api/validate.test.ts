@@ -65,6 +65,25 @@ test('two entries of one name in a list that is a map are refused, as an API ser
   assert.match(only(validateStatus('AccessPolicy', { conditions: [condition, condition] })), /conditions\[1\]\.type/);
 });
 
+test('a key that is none is told once, in words', () => {
+  const told = (ssh: object): string[] =>
+    validate('Connection', {
+      apiVersion: 'sallyport.dev/v1alpha1',
+      kind: 'Connection',
+      metadata: { name: 'web1', namespace: 'fleet' },
+      spec: { type: 'SSH', ssh: { host: 'web1', ...ssh }, accounts: [{ name: 'a', secretRef: { name: 'a' } }] },
+    }).map(({ path, message, hint }) => `${path}: ${message}; ${hint}`);
+  const words =
+    'write a public key as `ssh-keyscan HOST` prints it behind the name, or as a .pub file has it: ssh-ed25519 AAAA…';
+  for (const key of ['nonsense', '', 'web1 ssh-ed25519 AAAAC3NzaC1lZDI1NTE5']) {
+    assert.deepEqual(told({ hostKeys: [key] }), [`/spec/ssh/hostKeys/0: "${key}" is not written right; ${words}`]);
+  }
+  assert.match(
+    told({})[0]!,
+    /^\/spec\/ssh: give hostKeys or hostAuthorities: .*; hostKeys: Public keys of the/,
+  );
+});
+
 test('each mistake is told with its field and what to write instead', () => {
   const cases: [object, string][] = [
     [policy({ access: 'grant' }), 'spec.access: "grant" is none of Grant, Standing; did you mean Grant?'],

@@ -9,7 +9,7 @@ import { brokenRules, type SchemaNode } from './cel.ts';
 import { KIND_NAMES, KINDS, type Kind } from './kinds.ts';
 import { isLabelKey, isLabelValue, ObjectMetaSchema } from './metadata.ts';
 import { nearest } from './nearest.ts';
-import { API_GROUP_VERSION } from './schema.ts';
+import { API_GROUP_VERSION, PUBLIC_KEY_PATTERN, TARGET_USER_PATTERN } from './schema.ts';
 
 export interface Problem {
   /** JSON pointer: `/spec/rules/0/action`; empty for the object itself. */
@@ -24,6 +24,8 @@ export interface Problem {
 
 /** More would help nobody, and a hostile file must not make megabytes of them. */
 const MOST_PROBLEMS = 50;
+
+const LENGTHS: ReadonlySet<string> = new Set(['minLength', 'maxLength']);
 
 const compiled = new Map<Type.TSchema, Validator>();
 function validatorOf(schema: Type.TSchema): Validator {
@@ -120,7 +122,11 @@ export function validateValue(schema: Type.TSchema, value: unknown, prefix = '')
   const validator = validatorOf(schema);
   let problems: Problem[] = [];
   if (!validator.Check(value)) {
-    for (const error of validator.Errors(value)) {
+    const errors = [...validator.Errors(value)];
+    // What is not written right is told once: its length is the least of it.
+    const miswritten = new Set(errors.filter(({ keyword }) => keyword === 'pattern').map((each) => each.instancePath));
+    for (const error of errors) {
+      if (LENGTHS.has(error.keyword) && miswritten.has(error.instancePath)) continue;
       problems.push(...explain(node, value, error, prefix));
       if (problems.length >= MOST_PROBLEMS) break;
     }
@@ -276,6 +282,9 @@ const PATTERN_HINTS: Readonly<Record<string, string>> = {
   '^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$': 'use small letters, digits, - and ., as in orders-db',
   '^[a-z0-9]([-a-z0-9]*[a-z0-9])?$': 'use small letters, digits and -, as in no-ddl',
   '^[0-9a-f]{64}$': 'write a SHA-256 as 64 hex digits',
+  [PUBLIC_KEY_PATTERN]:
+    'write a public key as `ssh-keyscan HOST` prints it behind the name, or as a .pub file has it: ssh-ed25519 AAAA…',
+  [TARGET_USER_PATTERN]: 'write a user of the target in letters, digits, _, ., @ and -, as in deploy',
   '^[A-Za-z0-9_-]{43}$': 'write a raw Ed25519 public key in base64url, 43 characters',
 };
 function hintOfPattern(pattern: string | RegExp): string {

@@ -2,7 +2,7 @@
 import { formatDuration } from '../api/duration.ts';
 import type { CompiledPolicy, CompiledRule } from './bundle.ts';
 import { type ReservedField, reservedNote } from './reserved.ts';
-import { listText } from './wording.ts';
+import { listText, sentence } from './wording.ts';
 
 export interface PolicyCondition {
   type: 'Accepted';
@@ -23,7 +23,7 @@ export function conditionsFor(
       const problem = policy.problem ?? 'it is not accepted';
       problems.set(problem, [...(problems.get(problem) ?? []), on]);
     }
-    const told = [...problems].map(([problem, on]) => `on ${list(on)}: ${problem}`).join('. ');
+    const told = [...problems].map(([problem, on]) => sentence(`on ${list(on)}: ${problem}`)).join(' ');
     return [
       {
         type: 'Accepted',

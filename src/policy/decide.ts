@@ -5,7 +5,7 @@
 import type { Command } from './command.ts';
 import type { Decision, HoldRequirement, RuleRef } from './decision.ts';
 import type { SessionPolicy, SessionRule } from './session-policy.ts';
-import { brokenTitle, commandTitle, distinct, effectText, listText } from './wording.ts';
+import { brokenTitle, commandTitle, distinct, effectText, listText, sentence } from './wording.ts';
 
 const NONE: readonly never[] = [];
 
@@ -209,7 +209,7 @@ function denyBroken(policy: SessionPolicy, command: Command | undefined): Decisi
     code: 'PolicyNotAccepted',
     by: undefined,
     message: `Sallyport refused ${command === undefined ? 'the command' : commandTitle(command)}: ${title} is not in order, so everything here is denied`,
-    hint: `${title.charAt(0).toUpperCase()}${title.slice(1)}${more}: ${first.problem}. Ask its authors to mend it, then run the command again.`,
+    hint: `${title.charAt(0).toUpperCase()}${title.slice(1)}${more}: ${sentence(first.problem)} Ask its authors to mend it, then run the command again.`,
     warnings: NONE,
   };
 }

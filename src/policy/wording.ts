@@ -15,6 +15,9 @@ export function safeText(text: string, most: number = LONGEST_NAME): string {
   );
 }
 
+/** With a full stop, where it does not end a sentence yet. */
+export const sentence = (text: string): string => (text === '' || /[.!?]$/.test(text) ? text : `${text}.`);
+
 /** What is not in order, from the name the compiler gave it: `policy payments/team`, `Connection payments/orders-db`. */
 export function brokenTitle(name: string): string {
   const split = name.indexOf(' ');

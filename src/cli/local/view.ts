@@ -3,6 +3,7 @@
 import type { Connection } from '../../api/connection.ts';
 import type { IdentityProvider } from '../../api/identity-provider.ts';
 import type { AccessPolicy, ClusterAccessPolicy } from '../../api/policy.ts';
+import { connectionState } from '../connection-state.ts';
 import { line, table } from '../render.ts';
 import type { FileProblemView } from './api-types.ts';
 
@@ -17,17 +18,15 @@ export function connectionTable(
       `${a.metadata.namespace}/${a.metadata.name}` < `${b.metadata.namespace}/${b.metadata.name}` ? -1 : 1,
     )
     .map((each) => {
-      const state = (type: string) => each.status?.conditions?.find((condition) => condition.type === type);
-      const wrong = ['Accepted', 'Programmed', 'Ready'].map(state).find((condition) => condition?.status === 'False');
-      const known = state('Ready') !== undefined;
+      const { word, problem } = connectionState(each);
       const endpoint = each.status?.endpoint;
       return [
         each.metadata.namespace ?? '',
         each.metadata.name,
         each.spec.type,
         endpoint ? `${endpoint.host}:${endpoint.port}` : '-',
-        known ? (wrong?.reason ?? 'Ready') : 'Starting',
-        wrong?.message ?? '',
+        word,
+        problem,
       ];
     });
   const shown = table(['NAMESPACE', 'CONNECTION', 'TYPE', 'ENDPOINT', 'STATE', 'PROBLEM'], rows);

@@ -7,6 +7,7 @@ import type { AccessPolicy } from '../../api/policy.ts';
 import type { Resource } from '../../api/resource.ts';
 import { insightOf } from '../../policy/insight.ts';
 import { unlessForbidden } from '../cluster/failures.ts';
+import { connectionState } from '../connection-state.ts';
 import { type Context, findTarget, nextCommand } from '../context.ts';
 import { EXIT, type ExitCode, paint } from '../io.ts';
 import { age, clockTime, line, machineForm, machineObject, table } from '../render.ts';
@@ -223,6 +224,7 @@ export async function ls(context: Context): Promise<ExitCode> {
   ]);
   const now = context.now();
   const rows: string[][] = [];
+  const problems: string[] = [];
   for (const each of connections) {
     const home = each.metadata.namespace ?? '';
     const answer = await client.eligibility({ actor, namespace: home, connection: each.metadata.name });
@@ -233,14 +235,15 @@ export async function ls(context: Context): Promise<ExitCode> {
         grant.spec.connectionRef.name === each.metadata.name &&
         (grant.status?.phase === 'Active' || grant.status?.phase === 'Pending'),
     );
-    const ready = each.status?.conditions?.find((condition) => condition.type === 'Ready');
+    const { word, problem } = connectionState(each);
+    if (problem !== '') problems.push(`${home}/${each.metadata.name}: ${word}: ${line(problem)}\n`);
     const endpoint = each.status?.endpoint;
     rows.push([
       home,
       each.metadata.name,
       each.spec.type,
       endpoint ? `${endpoint.host}:${endpoint.port}` : '-',
-      ready?.status === 'True' ? 'Ready' : (ready?.reason ?? 'Unknown'),
+      word,
       answer.kind === 'Eligible'
         ? `${answer.access} (${answer.policy})`
         : answer.kind === 'NotEligible' && answer.message.includes('policies would give')
@@ -258,6 +261,7 @@ export async function ls(context: Context): Promise<ExitCode> {
       ? `There is no Connection${context.cluster !== undefined && namespace !== undefined ? ` in namespace ${namespace}` : ''}.\n`
       : table(['NAMESPACE', 'NAME', 'TYPE', 'ENDPOINT', 'STATE', 'YOUR ACCESS', 'YOUR GRANT'], rows),
   );
+  if (problems.length > 0) io.out(`\n${problems.join('')}`);
   for (const lock of locks.filter((each) => each.spec.until === undefined || Date.parse(each.spec.until) > now)) {
     io.out(
       paint(io, 'red', `Locked: ${lock.metadata.namespace}/${lock.metadata.name}: ${line(lock.spec.reason)}`) + '\n',

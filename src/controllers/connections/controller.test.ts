@@ -9,7 +9,8 @@ import { type ConnectionControllerOptions, createConnectionReconciler, type Prox
 async function conditionsOf(
   given: Connection,
   shard: PolicyShard,
-  proxies: ProxiesView,
+  proxies: ProxiesView | undefined,
+  more: Partial<ConnectionControllerOptions> = {},
 ): Promise<Record<string, string>> {
   let written: Connection['status'];
   const options = {
@@ -28,6 +29,7 @@ async function conditionsOf(
     publishedKeys: () => ({}),
     broken: () => [],
     proxies,
+    ...more,
   } as unknown as ConnectionControllerOptions;
   await createConnectionReconciler(options)('payments/orders-db', new AbortController().signal);
   return Object.fromEntries(
@@ -73,4 +75,36 @@ test('INV-10: what was said of the proxies stands until they were looked at, and
   assert.match((await conditionsOf(changed, shard, unknown))['Accepted']!, /^True/);
   // The first word waits for what there is to say of the proxies.
   assert.deepEqual(await conditionsOf(inCluster, shard, unknown), {});
+});
+
+test('a file that is broken is what every column tells, not what the target of its former text answers', async () => {
+  const told = await conditionsOf(made, shard, undefined, {
+    broken: () => [
+      {
+        kind: 'Connection',
+        namespace: 'payments',
+        name: 'orders-db',
+        problem: 'orders.yaml:3: spec.typ: unknown field "typ"; did you mean "type"?',
+      },
+    ],
+    probe: () => Promise.resolve({ kind: 'Failed', reason: 'connection refused', hint: '' }),
+  });
+  const text =
+    'False Broken: orders.yaml:3: spec.typ: unknown field "typ"; did you mean "type"? Until then every command is denied.';
+  assert.equal(told['Accepted'], text);
+  assert.equal(told['Ready'], text);
+});
+
+test('the problem of a policy ends once', async () => {
+  const problem = 'spec.acces: unknown field "acces"; did you mean "access"?';
+  const policies = shard.policies.map((each) => ({ ...each, accepted: false, problem }));
+  const told = await conditionsOf(inCluster, { ...shard, policies }, good);
+  assert.equal(
+    told['Accepted'],
+    `False PolicyNotAccepted: Every command is denied because of payments/team: ${problem}`,
+  );
+  assert.equal(
+    told['Ready'],
+    `False PolicyNotAccepted: The target answers, but every command is denied because of payments/team: ${problem}`,
+  );
 });

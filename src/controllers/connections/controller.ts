@@ -4,6 +4,7 @@ import type { Connection, ConnectionStatus } from '../../api/connection.ts';
 import type { Condition } from '../../api/schema.ts';
 import type { PolicyShard } from '../../policy/bundle.ts';
 import { reservedInConnection, reservedNote } from '../../policy/reserved.ts';
+import { sentence } from '../../policy/wording.ts';
 import type { ProbeResult } from '../../protocols/protocol.ts';
 import { withCondition } from '../conditions.ts';
 import { objectOf } from '../grants/controller.ts';
@@ -44,8 +45,6 @@ export interface ProxiesView {
   /** What the proxies found at the target; undefined: none has looked yet. */
   reached(connection: Connection): ProbeResult | undefined;
 }
-
-const sentence = (text: string): string => (text === '' || /[.!?]$/.test(text) ? text : `${text}.`);
 
 export function createConnectionReconciler(options: ConnectionControllerOptions): Reconcile {
   const { cache, clock, records } = options;
@@ -102,28 +101,18 @@ export function createConnectionReconciler(options: ConnectionControllerOptions)
       .find((each) => each.kind === 'Connection' && each.namespace === namespace && each.name === name);
     const unserved = options.proxies?.refused(connection);
     const refused = shard?.policies.filter((policy) => !policy.accepted) ?? [];
+    const brokenText = broken && `${sentence(broken.problem)} Until then every command is denied.`;
+    const refusedText = `every command is denied because of ${refused.map((policy) => sentence(`${policy.name}: ${policy.problem ?? 'not accepted'}`)).join(' ')}`;
     let conditions = connection.status?.conditions;
     conditions =
-      broken !== undefined
-        ? set(
-            conditions,
-            'Accepted',
-            'False',
-            'Broken',
-            `${sentence(broken.problem)} Until then every command is denied.`,
-          )
+      brokenText !== undefined
+        ? set(conditions, 'Accepted', 'False', 'Broken', brokenText)
         : shard === undefined
           ? set(conditions, 'Accepted', 'False', 'UnknownType', `No protocol serves type ${connection.spec.type}.`)
           : unserved !== undefined
             ? set(conditions, 'Accepted', 'False', unserved.reason, unserved.message)
             : refused.length > 0
-              ? set(
-                  conditions,
-                  'Accepted',
-                  'False',
-                  'PolicyNotAccepted',
-                  `Every command is denied because of ${refused.map((policy) => `${policy.name}: ${policy.problem ?? 'not accepted'}`).join('; ')}`,
-                )
+              ? set(conditions, 'Accepted', 'False', 'PolicyNotAccepted', `E${refusedText.slice(1)}`)
               : shard.policies.length === 0
                 ? set(
                     conditions,
@@ -141,28 +130,25 @@ export function createConnectionReconciler(options: ConnectionControllerOptions)
                   );
     conditions = set(conditions, 'Programmed', programmed.ok ? 'True' : 'False', programmed.reason, programmed.message);
     conditions =
-      result?.kind === 'Failed'
-        ? set(
-            conditions,
-            'Ready',
-            'False',
-            'TargetUnreachable',
-            [result.reason, result.hint].map(sentence).join(' ').trim(),
-          )
-        : !programmed.ok
-          ? set(conditions, 'Ready', 'False', programmed.reason, programmed.message)
-          : result === undefined
-            ? set(conditions, 'Ready', 'False', 'NotProbed', 'No proxy has logged in to the target yet.')
-            : refused.length > 0
-              ? // It can be reached and yet not be used: whoever looks at one column is to see that.
-                set(
-                  conditions,
-                  'Ready',
-                  'False',
-                  'PolicyNotAccepted',
-                  `The target answers, but every command is denied because of ${refused.map((policy) => `${policy.name}: ${policy.problem ?? 'not accepted'}`).join('; ')}`,
-                )
-              : set(conditions, 'Ready', 'True', 'Ready', `The target answers (${result.version}).`);
+      brokenText !== undefined
+        ? // Whoever looks at one column is to see it, whatever the target that was meant before answers.
+          set(conditions, 'Ready', 'False', 'Broken', brokenText)
+        : result?.kind === 'Failed'
+          ? set(
+              conditions,
+              'Ready',
+              'False',
+              'TargetUnreachable',
+              [result.reason, result.hint].map(sentence).join(' ').trim(),
+            )
+          : !programmed.ok
+            ? set(conditions, 'Ready', 'False', programmed.reason, programmed.message)
+            : result === undefined
+              ? set(conditions, 'Ready', 'False', 'NotProbed', 'No proxy has logged in to the target yet.')
+              : refused.length > 0
+                ? // It can be reached and yet not be used: whoever looks at one column is to see that.
+                  set(conditions, 'Ready', 'False', 'PolicyNotAccepted', `The target answers, but ${refusedText}`)
+                : set(conditions, 'Ready', 'True', 'Ready', `The target answers (${result.version}).`);
     const status: ConnectionStatus = {
       observedGeneration: generation,
       ...(endpoint !== undefined ? { endpoint, caBundle: options.caBundle } : {}),

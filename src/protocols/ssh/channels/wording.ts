@@ -32,8 +32,8 @@ export function refusalLines(refusal: Refusal, denial: string, prefix: string): 
   const rule = by === undefined ? '' : `policy ${by.policy}, rule "${by.rule}" `;
   const joint = rule === '' ? ' ' : / refused [^:]*: /.test(message) ? '; ' : ': ';
   const lines = [line(`${message}${joint}${rule}(denial ${denial}). Nothing reached the target.`)];
-  if (refusal.hint !== undefined) lines.push(line(refusal.hint));
-  lines.push(`${prefix} why ${denial}`);
+  if (refusal.hint !== undefined) lines.push(line(`hint: ${refusal.hint}`));
+  lines.push(`hint: ${prefix} why ${denial}`);
   return lines;
 }
 
