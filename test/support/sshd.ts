@@ -66,6 +66,8 @@ export async function startSshd(options: SshdOptions = {}): Promise<Sshd> {
       'PermitRootLogin yes',
       'PrintMotd no',
       'PrintLastLog no',
+      // bash reads no .bashrc below its first level: what is in that of whoever runs the tests can take seconds.
+      'SetEnv SHLVL=1',
       'AcceptEnv LANG LC_* GIT_PROTOCOL SALLY_*',
       'MaxStartups 200',
       'Subsystem sftp internal-sftp',
