@@ -37,8 +37,9 @@ import { TargetSide } from './target-side.ts';
 import { TERMINAL_RESET } from './wording.ts';
 
 export interface ChannelCore extends Core {
-  toClient(payload: Buffer): void;
-  toTarget(payload: Buffer): void;
+  /** `more` of the message follows, and stays the caller's; the payload does not. */
+  toClient(payload: Buffer, more?: Buffer): void;
+  toTarget(payload: Buffer, more?: Buffer): void;
   /** Resolves when the target can be sent to. Rejects with UpstreamError. */
   upstream(): Promise<void>;
   /** The target was asked to run it. */
@@ -93,15 +94,18 @@ export class SessionChannel {
     this.number = number;
     this.#client = open.sender;
     this.clientMaxPacket = open.maxPacket;
-    this.target = new TargetSide({ send: (payload) => core.toTarget(payload), closed: () => this.settle() });
+    this.target = new TargetSide({
+      send: (payload, more) => core.toTarget(payload, more),
+      closed: () => this.settle(),
+    });
     this.toTarget = new Flow(FIRST_WINDOW, {
-      send: (payload) => this.target.send(payload),
+      send: (payload, more) => this.target.send(payload, more),
       grant: (bytes) => core.toClient(windowAdjust(this.#client, bytes)),
       kept: () => this.#earlyBytes + (this.filter?.heldBytes.client ?? 0),
       reserve: 0,
     });
     this.toClient = new Flow(undefined, {
-      send: (payload) => this.#sendClient(payload),
+      send: (payload, more) => this.#sendClient(payload, more),
       grant: (bytes) => this.target.grant(bytes),
       kept: () => this.filter?.heldBytes.target ?? 0,
       reserve: Math.min(RESERVE, Math.floor(open.window / 4)),
@@ -426,7 +430,7 @@ export class SessionChannel {
     if (this.isAtTarget) this.target.send(channelRequest(0, 'signal', false, { string: name }));
   }
 
-  #sendClient(payload: Buffer): void {
+  #sendClient(payload: Buffer, more?: Buffer): void {
     if (this.#clientEnd.closeSent) return;
     if (payload[0] === MSG.CHANNEL_CLOSE) {
       this.#clientEnd.closeSent = true;
@@ -434,7 +438,7 @@ export class SessionChannel {
       this.settle();
       return;
     }
-    this.core.toClient(payload);
+    this.core.toClient(payload, more);
   }
 
   /** Nothing more of ours goes to the target on this channel. */

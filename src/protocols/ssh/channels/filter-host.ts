@@ -4,7 +4,7 @@ import { MSG } from '../wire/message-numbers.ts';
 import type { SessionChannel } from './channel.ts';
 import type { FilterHost, Verdict } from './filter.ts';
 import { type Judging, judge } from './judge.ts';
-import { bare, channelData } from './messages.ts';
+import { bare } from './messages.ts';
 
 export interface FilterHostParts {
   channel: SessionChannel;
@@ -24,13 +24,13 @@ export function createFilterHost({ channel, operations, fail }: FilterHostParts)
     user: core.user,
     toTarget(data) {
       if (isOver()) return;
-      for (const piece of pieces(data)) channel.toTarget.data(channelData(0, piece), true);
+      for (const piece of pieces(data)) channel.toTarget.bytes(piece);
       channel.toTarget.replenish();
     },
     toClient(data) {
       if (isOver()) return;
       channel.recorder?.passing('stdout', data);
-      for (const piece of pieces(data)) channel.toClient.data(channelData(0, piece), true);
+      for (const piece of pieces(data)) channel.toClient.bytes(piece);
       channel.toClient.replenish();
     },
     eofToTarget() {

@@ -4,7 +4,7 @@
 // the two windows are; our own lines always find room in a reserve that the sender is never given; nothing goes out
 // before it is recorded. Does not know transports: it is told how to send.
 import { MSG } from '../wire/message-numbers.ts';
-import { DATA_HEADER, EXTENDED_HEADER } from './messages.ts';
+import { channelData, DATA_HEADER, dataHeader, EXTENDED_HEADER } from './messages.ts';
 
 /** Of the receiver's window, kept back for the gateway's own lines. */
 export const RESERVE = 4 * 1024;
@@ -15,8 +15,8 @@ const WORTHWHILE = 32 * 1024;
 const LARGEST_WINDOW = 2 ** 32 - 1;
 
 export interface FlowParts {
-  /** To the receiver. The payload has its recipient's number. */
-  send(payload: Buffer): void;
+  /** To the receiver. The payload has its recipient's number; `more` of the message follows it, and stays the caller's. */
+  send(payload: Buffer, more?: Buffer): void;
   /** Gives the sender so many bytes more. */
   grant(bytes: number): void;
   /** Bytes that somebody else keeps of what came (a filter). */
@@ -122,6 +122,21 @@ export class Flow {
     if (!recorded) this.#waiting += 1;
     this.#queue.push({ payload, from, recorded });
     this.#pump();
+  }
+
+  /** As CHANNEL_DATA, recorded. The bytes stay the caller's: they are copied where they must wait. */
+  bytes(data: Buffer): void {
+    if (this.#stopped || this.#discarding) return;
+    const receiver = this.#receiver;
+    if (
+      this.#queue.length > 0 ||
+      receiver === undefined ||
+      data.length > receiver.window ||
+      data.length > receiver.maxPacket
+    )
+      return this.data(channelData(0, data), true);
+    receiver.window -= data.length;
+    this.#parts.send(dataHeader(receiver.number, data.length), data);
   }
 
   /** Queues a message that takes no window; its recipient's number is set when it goes out. */

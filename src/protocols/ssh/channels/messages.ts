@@ -120,12 +120,16 @@ export function windowAdjust(recipient: number, bytes: number): Buffer {
 }
 
 export function channelData(recipient: number, data: Buffer): Buffer {
-  const payload = Buffer.allocUnsafe(DATA_HEADER + data.length);
-  payload[0] = MSG.CHANNEL_DATA;
-  payload.writeUInt32BE(recipient, 1);
-  payload.writeUInt32BE(data.length, 5);
-  data.copy(payload, DATA_HEADER);
-  return payload;
+  return Buffer.concat([dataHeader(recipient, data.length), data]);
+}
+
+/** What precedes so many bytes of CHANNEL_DATA. */
+export function dataHeader(recipient: number, bytes: number): Buffer {
+  const header = Buffer.allocUnsafe(DATA_HEADER);
+  header[0] = MSG.CHANNEL_DATA;
+  header.writeUInt32BE(recipient, 1);
+  header.writeUInt32BE(bytes, 5);
+  return header;
 }
 
 export function extendedData(recipient: number, code: number, data: Buffer): Buffer {

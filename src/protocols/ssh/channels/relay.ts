@@ -99,15 +99,15 @@ export function runRelay(parts: RelayParts): Relay {
 
   // --- to and from both sides
 
-  const toClient = (payload: Buffer): void => {
+  const toClient = (payload: Buffer, more?: Buffer): void => {
     if (clientGone) return;
     // The transport says when: what it keeps for a change of keys is no reason, and it would not tell when that is over.
-    if (client.send(payload) || targetWaits) return;
+    if (client.send(payload, more) || targetWaits) return;
     targetWaits = true;
     link.pause();
   };
-  const toTarget = (payload: Buffer): void => {
-    if (link.send(payload) || clientWaits) return;
+  const toTarget = (payload: Buffer, more?: Buffer): void => {
+    if (link.send(payload, more) || clientWaits) return;
     clientWaits = true;
     client.pause();
   };

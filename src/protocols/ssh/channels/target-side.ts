@@ -4,7 +4,7 @@ import { MSG } from '../wire/message-numbers.ts';
 import { bare, type OpenConfirmation, windowAdjust } from './messages.ts';
 
 export interface TargetSideParts {
-  send(payload: Buffer): void;
+  send(payload: Buffer, more?: Buffer): void;
   /** Our CLOSE went out. */
   closed(): void;
 }
@@ -69,12 +69,12 @@ export class TargetSide {
   }
 
   /** Sets the recipient. Nothing follows a CLOSE. */
-  send(payload: Buffer): void {
+  send(payload: Buffer, more?: Buffer): void {
     if (this.#receiver === undefined || this.#closeSent) return;
     const isClose = payload[0] === MSG.CHANNEL_CLOSE; // it may be encrypted in place
     if (isClose) this.#closeSent = true;
     payload.writeUInt32BE(this.#receiver.number, 1);
-    this.#parts.send(payload);
+    this.#parts.send(payload, more);
     if (isClose) this.#parts.closed();
   }
 

@@ -91,6 +91,9 @@ function open(
   let withdrawPatience: () => void = () => undefined;
   const opened = Promise.withResolvers<Transport>();
 
+  // A kernel socket's chunk is memory of its own that only this listener is given.
+  const ownsChunks = socket instanceof Socket;
+
   const queuedBytes = (): number => output.queuedBytes + heldBytes;
 
   // ---- the end -------------------------------------------------------------------------------------------------
@@ -186,13 +189,14 @@ function open(
     )
       startExchange();
   };
-  const send = (payload: Buffer): boolean => {
+  const send = (payload: Buffer, more?: Buffer): boolean => {
     if (state !== 'Open') return true;
     rekeyIfDue();
     if (exchange.sendingHeld) {
-      held.push(payload);
-      heldBytes += payload.length + 64;
-    } else output.send(payload);
+      const whole = more === undefined ? payload : Buffer.concat([payload, more]);
+      held.push(whole);
+      heldBytes += whole.length + 64;
+    } else output.send(payload, more);
     if (output.queuedBytes <= highWater && heldBytes <= limits.heldBytes) return true;
     blocked = true;
     if (queuedBytes() > limits.queuedBytes)
@@ -335,7 +339,7 @@ function open(
         // A server's offer depends on the client's, which comes by itself; one that waits for ours gets it a little later.
         else withdrawPatience = clock.after(limits.firstOfferMs, beginAnyway);
         input.push(line.rest);
-      } else input.push(chunk);
+      } else input.push(chunk, ownsChunks);
     } catch (error) {
       return fail(error);
     }

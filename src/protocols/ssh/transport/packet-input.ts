@@ -4,6 +4,7 @@
 // beyond the limit, a padding that does not fit and an empty payload end it, whatever the MAC says of them.
 import { DISCONNECT } from '../wire/message-numbers.ts';
 import { Fault, malformed } from './fault.ts';
+import { ownPayload, release } from './memory.ts';
 import { NO_OPENER, type Opener } from './packet-cipher.ts';
 
 const EMPTY = Buffer.alloc(0);
@@ -11,7 +12,8 @@ const EMPTY = Buffer.alloc(0);
 const KEPT_BYTES = 64 * 1024;
 
 export interface PacketInput {
-  push(chunk: Buffer): void;
+  /** `owned`: nobody else looks at the chunk, so its memory is given back once it is read. */
+  push(chunk: Buffer, owned?: boolean): void;
   /** The next packet's payload, in memory of its own; undefined where it is not all there. Throws Fault. */
   next(): Buffer | undefined;
   /** Of the packet that `next` answered last. */
@@ -35,6 +37,7 @@ export function packetInput(packetBytes: number): PacketInput {
   let bytes = 0;
   let packets = 0;
   let chunk: Buffer = EMPTY;
+  let chunkOwned = false;
   let at = 0;
   let assembly: Buffer = EMPTY;
   let assembled = 0;
@@ -78,16 +81,26 @@ export function packetInput(packetBytes: number): PacketInput {
     return whole;
   };
 
+  /** What of it is needed yet was copied. */
+  const drop = (): void => {
+    if (chunkOwned) release(chunk);
+    chunk = EMPTY;
+    chunkOwned = false;
+    at = 0;
+  };
+
   return {
-    push(more) {
-      chunk = at === chunk.length ? more : Buffer.concat([chunk.subarray(at), more]);
-      at = 0;
+    push(more, owned = false) {
+      const left = chunk.subarray(at);
+      const all = left.length === 0 ? more : Buffer.concat([left, more]);
+      drop();
+      chunk = all;
+      chunkOwned = owned && all === more;
     },
     next() {
       const whole = packet();
       if (whole === undefined) {
-        chunk = EMPTY;
-        at = 0;
+        drop();
         return undefined;
       }
       sequence = following;
@@ -99,6 +112,7 @@ export function packetInput(packetBytes: number): PacketInput {
       packets += 1;
       const padding = body[0]!;
       if (padding < 4 || padding + 2 > body.length) throw malformed('A packet without payload, or with bad padding.');
+      ownPayload(body);
       return body.subarray(1, body.length - padding);
     },
     get sequence() {

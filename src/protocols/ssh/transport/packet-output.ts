@@ -4,13 +4,14 @@
 import { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import type { Random } from '../../../system/random.ts';
+import { release, releasePayload } from './memory.ts';
 import { NO_SEALER, type Sealer } from './packet-cipher.ts';
 
 export interface PacketOutput {
   /** Bytes as they are: the identification line. */
   raw(bytes: Buffer): void;
-  /** Copies the payload. */
-  send(payload: Buffer): void;
+  /** Copies the payload, whose memory may be given back, and `more` of it behind it. */
+  send(payload: Buffer, more?: Buffer): void;
   flush(): void;
   /** Sealed and not yet taken by the socket. */
   readonly queuedBytes: number;
@@ -48,8 +49,10 @@ export function packetOutput(socket: Duplex, random: Random, onTaken: () => void
     batchBytes = 0;
     if (socket.destroyed || socket.writableEnded) return;
     inFlight += size;
-    const taken = (): void => {
+    const taken = (error?: Error | null): void => {
       inFlight -= size;
+      // After a fault the kernel may have yet to let go of them.
+      if (gathers && (error ?? undefined) === undefined) for (const part of parts) release(part);
       onTaken();
     };
     if (parts.length > 1) socket.cork();
@@ -71,26 +74,28 @@ export function packetOutput(socket: Duplex, random: Random, onTaken: () => void
       batchBytes += line.length;
       schedule();
     },
-    send(payload) {
+    send(payload, more) {
       const block = sealer.blockBytes;
-      const unpadded = 1 + payload.length + (sealer.lengthCounts ? 4 : 0);
-      let pad = block - (unpadded % block);
+      const size = payload.length + (more?.length ?? 0);
+      let pad = block - ((1 + size + (sealer.lengthCounts ? 4 : 0)) % block);
       if (pad < 4) pad += block;
-      const length = 1 + payload.length + pad;
+      const length = 1 + size + pad;
       if (scratch.length < 4 + length) scratch = Buffer.allocUnsafeSlow(4 + length + 4096);
       scratch.writeUInt32BE(length, 0);
       scratch[4] = pad;
       payload.copy(scratch, 5);
+      more?.copy(scratch, 5 + payload.length);
+      releasePayload(payload);
       if (padding.length - paddingAt < pad) {
         padding = random.bytes(PADDING_POOL);
         paddingAt = 0;
       }
-      padding.copy(scratch, 5 + payload.length, paddingAt, paddingAt + pad);
+      padding.copy(scratch, 5 + size, paddingAt, paddingAt + pad);
       paddingAt += pad;
-      const size = sealer.seal(scratch.subarray(0, 4 + length), sequence, batch);
+      const sealed = sealer.seal(scratch.subarray(0, 4 + length), sequence, batch);
       sequence = (sequence + 1) >>> 0;
-      batchBytes += size;
-      bytes += size;
+      batchBytes += sealed;
+      bytes += sealed;
       packets += 1;
       schedule();
     },

@@ -28,10 +28,11 @@ export interface Transport {
   /** After `send` answered false: there is room again. */
   onDrain: () => void;
   /**
-   * Queues a message; what one turn of the event loop queued is one write. The payload is the transport's from now on and
-   * may be encrypted in place. false: more than `highWaterBytes` wait for the peer.
+   * Queues a message; what one turn of the event loop queued is one write. The payload is the transport's from now on, and
+   * where it is one that a transport handed out its memory is given back: nothing of it can be read any more. `more` of the
+   * message follows it, and stays the caller's. false: more than `highWaterBytes` wait for the peer.
    */
-  send(payload: Buffer): boolean;
+  send(payload: Buffer, more?: Buffer): boolean;
   /** Encrypted bytes not yet taken by the socket, and what waits for a key exchange. */
   readonly queuedBytes: number;
   /** Stops and continues reading from the socket. Key exchanges stop too. */

@@ -16,7 +16,7 @@ export interface Link {
   /** Connects if need be. Rejects with UpstreamError. */
   ready(): Promise<void>;
   /** Without a connection: nothing. false: more is queued than should be. */
-  send(payload: Buffer): boolean;
+  send(payload: Buffer, more?: Buffer): boolean;
   readonly isUp: boolean;
   /** The target's identification, while it is up. */
   readonly peerVersion: string | undefined;
@@ -62,7 +62,7 @@ export function createLink(connect: () => Promise<Upstream>, handlers: LinkHandl
         });
       await connecting;
     },
-    send: (payload) => transport?.send(payload) ?? true,
+    send: (payload, more) => transport?.send(payload, more) ?? true,
     get isUp() {
       return transport !== undefined;
     },
