@@ -1,7 +1,9 @@
 import assert from 'node:assert/strict';
 import test from 'node:test';
 import fc from 'fast-check';
-import { age, block, clockTime, facts, line, table } from './render.ts';
+import { anyText } from '../../test/support/any-text.ts';
+import { parse } from 'yaml';
+import { age, block, clockTime, facts, jsonText, line, table, yamlText } from './render.ts';
 
 test('a table is aligned and has no trailing space', () => {
   assert.equal(
@@ -20,7 +22,7 @@ test('INV-11: whatever others wrote, a terminal sees printable text and the line
   // oxlint-disable-next-line no-control-regex
   const harmful = /[\u0000-\u0009\u000b-\u001f\u007f-\u009f\u200b-\u200f\u202a-\u202e\u2066-\u2069]/u;
   fc.assert(
-    fc.property(fc.string({ unit: 'binary' }), (text) => {
+    fc.property(anyText(), (text) => {
       assert.doesNotMatch(line(text), harmful);
       assert.ok(!line(text).includes('\n'));
       assert.doesNotMatch(block(text), harmful);
@@ -30,6 +32,32 @@ test('INV-11: whatever others wrote, a terminal sees printable text and the line
   );
   assert.equal(line('a\u001b[2Jb\u202ec'), 'a\\u{1b}[2Jb\\u{202e}c');
   assert.equal(block('select 1;\r\n\tdrop'), '    select 1;\n      drop');
+});
+
+test('INV-11: JSON and YAML hold nothing that a terminal acts on, and read back the same', () => {
+  const hostile = [
+    '\u001b[2J',
+    '\u009b31m\u009d0;x\u009c',
+    'a\u202egpj\u2066',
+    '\u0085',
+    'x\u2028y\nz\u200b',
+    '\u{e0041}',
+  ];
+  const value = { plain: 'x', hostile, ['key\u009b']: [{ deep: 'one\ntwo \u009c' }], number: 5 };
+  for (const text of [jsonText(value), jsonText(value, 2), yamlText(value)]) {
+    assert.doesNotMatch(text, /(?!\n)[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/u);
+    assert.deepEqual(parse(text), value);
+  }
+  fc.assert(
+    fc.property(fc.array(anyText()), (texts) => {
+      const given = texts.map((text) => text.toWellFormed());
+      for (const text of [jsonText(given), yamlText(given)]) {
+        assert.doesNotMatch(text, /(?!\n)[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/u);
+        assert.deepEqual(parse(text), given);
+      }
+    }),
+    { numRuns: 200 },
+  );
 });
 
 test('facts line up and leave out what is not there; times are short', () => {

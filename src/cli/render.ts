@@ -4,10 +4,27 @@ import { createRequire } from 'node:module';
 import { formatDuration } from '../api/duration.ts';
 import type { Resource } from '../api/resource.ts';
 
-/** YAML of a value. Its writer is loaded when it is first wanted: most verbs print none, and each starts anew. */
+/** Control characters but those that JSON spells out or lays out by, marks that turn or hide text, and separators. */
+const UNSPELLED = /[\u007f-\u009f\p{Cf}\p{Zl}\p{Zp}\p{Co}]/gu;
+const units = (text: string): string =>
+  Array.from({ length: text.length }, (_, at) => `\\u${text.charCodeAt(at).toString(16).padStart(4, '0')}`).join('');
+
+/** JSON of a value, which terminals may show: what would act on them is spelled `\u009b`, and reads back the same. */
+export function jsonText(value: unknown, indent?: number): string {
+  return JSON.stringify(value, undefined, indent).replace(UNSPELLED, units);
+}
+
+/** YAML of a value, as harmless as `jsonText`. Its writer is loaded when it is first wanted: most verbs print none, and each starts anew. */
 export function yamlText(value: unknown): string {
-  const { stringify } = createRequire(import.meta.url)('yaml') as typeof import('yaml');
-  return stringify(value);
+  const { Document, visit } = createRequire(import.meta.url)('yaml') as typeof import('yaml');
+  const document = new Document(value);
+  visit(document, {
+    Scalar(_key, node) {
+      // Only there can a character be spelled by its number.
+      if (typeof node.value === 'string' && node.value.search(UNSPELLED) >= 0) node.type = 'QUOTE_DOUBLE';
+    },
+  });
+  return document.toString().replace(UNSPELLED, units);
 }
 
 export type OutputForm = 'table' | 'wide' | 'json' | 'yaml' | 'name';
@@ -57,7 +74,7 @@ export function facts(entries: readonly (readonly [string, string | undefined])[
 export function machineForm(form: OutputForm, items: readonly unknown[]): string | undefined {
   switch (form) {
     case 'json':
-      return `${JSON.stringify({ apiVersion: 'v1', kind: 'List', items }, null, 2)}\n`;
+      return `${jsonText({ apiVersion: 'v1', kind: 'List', items }, 2)}\n`;
     case 'yaml':
       return items.length === 0 ? '' : items.map((item) => yamlText(item)).join('---\n');
     case 'name':
@@ -70,7 +87,7 @@ export function machineForm(form: OutputForm, items: readonly unknown[]): string
 
 /** One object in the form that was asked for; undefined: describe it yourself. */
 export function machineObject(form: OutputForm, object: Resource): string | undefined {
-  return form === 'json' ? `${JSON.stringify(object, null, 2)}\n` : machineForm(form, [object]);
+  return form === 'json' ? `${jsonText(object, 2)}\n` : machineForm(form, [object]);
 }
 
 /** `12m`, `3h5m`: at most two parts, for tables. */

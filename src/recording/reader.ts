@@ -6,6 +6,7 @@ import fs from 'node:fs';
 import type { RecordEnvelope } from './envelope.ts';
 import { CONTROL_STREAM, parseSegmentName, SEALED_FOLDER } from './layout.ts';
 import { payloadLines } from './log/batch.ts';
+import { linePrefix } from './log/line.ts';
 import { readLiveFile } from './log/live-reader.ts';
 import { decodeSegment, parseRecord, readSegmentHeader, recordsOf } from './seal/segment.ts';
 import { listNames, type StoreView, sealedDates } from './store-view.ts';
@@ -20,6 +21,8 @@ export interface ReadOptions {
   since?: string;
   /** Only this stream. */
   stream?: string;
+  /** With `stream`: only records from this `seq` on. Segments before it are passed over, unread but for their headers. */
+  from?: number;
   /** Only records whose JSON holds this text; what does not is not even parsed. */
   containing?: string;
 }
@@ -31,14 +34,16 @@ export interface ReadOptions {
 export function* readRecords(view: StoreView, options: ReadOptions = {}): Generator<ReadItem> {
   const { since, stream } = options;
   const needle = options.containing;
-  const wanted = (record: RecordEnvelope): boolean => since === undefined || record.ts >= since;
+  const first = stream === undefined ? 0 : (options.from ?? 0);
+  const wanted = (record: RecordEnvelope): boolean =>
+    record.seq >= first && (since === undefined || record.ts >= since);
   // A segment lies under the date of its first record, and may go on into the next days.
-  const from = since === undefined ? '' : new Date(Date.parse(since) - 2 * 86_400_000).toISOString().slice(0, 10);
-  const liveStreams = streamsInLive(view);
+  const firstDate = since === undefined ? '' : new Date(Date.parse(since) - 2 * 86_400_000).toISOString().slice(0, 10);
+  const liveStreams = stream === undefined ? streamsInLive(view) : new Set([stream]);
   const sealedTo = new Map<string, number>();
   for (const date of sealedDates(view.folder)) {
     const folder = `${SEALED_FOLDER}/${date}`;
-    if (date < from) {
+    if (date < firstDate) {
       // Not read, but how far a stream is sealed has to be known if the live log goes on with it.
       for (const [name, named] of segmentsIn(view, folder)) {
         if (liveStreams.has(named.stream)) noteSealed(`${view.folder}/${folder}/${name}`, sealedTo);
@@ -48,6 +53,7 @@ export function* readRecords(view: StoreView, options: ReadOptions = {}): Genera
     for (const [name, named] of segmentsIn(view, folder)) {
       if (stream !== undefined && named.stream !== stream) continue;
       const piece = `${folder}/${name}`;
+      if (first > 0 && (lastOf(`${view.folder}/${piece}`)?.last ?? first) < first) continue;
       const read = readSegment(view, piece, named);
       if (read.kind === 'Problem') {
         yield read;
@@ -60,9 +66,8 @@ export function* readRecords(view: StoreView, options: ReadOptions = {}): Genera
       }
     }
   }
-  for (const item of readLive(view)) {
+  for (const item of readLive(view, stream)) {
     if (item.kind === 'Problem') yield item;
-    else if (stream !== undefined && item.record.stream !== stream) continue;
     else if (needle !== undefined && !JSON.stringify(item.record).includes(needle)) continue;
     else if (item.record.seq > (sealedTo.get(item.record.stream) ?? -1) && wanted(item.record)) yield item;
   }
@@ -76,9 +81,13 @@ function* recordsWith(lines: Buffer, needle: string): Generator<RecordEnvelope |
   }
 }
 
-/** One session from its start, whatever the dates. Yields nothing if there is none of that name. */
-export function readSession(view: StoreView, session: string): Generator<ReadItem> {
-  return readRecords(view, { stream: session });
+/** One session from its start or `from` on, whatever the dates. Yields nothing if there is none of that name. */
+export function readSession(
+  view: StoreView,
+  session: string,
+  options: Pick<ReadOptions, 'from' | 'containing'> = {},
+): Generator<ReadItem> {
+  return readRecords(view, { ...options, stream: session });
 }
 
 /** The `start` record of a session whose later segments were met first. */
@@ -124,12 +133,16 @@ function readSegment(
 
 /** By its header alone: this only keeps records from being shown twice. */
 function noteSealed(path: string, sealedTo: Map<string, number>): void {
+  const header = lastOf(path);
+  if (header !== undefined) sealedTo.set(header.stream, header.last);
+}
+
+function lastOf(path: string): { stream: string; last: number } | undefined {
   const fd = fs.openSync(path, 'r');
   try {
     const bytes = Buffer.alloc(2048);
     const length = fs.readSync(fd, bytes, 0, bytes.length, 0);
-    const read = readSegmentHeader(bytes.subarray(0, length));
-    if (read !== undefined) sealedTo.set(read.header.stream, read.header.last);
+    return readSegmentHeader(bytes.subarray(0, length))?.header;
   } finally {
     fs.closeSync(fd);
   }
@@ -141,12 +154,16 @@ function streamsInLive(view: StoreView): ReadonlySet<string> {
   return streams;
 }
 
-function* readLive(view: StoreView): Generator<ReadItem> {
+/** `stream`: lines of others are passed over by how they begin, and not parsed. */
+function* readLive(view: StoreView, stream?: string): Generator<ReadItem> {
+  const prefix = stream === undefined ? undefined : Buffer.from(linePrefix(stream));
   for (const file of view.live) {
     for (const item of readLiveFile(file.fd)) {
       if (item.kind === 'Bad') yield { kind: 'Problem', piece: file.name, message: `it is damaged at byte ${item.at}` };
       if (item.kind !== 'Batch') continue;
       for (const { offset, length } of payloadLines(item.bytes, item.batch)) {
+        if (prefix !== undefined && item.bytes.compare(prefix, 0, prefix.length, offset, offset + prefix.length) !== 0)
+          continue;
         const record = parseRecord(item.bytes.toString('utf8', offset, offset + length - 1));
         if (record === undefined) yield { kind: 'Problem', piece: file.name, message: 'a line is no record' };
         else yield { kind: 'Record', record, piece: file.name, sealed: false };

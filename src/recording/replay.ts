@@ -108,13 +108,24 @@ const text = (value: unknown): string =>
   harmlessLine(typeof value === 'string' ? value : value === undefined ? '' : JSON.stringify(value));
 
 function started(body: Loose<StartBody>): string {
-  const { connection, grant, principal, client } = body;
+  const { connection, grant, principal, client, login } = body;
   const groups = principal?.groups ?? [];
   return (
     `${text(principal?.username)} began a ${text(body.protocol)} session on ${text(connection?.namespace)}/${text(connection?.name)} as ${text(body.account)}\n` +
     `${INDENT}grant ${text(grant?.name)} under policy ${text(grant?.policy)}, from ${text(client?.address)}` +
-    `${client?.application ? ` (${text(client.application)})` : ''}${groups.length > 0 ? `, groups ${groups.map(text).join(', ')}` : ''}\n`
+    `${client?.application ? ` (${text(client.application)})` : ''}${groups.length > 0 ? `, groups ${groups.map(text).join(', ')}` : ''}\n` +
+    `${INDENT}let in by ${letInBy(login)}\n`
   );
+}
+
+/** What opened it, as far as the records name it. */
+function letInBy(login: StartBody['login'] | null): string {
+  if (login === undefined || login === null) return 'a ticket of the grant';
+  const { provider, use, issuedAt, jti, keyId, serial, authority } = login;
+  if (use === 'Key') return 'the grant’s key';
+  if (use === 'Certificate')
+    return `certificate ${text(keyId)} (serial ${text(serial)}) of authority ${text(authority)}, provider ${text(provider)}`;
+  return `a token of provider ${text(provider)} (${text(use)}) issued at ${text(issuedAt)}${jti ? `, id ${text(jti)}` : ''}`;
 }
 
 function rules(by: CommandBody['by'] | null): string {

@@ -12,6 +12,7 @@ import type { TestProtocol, TestWorld } from '../../policy/testing/run.ts';
 import { safeText } from '../../policy/wording.ts';
 import type { CommandBody } from '../../recording/envelope.ts';
 import { CliError, EXIT, type ExitCode, type Io } from '../io.ts';
+import { jsonText } from '../render.ts';
 
 export interface WhyArgs {
   /** A denial's id, `d-51c0`, or the statement itself. */
@@ -60,7 +61,7 @@ async function whyDenied(args: WhyArgs, io: Io, deps: WhyDeps): Promise<ExitCode
     );
   }
   if (args.output === 'json') {
-    io.out(`${JSON.stringify(found, null, 2)}\n`);
+    io.out(`${jsonText(found, 2)}\n`);
     return EXIT.ok;
   }
   const { command } = found;
@@ -115,7 +116,7 @@ async function whyStatement(args: WhyArgs, io: Io, deps: WhyDeps): Promise<ExitC
     },
   });
   if (chosen.kind === 'NotEligible') {
-    if (args.output === 'json') io.out(`${JSON.stringify(chosen, null, 2)}\n`);
+    if (args.output === 'json') io.out(`${jsonText(chosen, 2)}\n`);
     else io.out(`${chosen.message}\n${chosen.hint}\n`);
     return EXIT.ok;
   }
@@ -135,7 +136,7 @@ async function whyStatement(args: WhyArgs, io: Io, deps: WhyDeps): Promise<ExitC
   const explanations: Explanation[] = commands.map((command) => explain(session, command, protocol.rules));
   if (args.output === 'json') {
     io.out(
-      `${JSON.stringify({ policy: chosen.compiled.name, account: chosen.account, decision, statements: explanations }, null, 2)}\n`,
+      `${jsonText({ policy: chosen.compiled.name, account: chosen.account, decision, statements: explanations }, 2)}\n`,
     );
     return EXIT.ok;
   }

@@ -1,5 +1,6 @@
 // Follows a session while it lives: its records as they come to the store, from the beginning. The store is looked at
 // again and again, the more seldom the longer a look takes; there is nothing to wait on that works on every file system.
+// What was told already is not read again, but for headers of segments and the live log.
 import type { RecordEnvelope } from '../../recording/envelope.ts';
 import { isStreamName } from '../../recording/layout.ts';
 import { readSession } from '../../recording/reader.ts';
@@ -29,7 +30,7 @@ export async function followSession(
     let isOver = false;
     {
       using view = openRecords(deps);
-      for (const item of readSession(view, session)) {
+      for (const item of readSession(view, session, { from: next })) {
         if (item.kind === 'Problem') {
           // The same problem is met at every look; a live file's end is still being written.
           const key = `${item.piece} ${item.message}`;

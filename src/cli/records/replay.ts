@@ -3,14 +3,21 @@
 import fs from 'node:fs';
 import type { RecordEnvelope, StartBody } from '../../recording/envelope.ts';
 import { createTeller } from '../../recording/replay.ts';
-import { createCast } from '../../recording/terminal/cast.ts';
+import { readSession } from '../../recording/reader.ts';
+import { type Cast, createCast } from '../../recording/terminal/cast.ts';
 import { createSanitiser } from '../../recording/terminal/sanitiser.ts';
-import { createTimeline, type Moment, type Screen, screenOf } from '../../recording/terminal/timeline.ts';
+import {
+  createTimeline,
+  type Moment,
+  type Screen,
+  screenOf,
+  type Timeline,
+} from '../../recording/terminal/timeline.ts';
 import { harmlessLine } from '../../recording/text.ts';
 import { CliError, EXIT, type ExitCode, type Io, paint, pause } from '../io.ts';
 import { followSession } from './follow.ts';
-import { eachRecord, type RecordArgs } from './show.ts';
-import { machine, type RecordsDeps } from './source.ts';
+import { eachRecord, noteReadOf, type RecordArgs, recordsOf } from './show.ts';
+import { machine, openRecords, type RecordsDeps } from './source.ts';
 
 export interface ReplayArgs extends RecordArgs {
   /** Plays a terminal; so does `speed`. */
@@ -51,35 +58,47 @@ export async function replaySession(args: ReplayArgs, io: Io, deps: RecordsDeps)
   return code;
 }
 
-/** All records of a session, its channels, and how reading them went. */
-async function read(
+/** What can be played of a session, by its commands alone. */
+function screensIn({ session }: ReplayArgs, deps: RecordsDeps): Screen[] {
+  using view = openRecords(deps);
+  const screens = new Map<number, Screen>();
+  for (const item of readSession(view, session, { containing: '"kind":"command"' })) {
+    const screen = item.kind === 'Record' ? screenOf(item.record) : undefined;
+    if (screen !== undefined && !screens.has(screen.channel)) screens.set(screen.channel, screen);
+  }
+  return [...screens.values()];
+}
+
+/** Moments of the chosen channel, while the records are read: a session may be longer than memory. */
+async function momentsOf(
   args: ReplayArgs,
   io: Io,
   deps: RecordsDeps,
-): Promise<{ moments: Moment[]; start: StartBody | undefined; code: ExitCode }> {
-  const screens: Screen[] = [];
-  const timelines = new Map<number, { add: (record: RecordEnvelope) => void; moments: Moment[]; end: () => void }>();
-  let start: StartBody | undefined;
-  const code = await eachRecord('ReplayRecord', args, io, deps, (record) => {
-    if (record.kind === 'start') start = record.body as StartBody;
-    const screen = screenOf(record);
-    if (screen !== undefined && !timelines.has(screen.channel)) {
-      screens.push(screen);
-      const timeline = createTimeline(screen.channel);
-      const moments: Moment[] = [];
-      timelines.set(screen.channel, {
-        moments,
-        add: (one) => moments.push(...timeline.add(one)),
-        end: () => moments.push(...timeline.end()),
-      });
+): Promise<Generator<{ moment: Moment; start: StartBody | undefined }, ExitCode>> {
+  await noteReadOf('ReplayRecord', args, deps);
+  const screens = screensIn(args, deps);
+  const records = recordsOf(args, io, deps);
+  return (function* () {
+    let start: StartBody | undefined;
+    let timeline: Timeline | undefined;
+    try {
+      for (;;) {
+        const next = records.next();
+        if (next.done === true) {
+          for (const moment of timeline?.end() ?? []) yield { moment, start };
+          return next.value;
+        }
+        const record = next.value;
+        // Only now: where there are no records at all, that is what was told.
+        timeline ??= createTimeline(chosenOf(screens, args).channel);
+        if (record.kind === 'start') start = record.body as StartBody;
+        for (const moment of timeline.add(record)) yield { moment, start };
+      }
+    } finally {
+      // The files that it holds open.
+      records.return(EXIT.ok);
     }
-    if (record.channel !== undefined) timelines.get(record.channel)?.add(record);
-    else if (record.kind === 'end') for (const { add } of timelines.values()) add(record);
-  });
-  const chosen = chosenOf(screens, args);
-  const timeline = timelines.get(chosen.channel)!;
-  timeline.end();
-  return { moments: timeline.moments, start, code };
+  })();
 }
 
 function chosenOf(screens: readonly Screen[], { session, channel }: ReplayArgs): Screen {
@@ -106,52 +125,61 @@ function chosenOf(screens: readonly Screen[], { session, channel }: ReplayArgs):
 }
 
 async function asciicast(args: ReplayArgs, io: Io, deps: RecordsDeps): Promise<ExitCode> {
-  const { moments, start, code } = await read(args, io, deps);
-  const cast = createCast(args.session, start);
-  if (args.out === undefined) {
-    for (const moment of moments) io.out(cast.add(moment));
-    io.out(cast.end());
-    return code;
+  const moments = await momentsOf(args, io, deps);
+  // Nothing is made where nothing can be played.
+  let next = moments.next();
+  const out = args.out === undefined ? { write: io.out, close: () => undefined } : newFile(args.out);
+  try {
+    let cast: Cast | undefined;
+    for (; next.done !== true; next = moments.next()) {
+      cast ??= createCast(args.session, next.value.start);
+      out.write(cast.add(next.value.moment));
+    }
+    out.write(cast?.end() ?? '');
+    return next.value;
+  } finally {
+    out.close();
   }
+}
+
+function newFile(path: string): { write(text: string): void; close(): void } {
   let fd: number;
   try {
-    fd = fs.openSync(args.out, 'wx', 0o600);
+    fd = fs.openSync(path, 'wx', 0o600);
   } catch (error) {
     throw new CliError(
       EXIT.failed,
-      `${args.out} can not be written: ${(error as Error).message}`,
+      `${path} can not be written: ${(error as Error).message}`,
       'Name a file that is not there yet.',
       { cause: error },
     );
   }
-  try {
-    for (const moment of moments) fs.writeSync(fd, cast.add(moment));
-    fs.writeSync(fd, cast.end());
-  } finally {
-    fs.closeSync(fd);
-  }
-  return code;
+  return { write: (text) => void fs.writeSync(fd, text), close: () => fs.closeSync(fd) };
 }
 
 /** In the pace in which it happened; Ctrl-C ends it. */
 async function play(args: ReplayArgs, io: Io, deps: RecordsDeps): Promise<ExitCode> {
   const speed = args.speed ?? 1;
-  const { moments, code } = await read(args, io, deps);
+  const moments = await momentsOf(args, io, deps);
   const player = createPlayer(io);
   let beforeMs: number | undefined;
   try {
-    for (const moment of moments) {
+    for (;;) {
+      const next = moments.next();
+      if (next.done === true) return next.value;
+      const { moment } = next.value;
       const waitMs = Math.min(moment.atMs - (beforeMs ?? moment.atMs), (args.maxPause ?? MOST_PAUSE) * 1000) / speed;
       if (waitMs >= 1) await pause(waitMs, io.signal);
       if (io.signal.aborted) return INTERRUPTED;
       beforeMs = moment.atMs;
       player.show(moment);
     }
-    return code;
   } catch (error) {
     if (io.signal.aborted) return INTERRUPTED;
     throw error;
   } finally {
+    // What it holds open.
+    moments.return(EXIT.ok);
     player.end();
   }
 }

@@ -20,16 +20,31 @@ export function recordsShow(args: RecordArgs, io: Io, deps: RecordsDeps): Promis
 /** Gives each record of a session in order and tells on stderr what is not right with it. */
 export async function eachRecord(
   act: string,
-  { session }: RecordArgs,
+  args: RecordArgs,
   io: Io,
   deps: RecordsDeps,
   show: (record: RecordEnvelope) => void,
 ): Promise<ExitCode> {
-  const name = harmlessLine(session);
+  await noteReadOf(act, args, deps);
+  const records = recordsOf(args, io, deps);
+  for (;;) {
+    const next = records.next();
+    if (next.done === true) return next.value;
+    show(next.value);
+  }
+}
+
+/** Throws CliError if that can be no session, or may not be read. */
+export async function noteReadOf(act: string, { session }: RecordArgs, deps: RecordsDeps): Promise<void> {
   if (!isStreamName(session)) {
-    throw new CliError(EXIT.failed, `${name} is no session`, 'See what is recorded with: records ls');
+    throw new CliError(EXIT.failed, `${harmlessLine(session)} is no session`, 'See what is recorded with: records ls');
   }
   await deps.noteRead?.({ act, object: { kind: 'Session', name: session } });
+}
+
+/** A session's records, one in memory at a time; what is not right with them is told on stderr. Returns the exit code. */
+export function* recordsOf({ session }: RecordArgs, io: Io, deps: RecordsDeps): Generator<RecordEnvelope, ExitCode> {
+  const name = harmlessLine(session);
   using view = openRecords(deps);
   const problems = problemTeller(io.err);
   let expected = 0;
@@ -45,7 +60,7 @@ export async function eachRecord(
       problems.tell({ piece: item.piece, message: `records ${expected} to ${item.record.seq - 1} are missing` });
     expected = item.record.seq + 1;
     ended = item.record.kind === 'end';
-    show(item.record);
+    yield item.record;
   }
   if (expected === 0) {
     if (problems.count > 0)

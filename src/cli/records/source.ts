@@ -6,7 +6,7 @@ import { keyIdOf, type TrustedKey } from '../../policy/bundle-signing.ts';
 import { publicKeyFromRaw } from '../../recording/signer.ts';
 import { NotARecordFolder, type StoreView, viewRecords } from '../../recording/store-view.ts';
 import { CliError, EXIT } from '../io.ts';
-import { yamlText } from '../render.ts';
+import { jsonText, yamlText } from '../render.ts';
 
 export interface RecordsDeps {
   /** The record folder: `records` in the state folder. */
@@ -82,7 +82,7 @@ export type Form = 'table' | 'wide' | 'json' | 'yaml' | 'name';
 
 /** One JSON document a line, or YAML documents; undefined where people read. */
 export function machine(form: Form | undefined, value: unknown): string | undefined {
-  if (form === 'json') return `${JSON.stringify(value)}\n`;
+  if (form === 'json') return `${jsonText(value)}\n`;
   if (form === 'yaml') return `---\n${yamlText(value)}`;
   return undefined;
 }
@@ -92,7 +92,7 @@ export function jsonList(out: (text: string) => void): { add(item: unknown): voi
   let before = '{"apiVersion":"v1","kind":"List","items":[\n';
   return {
     add(item) {
-      out(`${before}${JSON.stringify(item)}`);
+      out(`${before}${jsonText(item)}`);
       before = ',\n';
     },
     end: () => out(before.startsWith('{') ? `${before}]}\n` : '\n]}\n'),

@@ -2,7 +2,7 @@
 import { API_GROUP_VERSION } from '../../api/group.ts';
 import { type Context, findConnection, nextCommand } from '../context.ts';
 import { EXIT, type ExitCode } from '../io.ts';
-import { yamlText } from '../render.ts';
+import { jsonText, yamlText } from '../render.ts';
 import { makeKey } from './request.ts';
 
 export async function key(context: Context, connectionName: string): Promise<ExitCode> {
@@ -15,9 +15,7 @@ export async function key(context: Context, connectionName: string): Promise<Exi
     spec: { connectionRef: { name: metadata.name }, duration: '1h', reason: 'say why', clientKey },
   };
   const { io, output } = context;
-  io.out(
-    output === 'name' ? `${clientKey}\n` : output === 'json' ? `${JSON.stringify(grant, null, 2)}\n` : yamlText(grant),
-  );
+  io.out(output === 'name' ? `${clientKey}\n` : output === 'json' ? `${jsonText(grant, 2)}\n` : yamlText(grant));
   io.err(
     `The private half is in ${context.home}. Create the grant with kubectl create -f, then: ${nextCommand(context, `connect ${metadata.name} --wait`, { namespace: metadata.namespace })}\n`,
   );
