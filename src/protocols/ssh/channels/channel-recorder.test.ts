@@ -108,3 +108,20 @@ test('what is withheld at the end is stored before the result; what the gateway 
   ]);
   assert.equal(events.at(-1)!.kind, 'result');
 });
+
+test('last words stand behind all that was shown before them, also behind what was withheld; others do not tear a value', async () => {
+  const events = await recorded({ output: 'Terminal', input: 'Length' }, (recorder) => {
+    recorder.passing('terminal', Buffer.from(`card ${CARD.slice(0, 8)}`));
+    recorder.own('terminal', '[notice]');
+    recorder.passing('terminal', Buffer.from(`${CARD.slice(8)} root@web1:~# `));
+    recorder.passing('terminal', Buffer.from('vi'));
+    recorder.own('terminal', '[the end]', 'last');
+    recorder.ended({ code: 'Expired', message: 'x' }, 12);
+  });
+  const shown = outputs(events)
+    .map(({ text }) => text ?? '')
+    .join('');
+  assert.ok(shown.endsWith('root@web1:~# vi[the end]'), shown);
+  assert.ok(shown.includes('*'.repeat(16)) && shown.includes('[notice]'));
+  assert.deepEqual((events.at(-1)!.body['facts'] as { ssh: { undelivered: number } }).ssh.undelivered, 12);
+});

@@ -28,12 +28,12 @@ export interface CommandRecorder {
   readonly id: number;
   /** Takes note of bytes about to pass. false: they must wait until the records are written. */
   passing(stream: Stream, data: Buffer): boolean;
-  /** What the gateway itself says there. */
-  own(stream: 'terminal' | 'stderr', text: string): void;
+  /** What the gateway itself says there. `last`: nothing of the command's follows it. */
+  own(stream: 'terminal' | 'stderr', text: string, place?: 'last'): void;
   resized(columns: number, rows: number): void;
   exited(exit: { status: number } | { signal: string; message: string }): void;
-  /** Writes the result; once, whatever comes first. */
-  ended(error?: { code: string; message: string }): void;
+  /** Writes the result; once, whatever comes first. `undelivered`: bytes stored that the client was not sent in the end. */
+  ended(error?: { code: string; message: string }, undelivered?: number): void;
 }
 
 interface StreamState {
@@ -96,6 +96,14 @@ export function createCommandRecorder(parts: CommandRecorderParts): CommandRecor
     record.append('output', outputBody(id, stream, stored, bytes), channel);
   };
 
+  /** Stores what was withheld of all streams. */
+  const release = (): void => {
+    for (const [stream, state] of streams) {
+      const rest = state.mask?.flush();
+      if (rest !== undefined && rest.bytes.length > 0) output(stream, state, rest, 0);
+    }
+  };
+
   return {
     id,
     passing(stream, data) {
@@ -115,8 +123,10 @@ export function createCommandRecorder(parts: CommandRecorderParts): CommandRecor
       }
       return false;
     },
-    own(stream, text) {
+    own(stream, text, place) {
       if (isOver) return;
+      // What is withheld passed before it. In between it stays: what follows may show that it is part of a value.
+      if (place === 'last') release();
       const body: OutputBody = { id, stream, text, bytes: Buffer.byteLength(text), own: true };
       record.append('output', body, channel);
     },
@@ -126,15 +136,14 @@ export function createCommandRecorder(parts: CommandRecorderParts): CommandRecor
     exited(how) {
       exit ??= how;
     },
-    ended(error) {
+    ended(error, undelivered = 0) {
       if (isOver) return;
       isOver = true;
       const sums: Record<string, StreamSum> = {};
       let bytes = 0;
       let masked = 0;
+      release();
       for (const [stream, state] of streams) {
-        const rest = state.mask?.flush();
-        if (rest !== undefined && rest.bytes.length > 0) output(stream, state, rest, 0);
         if (stream !== 'stdin') bytes += state.bytes;
         masked += state.masked;
         sums[stream] = sumOf(state);
@@ -144,7 +153,13 @@ export function createCommandRecorder(parts: CommandRecorderParts): CommandRecor
         bytes,
         ...(masked === 0 ? {} : { masked }),
         durationMs: Math.round(clock.monotonic() - startedMs),
-        facts: { ssh: { ...(exit === undefined ? {} : exitFacts(exit)), streams: sums } },
+        facts: {
+          ssh: {
+            ...(exit === undefined ? {} : exitFacts(exit)),
+            ...(undelivered === 0 ? {} : { undelivered }),
+            streams: sums,
+          },
+        },
       };
       if (exit !== undefined) body.tag = 'status' in exit ? `exit ${exit.status}` : `signal ${exit.signal}`;
       if (error !== undefined) body.error = error;

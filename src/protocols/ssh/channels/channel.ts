@@ -34,7 +34,7 @@ import { keepingOf } from './recorded-facts.ts';
 import { MOST_UNANSWERED, Replies, type Reply } from './replies.ts';
 import { type Pty, Setup } from './setup.ts';
 import { TargetSide } from './target-side.ts';
-import { TERMINAL_RESET } from './wording.ts';
+import { EXIT_UNREACHABLE, TERMINAL_RESET } from './wording.ts';
 
 export interface ChannelCore extends Core {
   /** `more` of the message follows, and stays the caller's; the payload does not. */
@@ -360,19 +360,19 @@ export class SessionChannel {
     this.expecting = {};
     this.target.gone();
     if (this.phase === 'Opening' || this.phase === 'Live') {
+      this.tell(line, 'last');
       this.recorder?.ended({ code: 'TargetClosed', message: line });
-      this.tell(line);
-      this.finish(255);
+      this.finish(EXIT_UNREACHABLE);
     } else this.settle();
   }
 
   // --- to both
 
-  /** A line of ours, for people. */
-  tell(line: string): void {
+  /** A line of ours, for people. `last`: the command has said all it will. */
+  tell(line: string, place?: 'last'): void {
     if (this.#clientEnd.closeSent) return;
     const text = `${line}${this.pty === undefined ? '\n' : '\r\n'}`;
-    if (this.recorder !== undefined) this.recorder.own(this.#ownStream, text);
+    if (this.recorder !== undefined) this.recorder.own(this.#ownStream, text, place);
     else if (this.#untold.length < 64) this.#untold.push(text);
     this.toClient.data(extendedData(0, STDERR, Buffer.from(text)), true);
   }
@@ -399,10 +399,11 @@ export class SessionChannel {
     this.phase = 'Over';
     this.filter?.closed();
     this.#early = [];
+    const undelivered = this.toClient.queuedBytes;
     this.toClient.stop();
     this.toTarget.stop();
-    if (line !== undefined) this.recorder?.own(this.#ownStream, this.#lastText(line));
-    this.recorder?.ended(error);
+    if (line !== undefined) this.recorder?.own(this.#ownStream, this.#lastText(line), 'last');
+    this.recorder?.ended(error, undelivered);
   }
 
   /** A terminal is taken back first from whatever drew on it. */
