@@ -13,10 +13,10 @@ import type { ConnectionKeys, Cut, Protocol, ServerTls } from '../protocols/prot
 import type { SessionRecorder } from '../recording/recorder.ts';
 import type { Clock } from '../system/clock.ts';
 import { type Random, randomSuffix } from '../system/random.ts';
-import { clientAddressKey } from './addresses.ts';
 import { type BundleChange, type BundleStore, openBundleStore } from './bundle-store.ts';
 import { createCancelRegistry } from './cancel-registry.ts';
 import type { DialGuard } from './dial-guard.ts';
+import { createHalfOpenPlaces } from './half-open.ts';
 import { createHoldDesk } from './holds.ts';
 import { createFailureLimiter, DEFAULT_PROCESS_LIMITS, keyedCount, type ProcessLimits } from './limits.ts';
 import { createListeners } from './listeners.ts';
@@ -149,7 +149,7 @@ export function createGateway(options: GatewayOptions): Gateway {
   const metrics = options.metrics ?? NO_METRICS;
   const stopNow = new AbortController();
   const sessions = new Map<string, Session>();
-  const halfOpen = keyedCount();
+  const halfOpen = createHalfOpenPlaces(clock, limits);
   const watchers = new Set<() => void>();
   const holds = createHoldDesk({ controlPlane: options.controlPlane, clock, random, limits, metrics, log });
   let store: BundleStore | undefined;
@@ -203,14 +203,12 @@ export function createGateway(options: GatewayOptions): Gateway {
     const keys = protocol.ownKeys !== undefined ? options.keysFor?.({ uid, name, namespace, spec }) : undefined;
     if (protocol.ownKeys !== undefined && keys === undefined) return refuse(socket, 'NoKeys');
     if (sessions.size >= limits.sockets) return refuse(socket, 'Sockets');
-    const giveBack = halfOpen.take('', limits.halfOpen);
-    if (giveBack === undefined) return refuse(socket, 'HalfOpen');
-    const giveBackAddress = halfOpen.take(clientAddressKey(address), limits.halfOpenPerAddress);
-    if (giveBackAddress === undefined) {
-      giveBack();
-      return refuse(socket, 'HalfOpenPerAddress');
-    }
     const id = freshId();
+    const place = halfOpen.take(address, () => {
+      metrics.socketRefused('Displaced');
+      sessions.get(id)?.giveWay();
+    });
+    if (place.kind === 'Refused') return refuse(socket, place.reason);
     const session = createSession(world, {
       id,
       socket,
@@ -220,10 +218,7 @@ export function createGateway(options: GatewayOptions): Gateway {
       bundle,
       tls: options.tlsFor({ uid, name, namespace, spec }),
       keys,
-      onHandshakeOver() {
-        giveBack();
-        giveBackAddress();
-      },
+      onHandshakeOver: place.giveBack,
       onGone() {
         sessions.delete(id);
         if (sessions.size === 0) for (const resolve of onEmpty) resolve();

@@ -12,6 +12,8 @@ export interface ProcessLimits {
   /** Sockets that have not authenticated yet, per process and per client address. */
   halfOpen: number;
   halfOpenPerAddress: number;
+  /** How long an address that has all of its places keeps the oldest while it asks for more, milliseconds. */
+  halfOpenShareMs: number;
   /** Sockets at once, whatever their state. */
   sockets: number;
   holds: number;
@@ -32,6 +34,7 @@ export const DEFAULT_PROCESS_LIMITS: ProcessLimits = {
   grantWaitMs: 2_000,
   halfOpen: 256,
   halfOpenPerAddress: 128,
+  halfOpenShareMs: 10_000,
   sockets: 8192,
   holds: 256,
   holdsPerSession: 8,

@@ -24,7 +24,7 @@ export interface GatewayMetrics {
   /** A live session proved again who uses it, did not, or was cut by what its proof said. */
   renewal(outcome: 'Renewed' | 'Refused' | 'Cut'): void;
   /** A socket that was closed before any byte of it was read. */
-  socketRefused(reason: 'HalfOpen' | 'HalfOpenPerAddress' | 'Sockets' | 'Draining' | 'NoKeys'): void;
+  socketRefused(reason: 'HalfOpen' | 'HalfOpenPerAddress' | 'Displaced' | 'Sockets' | 'Draining' | 'NoKeys'): void;
   badShard(reason: string): void;
   /** Policy generation in force and when the last heartbeat came, as wall time. */
   bundle(connection: string, generation: number, heartbeatAtMs: number | undefined): void;

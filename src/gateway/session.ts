@@ -29,6 +29,8 @@ export interface Session {
   info(): SessionInfo;
   /** Ends it: natively if it is authenticated, else by closing. */
   cut(cut: Cut): void;
+  /** Closes it where it has not authenticated yet: its place is needed. */
+  giveWay(): void;
   /** Takes a newer proof of the same person. Never rejects. */
   renew(proof: RenewalProof, address: string): Promise<Renewal>;
   /** Looks again at whether it may go on: after a change of the bundle, and every second. */
@@ -247,6 +249,11 @@ export function createSession(world: SessionWorld, seed: SessionSeed): Session {
           if (socketClosed || socket.destroyed) disappear();
           else if (!gone) disappearLater();
         });
+    },
+    giveWay() {
+      if (handshakeOver || live !== undefined) return;
+      log('info', 'a handshake gave way to others', { session: id, connection: label, address: seed.client.address });
+      disappear();
     },
     info: () => ({
       id,

@@ -32,6 +32,11 @@ export interface TransportLimits {
   readonly noise: { readonly burst: number; readonly everyMs: number; readonly beforeLogin: number };
   /** How long a server waits for the client's offer before it makes its own: a round trip, where nothing is amiss. */
   readonly firstOfferMs: number;
+  /**
+   * Until a client has said its version and its part of the first exchange: machines alone do that, at once. What follows may
+   * wait for a person who looks at a host key, and has `TransportOptions.handshakeMs`.
+   */
+  readonly openingMs: number;
   /** From DISCONNECT until the socket is destroyed. */
   readonly lingerMs: number;
 }
@@ -53,5 +58,6 @@ export const DEFAULT_LIMITS: TransportLimits = {
   peerRekeys: { burst: 10, everyMs: 10_000, freeBytes: 32_000 },
   noise: { burst: 2_000, everyMs: 10, beforeLogin: 64 },
   firstOfferMs: 500,
+  openingMs: 10_000,
   lingerMs: 2_000,
 };

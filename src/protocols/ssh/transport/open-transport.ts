@@ -82,7 +82,8 @@ function open(
   let loggedIn = false;
   let held: Buffer[] = [];
   let heldBytes = 0;
-  let exchangedAt = clock.monotonic();
+  const beganAt = clock.monotonic();
+  let exchangedAt = beganAt;
   let extInfos = 0;
   let signatureAlgorithms: readonly string[] | undefined;
   let transport: Transport | undefined;
@@ -320,6 +321,8 @@ function open(
       withdrawDeadline();
       if (first) return handOut();
     }
+    if (first && options.role === 'Server' && number > MSG.NEWKEYS)
+      deadline(options.handshakeMs - (clock.monotonic() - beganAt), SLOW);
     sendHeld();
   };
 
@@ -412,12 +415,13 @@ function open(
     finish();
   });
   socket.on('close', finish);
-  deadline(options.handshakeMs, 'The handshake took too long.');
+  deadline(options.role === 'Server' ? Math.min(limits.openingMs, options.handshakeMs) : options.handshakeMs, SLOW);
   output.raw(Buffer.from(`${ownVersion}\r\n`));
   return opened.promise;
 }
 
 const LAST_KEX = 49;
+const SLOW = 'The handshake took too long.';
 const LONGEST_TEXT = 1_000;
 
 /** Those that may come during a key exchange (RFC 4253, 7.1), DISCONNECT apart. */
