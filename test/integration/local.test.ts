@@ -5,7 +5,7 @@ import { spawn } from 'node:child_process';
 import { after, before, test } from 'node:test';
 import pg from 'pg';
 import { type CliResult, type Local, SALLYPORT } from '../support/local.ts';
-import { type Orders, startOrders } from '../support/orders.ts';
+import { ORDERS_WITH_STATES, type Orders, startOrders } from '../support/orders.ts';
 import type { PostgresServer } from '../support/postgres.ts';
 
 const PASSWORD = 'writer-secret-8d1f';
@@ -59,8 +59,7 @@ before(async () => {
     account: 'writer',
     role: 'orders_writer',
     password: PASSWORD,
-    table: `create table orders (id int primary key, state text not null);
-      insert into orders select g, 'new' from generate_series(1, 20) g;`,
+    table: ORDERS_WITH_STATES,
     setup: 'alter table orders owner to orders_writer;',
     files: { 'policy.yaml': POLICIES },
   });

@@ -5,7 +5,7 @@ import { writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { after, before, test } from 'node:test';
 import type { Local } from '../support/local.ts';
-import { type Orders, startOrders } from '../support/orders.ts';
+import { ORDERS_WITH_STATES, type Orders, startOrders } from '../support/orders.ts';
 
 const PASSWORD = 'writer-secret-8d1f';
 const alice = { as: 'alice@corp.example', groups: ['orders-team'] };
@@ -47,8 +47,7 @@ before(async () => {
     account: 'writer',
     role: 'orders_writer',
     password: PASSWORD,
-    table: `create table orders (id int primary key, state text not null);
-      insert into orders select g, 'new' from generate_series(1, 20) g;`,
+    table: ORDERS_WITH_STATES,
     setup: 'alter table orders owner to orders_writer; grant create on schema public to orders_writer;',
     files: { 'policy.yaml': POLICY },
   });

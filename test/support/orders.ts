@@ -9,6 +9,10 @@ export interface Orders {
   stop(): Promise<void>;
 }
 
+/** For `table`: twenty orders that have a state. */
+export const ORDERS_WITH_STATES = `create table orders (id int primary key, state text not null);
+  insert into orders select g, 'new' from generate_series(1, 20) g;`;
+
 export async function startOrders(options: {
   /** Of the Connection; the role behind it is `role`. */
   account: string;

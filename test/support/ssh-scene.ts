@@ -41,7 +41,7 @@ export async function startSshScene(
   options: { sshd?: SshdOptions; spec?: string } = {},
 ): Promise<SshScene> {
   const sshd = await startSshd(options.sshd);
-  const files: Record<string, string> = { 'secret.yaml': secretYaml(sshd) };
+  const files: Record<string, string> = { 'secret.yaml': sshSecretYaml('web-deploy', sshd) };
   for (const [name, yaml] of Object.entries(rules)) {
     files[`${name}.yaml`] = connectionYaml(name, sshd, options.spec ?? '');
     files[`${name}-policy.yaml`] = policyYaml(name, yaml);
@@ -130,16 +130,13 @@ spec:
 ${rules}
 `;
 
-const secretYaml = (sshd: Sshd): string => `apiVersion: v1
+/** How the account gets into the target; `name` the Secret's. */
+export const sshSecretYaml = (name: string, sshd: Sshd): string => `apiVersion: v1
 kind: Secret
-metadata: {name: web-deploy, namespace: payments}
+metadata: {name: ${name}, namespace: payments}
 stringData:
   username: ${sshd.user}
   sallyport-hosts: 127.0.0.1:${sshd.port}
   ssh-privatekey: |
-${sshd.privateKey
-  .trim()
-  .split('\n')
-  .map((line) => `    ${line}`)
-  .join('\n')}
+${sshd.privateKey.trim().replace(/^/gm, '    ')}
 `;

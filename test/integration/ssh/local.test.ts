@@ -5,6 +5,7 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { after, before, test } from 'node:test';
 import { type CliResult, type Local, SALLYPORT, startLocal } from '../../support/local.ts';
+import { sshSecretYaml } from '../../support/ssh-scene.ts';
 import { type Sshd, startSshd } from '../../support/sshd.ts';
 
 const alice = { as: 'alice@corp.example', groups: ['ops'] };
@@ -37,19 +38,7 @@ spec:
   - {name: no-root, action: Deny, ssh: {commands: ['id **']}, message: Nobody asks who root is.}
 `;
 
-const secret = (): string => `apiVersion: v1
-kind: Secret
-metadata: {name: web1-deploy, namespace: payments}
-stringData:
-  username: ${sshd.user}
-  sallyport-hosts: 127.0.0.1:${sshd.port}
-  ssh-privatekey: |
-${sshd.privateKey
-  .trim()
-  .split('\n')
-  .map((line) => `    ${line}`)
-  .join('\n')}
-`;
+const secret = (): string => sshSecretYaml('web1-deploy', sshd);
 
 async function get<T>(kind: string, name: string): Promise<T> {
   const { items: all } = await local.json<{ items: { metadata: { name: string } }[] }>(['ls', '-A'], alice);

@@ -1,6 +1,7 @@
 // Records of commands: what was asked, what was decided, by which rule. Masked before it is written.
 import type { Decision } from '../../../policy/decision.ts';
 import { maskDetectedText } from '../../../policy/detectors/detectors.ts';
+import { deniedMembers } from '../../../recording/denied-command.ts';
 import type { CommandBody } from '../../../recording/envelope.ts';
 import { type ConstantMembers, constantMembers } from '../../../recording/recorder.ts';
 import type { Refusal } from '../errors.ts';
@@ -157,12 +158,7 @@ export function refusedBody(
 ): CommandBody {
   return {
     ...base(core, id, command),
-    decision: 'Deny',
-    code: refusal.code,
-    denial,
-    ...(refusal.by === undefined ? {} : { by: [refusal.by] }),
-    message: refusal.message,
-    ...(hold === undefined ? {} : { hold }),
+    ...deniedMembers(refusal, denial, hold),
   };
 }
 

@@ -5,6 +5,7 @@
 // was withdrawn never runs.
 import type { Decision } from '../../../policy/decision.ts';
 import { safeText } from '../../../policy/wording.ts';
+import { deniedMembers } from '../../../recording/denied-command.ts';
 import type { CommandBody } from '../../../recording/envelope.ts';
 import type { HoldHandle, HoldOutcome } from '../../protocol.ts';
 import { hashedUser, sshCommandHash } from '../command-hash.ts';
@@ -269,12 +270,7 @@ export function recordDenial(
   session.observe.decision('Deny', refusal.code);
   const body: CommandBody = {
     ...base(parts, id),
-    decision: 'Deny',
-    code: refusal.code,
-    denial,
-    ...(refusal.by === undefined ? {} : { by: [refusal.by] }),
-    message: refusal.message,
-    ...(hold === undefined ? {} : { hold }),
+    ...deniedMembers(refusal, denial, hold),
   };
   session.record.append('command', body, parts.channel);
   return denial;
