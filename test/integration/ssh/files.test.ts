@@ -144,6 +144,52 @@ test('rsync both ways, judged by its arguments', async () => {
   );
 });
 
+test('INV-09: the old scp and rsync are judged by where their paths lead, relative ones from the home directory', async () => {
+  const outside = path.join(remote, 'outside');
+  fs.mkdirSync(outside);
+  fs.mkdirSync(path.join(remote, 'inside'));
+  fs.symlinkSync(outside, path.join(remote, 'inside/link'));
+  fs.writeFileSync(path.join(outside, 'file'), 'secret');
+  fs.writeFileSync(path.join(remote, 'inside/file'), 'fine');
+  const allowed = `${remote}/inside`;
+  const isInside = (at: string): boolean => at === allowed || at.startsWith(`${allowed}/`);
+  gateway.judge = ({ facts }) => {
+    const about = facts as SshFacts;
+    if (about.kind !== 'File' || about.access.every((one) => isInside(one.path) && isInside(one.resolved ?? '/')))
+      return undefined;
+    return { kind: 'Deny', code: 'RuleDenied', by: { policy: 'ns/p', rule: 'no' }, message: 'not this', warnings: [] };
+  };
+  const relative = path.relative(os.homedir(), allowed);
+  const ssh = ['ssh', ...gateway.args(), '-p', String(gateway.port)].join(' ');
+  const rsync = (...args: string[]): Promise<Ran> => run('rsync', ['-r', '-e', ssh, ...args]);
+  try {
+    for (const [what, transfer] of [
+      ['scp', (from: string, to: string) => scp('-O', from, to)],
+      ['rsync', (from: string, to: string) => rsync(from, to)],
+    ] as const) {
+      const back = `${local}/${what}-back`;
+      const good = await transfer(`${host}:${relative}/file`, back);
+      assert.equal(good.code, 0, good.stderr);
+      assert.equal(fs.readFileSync(back, 'utf8'), 'fine');
+      fs.rmSync(back);
+      for (const refused of [
+        await transfer(`${host}:${relative}/link/file`, back),
+        await transfer(`${host}:${allowed}/link/file`, back),
+        await transfer(`${host}:${relative}/../outside/file`, back),
+        await transfer(path.join(remote, 'inside/file'), `${host}:${allowed}/link/planted`),
+        await transfer(path.join(remote, 'inside/file'), `${host}:${relative}/link`),
+      ]) {
+        assert.notEqual(refused.code, 0, what);
+        assert.match(refused.stderr, /not this: policy ns\/p, rule "no"/, what);
+      }
+      assert.ok(!fs.existsSync(back));
+    }
+    assert.deepEqual(fs.readdirSync(outside), ['file']);
+  } finally {
+    gateway.judge = undefined;
+  }
+});
+
 test('paramiko: pipelined writes, prefetched reads, listings, links', { skip: missing('sshPython') }, async () => {
   const script = `
 import os, sys, hashlib, paramiko

@@ -8,13 +8,18 @@ import os from 'node:os';
 import path from 'node:path';
 import { afterEach, beforeEach, test } from 'node:test';
 import type { FileFacts } from '../../../src/protocols/ssh/facts.ts';
+import { type AskTarget, LookupError, leads } from '../../../src/protocols/ssh/files/lookup.ts';
+import { createNameLock } from '../../../src/protocols/ssh/files/name-lock.ts';
+import { createOutlet } from '../../../src/protocols/ssh/files/outlet.ts';
 import { createScpFilter, type ScpOptions } from '../../../src/protocols/ssh/files/scp/filter.ts';
+import { createUpstream } from '../../../src/protocols/ssh/files/sftp/upstream.ts';
 import {
   below,
   createFakeHost,
   type FakeHost,
   type Ruling,
 } from '../../../src/protocols/ssh/files/testing/fake-host.ts';
+import { systemClock } from '../../../src/system/clock.ts';
 
 interface Bed {
   host: FakeHost;
@@ -45,7 +50,9 @@ afterEach(() => {
   fs.rmSync(root, { recursive: true, force: true });
 });
 
-function start(options: ScpOptions, rule: (facts: FileFacts) => Ruling | Promise<Ruling>): Bed {
+type Asked = Omit<ScpOptions, 'clock' | 'names' | 'askTarget'> & { askTarget?: AskTarget };
+
+function start(options: Asked, rule: (facts: FileFacts) => Ruling | Promise<Ruling>): Bed {
   const flags = [
     options.recursive ? ['-r'] : [],
     options.directory ? ['-d'] : [],
@@ -68,7 +75,7 @@ function start(options: ScpOptions, rule: (facts: FileFacts) => Ruling | Promise
     },
     rule,
   });
-  const filter = createScpFilter(host, options);
+  const filter = createScpFilter(host, { ...unaided(), ...options });
   server.stdin.on('error', () => {});
   server.stdout.on('data', (data: Buffer) => filter.fromTarget(data));
   const exited = new Promise<number | null>((resolve) =>
@@ -109,8 +116,27 @@ function start(options: ScpOptions, rule: (facts: FileFacts) => Ruling | Promise
   };
 }
 
+/** A target without sftp. */
+const unaided = () => ({ clock: systemClock, names: createNameLock(), askTarget: () => Promise.resolve(undefined) });
+
+/** The real sftp-server tells where paths lead, from the directory that scp begins in. */
+const aided: AskTarget = async () => {
+  const server = spawn('/usr/lib/openssh/sftp-server', { stdio: ['pipe', 'pipe', 'ignore'], cwd: allowed });
+  children.push(server);
+  const upstream = createUpstream(
+    createOutlet((data) => server.stdin.write(data)),
+    (text) => assert.fail(text),
+  );
+  server.stdout.on('data', (data: Buffer) => upstream.feed(data));
+  upstream.start();
+  await upstream.version;
+  const start = await leads(upstream, '.');
+  assert.ok(start.kind === 'Path');
+  return { home: start.path, leads: (spelled) => leads(upstream, spelled), done: () => server.kill() };
+};
+
 const sha = (data: Buffer): string => createHash('sha256').update(data).digest('hex');
-const writing = (more: Partial<ScpOptions> = {}): ScpOptions => ({
+const writing = (more: Partial<Asked> = {}): Asked => ({
   mode: 'Write',
   paths: [allowed],
   recursive: true,
@@ -284,7 +310,7 @@ test('a target that sends what nobody asked for is stopped', () => {
   const sent: Buffer[] = [];
   for (const line of ['C0644 3 other\n', 'D0755 0 file\n', 'C0644 3 ../file\n', 'E\n', 'nonsense\n']) {
     const host = createFakeHost({ toTarget: () => {}, toClient: (data) => sent.push(data) });
-    const filter = createScpFilter(host, { mode: 'Read', paths: ['/srv/file'], recursive: false });
+    const filter = createScpFilter(host, { ...unaided(), mode: 'Read', paths: ['/srv/file'], recursive: false });
     filter.fromClient(Buffer.from('\0'));
     setImmediate(() => {
       filter.fromTarget(Buffer.from(line));
@@ -292,4 +318,80 @@ test('a target that sends what nobody asked for is stopped', () => {
     });
   }
   assert.deepEqual(sent, []);
+});
+
+/** Sends each record and answers what came back. */
+async function records(bed: Bed, lines: readonly string[]): Promise<string[]> {
+  const answers = [await bed.line()];
+  for (const line of lines) {
+    bed.send(line);
+    answers.push(await bed.line());
+  }
+  return answers;
+}
+
+test('INV-09: links that lead out of what is permitted are not written through, at the top, within a tree, or to nothing', async () => {
+  fs.mkdirSync(path.join(allowed, 'tree'));
+  fs.symlinkSync(secret, path.join(allowed, 'tree/down'));
+  fs.symlinkSync(path.join(secret, 'made'), path.join(allowed, 'tree/dangling'));
+  fs.writeFileSync(path.join(secret, 'file'), 'untouched');
+  fs.symlinkSync(path.join(secret, 'file'), path.join(allowed, 'tree/file'));
+  fs.symlinkSync(secret, path.join(allowed, 'top'));
+  const tree = start(writing({ askTarget: aided }), below(allowed));
+  const answers = await records(tree, [
+    'D0755 0 tree\n',
+    'D0755 0 down\n',
+    'C0644 0 dangling\n',
+    'C0644 0 file\n',
+    'D0755 0 fresh\n',
+  ]);
+  assert.deepEqual(
+    answers.map((answer) => (answer === '\0' ? 'taken' : 'refused')),
+    ['taken', 'taken', 'refused', 'refused', 'refused', 'taken'],
+  );
+  for (const paths of [[`${allowed}/top`], [`${allowed}/top/new`], [`${allowed}/top/../secret/new`], ['top']]) {
+    const bed = start(writing({ paths, directory: false, askTarget: aided }), below(allowed));
+    const [, refusal] = await records(bed, ['C0644 0 name\n']);
+    assert.match(refusal!, /^\x01scp: Sallyport refused/, paths[0]);
+    bed.eof();
+    await bed.exited;
+  }
+  assert.deepEqual(fs.readdirSync(secret), ['file']);
+  assert.equal(fs.readFileSync(path.join(secret, 'file'), 'utf8'), 'untouched');
+});
+
+test('INV-09: what a link makes readable is not read, at the top or within a tree', async () => {
+  fs.writeFileSync(path.join(secret, 'file'), 'hidden');
+  fs.symlinkSync(path.join(secret, 'file'), path.join(allowed, 'one'));
+  const top = start({ mode: 'Read', paths: ['one'], recursive: false, askTarget: aided }, below(allowed));
+  top.send('\0');
+  assert.match(await top.line(), /^\x01scp: Sallyport refused/);
+  const tree = start({ mode: 'Read', paths: ['.'], recursive: true, askTarget: aided }, below(allowed));
+  tree.send('\0');
+  assert.match(await tree.line(), /^D/);
+  tree.send('\0');
+  assert.match(await tree.line(), /^\x01scp: Sallyport refused/);
+  assert.equal(await tree.line(), 'E\n');
+});
+
+test('relative paths begin where the target says, and are judged there', async () => {
+  const bed = start(writing({ paths: ['sub/../new'], directory: false, askTarget: aided }), below(allowed));
+  fs.mkdirSync(path.join(allowed, 'sub'));
+  assert.deepEqual(await records(bed, ['D0755 0 any\n', 'D0755 0 deep\n', 'C0644 0 file\n']), ['\0', '\0', '\0', '\0']);
+  bed.send('\0');
+  assert.equal(await bed.line(), '\0');
+  assert.deepEqual(fs.readdirSync(path.join(allowed, 'new/deep')), ['file']);
+  const places = bed.host.judged.flatMap(({ facts }) => facts.access.map(({ path: at, resolved }) => [at, resolved]));
+  assert.deepEqual(places[0], [`${allowed}/new`, `${allowed}/new`]);
+  assert.deepEqual(places.at(-1), [`${allowed}/new/any/deep/file`, `${allowed}/new/any/deep/file`]);
+  // Without a target that tells, no rule's path is theirs.
+  const unknown = start(writing({ paths: ['new'], directory: false }), below(allowed));
+  assert.match((await records(unknown, ['C0644 0 any\n']))[1]!, /refused/);
+});
+
+test('a target that can not be asked now takes nothing', async () => {
+  const askTarget: AskTarget = () => Promise.reject(new LookupError('the target opens no further session'));
+  const bed = start(writing({ askTarget }), () => 'Run');
+  assert.match(await bed.line(), /^\x01scp: Sallyport: the target opens no further session\n$/);
+  assert.equal(bed.host.finished, 1);
 });

@@ -3,6 +3,7 @@
 import type { Clock } from '../../../system/clock.ts';
 import type { AuthenticatedSession, SessionContext } from '../../protocol.ts';
 import type { SshCommand } from '../facts.ts';
+import type { AskTarget } from '../files/lookup.ts';
 import type { NameLock } from '../files/name-lock.ts';
 import type { LoginRights } from '../keys/certificate.ts';
 import type { ChannelFilter, FilterHost } from './filter.ts';
@@ -22,6 +23,8 @@ export interface FilterOptions {
   names: NameLock;
   /** The target's identification, `SSH-2.0-OpenSSH_9.2p1`. */
   targetVersion?: string;
+  /** Where paths lead there. */
+  askTarget: AskTarget;
 }
 
 export interface Core {

@@ -21,6 +21,7 @@ import { createForwards } from './forwards.ts';
 import { createGlobals, hostKeysRequest } from './globals.ts';
 import { bare, openFailure, parseChannelOpen, parseOpenConfirmation } from './messages.ts';
 import { Splice } from './splice.ts';
+import { createPathLookup } from './path-lookup.ts';
 import { createSweeper } from './sweeper.ts';
 import { cutText, line } from './wording.ts';
 
@@ -131,6 +132,7 @@ export function runRelay(parts: RelayParts): Relay {
     },
     onGone: () => {
       sweeper.gone();
+      lookup.gone();
       clientWaits = false;
       readOn();
       if (ending) return;
@@ -170,6 +172,7 @@ export function runRelay(parts: RelayParts): Relay {
     filterOptions: () => ({
       clock,
       names,
+      askTarget: lookup.ask,
       ...(link.peerVersion === undefined ? {} : { targetVersion: link.peerVersion }),
     }),
     removed: (channel) => {
@@ -196,6 +199,7 @@ export function runRelay(parts: RelayParts): Relay {
     hostKeys: parts.hostKeys,
     forwards,
   });
+  const lookup = createPathLookup({ clock, send: toTarget });
   const sweeper = createSweeper({ send: toTarget, random: context.random });
 
   const guarded = (reason: 'ClientFault' | 'TargetFault', act: () => void): void => {
@@ -279,6 +283,7 @@ export function runRelay(parts: RelayParts): Relay {
     if (payload.length < 5) throw new MalformedData('a message without its channel');
     const number = payload.readUInt32BE(1);
     if (sweeper.owns(number)) return sweeper.fromTarget(payload);
+    if (lookup.owns(number)) return lookup.fromTarget(payload);
     const channel = channels.get(number);
     if (channel !== undefined && !ending) return channel.fromTarget(payload);
     if (!ending) throw new MalformedData(`message ${message} for a channel that is not open`);

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { type FileCommand, fileCommandOf, rsyncAccess } from './command-line.ts';
+import { type FileCommand, fileCommandOf, rsyncPlaces } from './command-line.ts';
 
 const of = (line: string): FileCommand | undefined => fileCommandOf(line.split(' '));
 
@@ -67,29 +67,25 @@ test('rsync tells what it may touch', () => {
   const push = of('rsync --server -vlogDtprze.iLsfxCIvu --delete --partial . /dst');
   assert.ok(push?.kind === 'Rsync' && push.direction === 'Write' && push.grants && push.deletes);
   assert.deepEqual(
-    rsyncAccess(push, '/home/u').map(({ action, path, subtree }) => `${action} ${path} ${subtree}`),
-    ['Read /dst true', 'Write /dst true', 'Grant /dst true'],
+    rsyncPlaces(push).map(({ action, spelled }) => `${action} ${spelled}`),
+    ['Read /dst', 'Write /dst', 'Grant /dst'],
   );
   const plain = of('rsync --server -vltre.iLsfxCIvu . backup/../here');
   assert.ok(plain?.kind === 'Rsync' && !plain.grants);
   assert.deepEqual(
-    rsyncAccess(plain, '/home/u').map(({ path }) => path),
-    ['/home/u/here', '/home/u/here'],
-  );
-  assert.deepEqual(
-    rsyncAccess(plain, undefined).map(({ path }) => path),
+    rsyncPlaces(plain).map(({ spelled }) => spelled),
     ['backup/../here', 'backup/../here'],
   );
   const backup = of('rsync --server -blogDtpre.LsfxCIvu --backup-dir /etc/x --link-dest ../old . /dst/new');
   assert.ok(backup?.kind === 'Rsync');
   assert.deepEqual(
-    rsyncAccess(backup, undefined).map(({ action, path }) => `${action} ${path}`),
-    ['Read /dst/new', 'Write /dst/new', 'Grant /dst/new', 'Write /etc/x', 'Grant /etc/x', 'Read /dst/old'],
+    rsyncPlaces(backup).map(({ action, spelled }) => `${action} ${spelled}`),
+    ['Read /dst/new', 'Write /dst/new', 'Grant /dst/new', 'Write /etc/x', 'Grant /etc/x', 'Read /dst/new/../old'],
   );
   const moving = of('rsync --server --sender -logDtpre.iLsfxCIvu --remove-source-files . /src');
   assert.ok(moving?.kind === 'Rsync');
   assert.deepEqual(
-    rsyncAccess(moving, undefined).map(({ action }) => action),
+    rsyncPlaces(moving).map(({ action }) => action),
     ['Read', 'Write'],
   );
 });

@@ -4,7 +4,7 @@
 //
 // Sources: scp.c and sftp-server.c of OpenSSH 9.x, options.c of rsync 3.x (`server_options`).
 import type { FileAccess } from '../facts.ts';
-import { absolute, lexicalForm } from './paths.ts';
+import { absolute } from './paths.ts';
 
 export type FileCommand =
   | { kind: 'SftpServer' }
@@ -48,27 +48,24 @@ export function fileCommandOf(argv: readonly string[]): FileCommand | undefined 
 }
 
 /**
- * What rsync may do, for policy. Where it writes it may also remove, and it reads what it compares with; `grants` is a
- * Grant. `resolved` is absent: nobody asked the target.
+ * What rsync may do with which paths and all below them. Where it writes it may also remove, and it reads what it compares
+ * with; `grants` is a Grant. Relative paths begin at the user's home.
  */
-export function rsyncAccess(command: RsyncCommand, home: string | undefined): FileAccess[] {
-  const place = (path: string, directory = home): string =>
-    path.startsWith('/') || directory?.startsWith('/') ? lexicalForm(directory ?? '/', path) : path;
-  const access: FileAccess[] = [];
-  for (const given of command.paths) {
-    const path = place(given);
-    access.push({ action: 'Read', path, subtree: true });
-    if (command.direction === 'Write' || command.deletes) access.push({ action: 'Write', path, subtree: true });
-    if (command.grants) access.push({ action: 'Grant', path, subtree: true });
+export function rsyncPlaces(command: RsyncCommand): { action: FileAccess['action']; spelled: string }[] {
+  const places: { action: FileAccess['action']; spelled: string }[] = [];
+  for (const spelled of command.paths) {
+    places.push({ action: 'Read', spelled });
+    if (command.direction === 'Write' || command.deletes) places.push({ action: 'Write', spelled });
+    if (command.grants) places.push({ action: 'Grant', spelled });
   }
-  const base = command.paths[0] === undefined ? undefined : place(command.paths[0]);
+  const [base = '.'] = command.paths;
   for (const { path, action } of command.others) {
-    access.push({ action, path: place(base === undefined ? path : absolute(base, path)), subtree: true });
+    const spelled = absolute(base, path);
+    places.push({ action, spelled });
     // Backups keep owners and modes as they were.
-    if (action === 'Write' && command.grants)
-      access.push({ action: 'Grant', path: place(base === undefined ? path : absolute(base, path)), subtree: true });
+    if (action === 'Write' && command.grants) places.push({ action: 'Grant', spelled });
   }
-  return access;
+  return places;
 }
 
 const SFTP_SERVERS: ReadonlySet<string> = new Set([

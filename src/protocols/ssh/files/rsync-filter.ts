@@ -1,16 +1,21 @@
 // rsync tells by its arguments what it may touch: that is judged once, before its first byte passes either way.
 //
-// Does not guarantee: which files it touched, or where links lead; its own protocol is not read. Where the arguments do
-// not tell all (RsyncCommand.hidden), everything at the target counts as touched.
+// Does not guarantee: which files it touched, or where links below its paths lead; its own protocol is not read. (Without
+// the options that count as hidden it follows none but those.) Where the arguments do not tell all (RsyncCommand.hidden),
+// everything at the target counts as touched.
 import type { ChannelFilter, FilterHost } from '../channels/filter.ts';
 import type { FileAccess } from '../facts.ts';
 import { fileCommand } from './command.ts';
-import { type RsyncCommand, rsyncAccess } from './command-line.ts';
+import { type RsyncCommand, rsyncPlaces } from './command-line.ts';
+import { type AskTarget, LookupError, ledBy } from './lookup.ts';
+import { shownPath } from './paths.ts';
 
 /** Exit status where policy refused, as of a refused exec. */
 const REFUSED = 77;
+/** Of rsync: it could not select its files. */
+const FAILED = 3;
 
-export function createRsyncFilter(host: FilterHost, command: RsyncCommand, home: string | undefined): ChannelFilter {
+export function createRsyncFilter(host: FilterHost, command: RsyncCommand, askTarget: AskTarget): ChannelFilter {
   const kept: { client: Buffer[]; target: Buffer[] } = { client: [], target: [] };
   const held = { client: 0, target: 0 };
   const bytes = { read: 0, written: 0 };
@@ -33,6 +38,7 @@ export function createRsyncFilter(host: FilterHost, command: RsyncCommand, home:
     kept[side].push(data);
     held[side] += data.length;
   };
+  const isOver = (): boolean => state === 'Over';
   const drop = (): void => {
     state = 'Over';
     kept.client = [];
@@ -42,10 +48,12 @@ export function createRsyncFilter(host: FilterHost, command: RsyncCommand, home:
   };
 
   async function begin(): Promise<void> {
+    const access = await accessOf(command, askTarget);
+    if (isOver()) return;
     const verdict = await host.judge(
-      fileCommand(host.user, 'rsync', command.direction === 'Read' ? 'SEND' : 'RECEIVE', accessOf(command, home)),
+      fileCommand(host.user, 'rsync', command.direction === 'Read' ? 'SEND' : 'RECEIVE', access),
     );
-    if (state === 'Over' || verdict.kind === 'Gone') {
+    if (isOver() || verdict.kind === 'Gone') {
       if (verdict.kind === 'Run') host.result(verdict.id, { error: { code: 'Ended', message: 'the channel ended' } });
       return;
     }
@@ -67,9 +75,11 @@ export function createRsyncFilter(host: FilterHost, command: RsyncCommand, home:
     held.target = 0;
     if (eof) host.eofToTarget();
   }
-  begin().catch(() => {
+  begin().catch((error: unknown) => {
     drop();
-    host.fail('Client', 'rsync: it could not be judged');
+    if (!(error instanceof LookupError)) return host.fail('Client', 'rsync: it could not be judged');
+    host.tell(`Sallyport: ${error.message}.`);
+    host.finish(FAILED);
   });
 
   return {
@@ -94,12 +104,26 @@ export function createRsyncFilter(host: FilterHost, command: RsyncCommand, home:
   };
 }
 
-function accessOf(command: RsyncCommand, home: string | undefined): readonly FileAccess[] {
-  if (command.hidden === undefined) return rsyncAccess(command, home);
-  const everything = { path: '/', subtree: true };
-  return [
-    { action: 'Read', ...everything },
-    ...(command.direction === 'Write' || command.deletes ? [{ action: 'Write' as const, ...everything }] : []),
-    ...(command.grants ? [{ action: 'Grant' as const, ...everything }] : []),
-  ];
+async function accessOf(command: RsyncCommand, askTarget: AskTarget): Promise<readonly FileAccess[]> {
+  if (command.hidden !== undefined) {
+    const everything = { path: '/', subtree: true };
+    return [
+      { action: 'Read', ...everything },
+      ...(command.direction === 'Write' || command.deletes ? [{ action: 'Write' as const, ...everything }] : []),
+      ...(command.grants ? [{ action: 'Grant' as const, ...everything }] : []),
+    ];
+  }
+  const teller = await askTarget();
+  try {
+    return await Promise.all(
+      rsyncPlaces(command).map(async ({ action, spelled }): Promise<FileAccess> => {
+        const { path, resolved, problem } = await ledBy(teller, spelled);
+        if (problem !== undefined && action !== 'Read')
+          throw new LookupError(`the target says of ${shownPath(spelled)}: ${problem}`);
+        return { action, path, subtree: true, ...(resolved === undefined ? {} : { resolved }) };
+      }),
+    );
+  } finally {
+    teller?.done();
+  }
 }

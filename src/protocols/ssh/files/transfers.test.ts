@@ -17,7 +17,15 @@ function filterOf(command: SshCommand, rule: Ruling = 'Run') {
     toClient: (data) => (sent.client += data.toString('latin1')),
     rule: () => rule,
   });
-  return { sent, host, filter: fileFilterFor(command, host, { clock: systemClock, names: createNameLock() }) };
+  return {
+    sent,
+    host,
+    filter: fileFilterFor(command, host, {
+      clock: systemClock,
+      names: createNameLock(),
+      askTarget: async () => undefined,
+    }),
+  };
 }
 const exec = (line: string): SshCommand =>
   commandOfExec(line, { user: 'deploy', pty: false, transfer: transferOf(Buffer.from(line)) });

@@ -5,6 +5,7 @@ import type { FileFacts, SshCommand } from '../facts.ts';
 import type { ShellFacts } from '../shell/facts.ts';
 import { parseShell } from '../shell/parse.ts';
 import { type FileCommand, fileCommandOf } from './command-line.ts';
+import type { AskTarget } from './lookup.ts';
 import type { NameLock } from './name-lock.ts';
 import { createRsyncFilter } from './rsync-filter.ts';
 import { createScpFilter } from './scp/filter.ts';
@@ -16,8 +17,8 @@ export interface FileChannelOptions {
   names: NameLock;
   /** The target's identification, `SSH-2.0-OpenSSH_9.2p1`. */
   targetVersion?: string;
-  /** The target user's home, where relative paths of scp and rsync begin; absent: they stay relative. */
-  home?: string;
+  /** Where paths of scp and rsync lead. */
+  askTarget: AskTarget;
 }
 
 const VIA = { SftpServer: 'sftp', Scp: 'scp', Rsync: 'rsync' } as const;
@@ -44,11 +45,10 @@ export function fileFilterFor(
       return createSftpFilter(host, options);
     case 'Scp': {
       const { mode, paths, recursive, directory } = transfer;
-      const { home } = options;
-      return createScpFilter(host, { mode, paths, recursive, directory, ...(home === undefined ? {} : { home }) });
+      return createScpFilter(host, { ...options, mode, paths, recursive, directory });
     }
     case 'Rsync':
-      return createRsyncFilter(host, transfer, options.home);
+      return createRsyncFilter(host, transfer, options.askTarget);
     default:
       // It was permitted as one whose operations are judged: without that it must not run.
       throw new Error('a transfer that is none');

@@ -3,14 +3,20 @@
 // Guarantees: the sides take turns as the protocol has it, so an answer of ours is never taken for another's; a refused
 // file or directory is skipped and the rest goes on; names stay in the directory that they are for.
 //
-// Does not guarantee: where links lead, which scp follows and does not tell (FileAccess.resolved is absent). And whether
-// `scp -t PATH` writes PATH or a name below it only the target knows: both must be permitted, unless `-d` says it.
+// Links, which scp follows without a word, are resolved at the target before each file that is written. Does not guarantee
+// where they lead a moment later, if others than this connection change names; of files that are read scp has opened the
+// one it names by then. Whether `scp -t PATH` writes PATH or a name below it only the target knows: both must be permitted,
+// unless `-d` says it. Where the target has no sftp, nobody tells: paths count as they are spelled.
+import type { Clock } from '../../../../system/clock.ts';
 import type { ChannelFilter, FilterHost } from '../../channels/filter.ts';
 import type { FileAccess } from '../../facts.ts';
 import { type ByteQueue, createByteQueue } from '../byte-queue.ts';
 import { fileCommand } from '../command.ts';
 import { createMeter, type Meter, type Tally } from '../digest.ts';
-import { join, lexicalForm, splitName } from '../paths.ts';
+import { type AskTarget, type Led, LookupError, ledBy, type PathTeller } from '../lookup.ts';
+import type { NameLock } from '../name-lock.ts';
+import { permitWithNamesHeld } from '../names-held.ts';
+import { join, lexicalForm, shownPath, splitName } from '../paths.ts';
 import { LONGEST_LINE, problemOfName, readRecord, type ScpRecord } from './records.ts';
 
 export interface ScpOptions {
@@ -21,8 +27,10 @@ export interface ScpOptions {
   recursive: boolean;
   /** `-d`: what it writes to is a directory. */
   directory?: boolean;
-  /** Where relative paths begin, if it is known; else they stay relative, which no path of a rule matches. */
-  home?: string;
+  clock: Clock;
+  /** One for all file channels of a connection. */
+  names: NameLock;
+  askTarget: AskTarget;
 }
 
 type Phase =
@@ -52,9 +60,10 @@ export function createScpFilter(host: FilterHost, options: ScpOptions): ChannelF
   const toSender = writes ? host.toClient : host.toTarget;
   const senderSide = writes ? 'Client' : 'Target';
   const receiverSide = writes ? 'Target' : 'Client';
-  const spelled = options.paths.map((path) =>
-    path.startsWith('/') || options.home !== undefined ? lexicalForm(options.home ?? '/', path) : path,
-  );
+  const spelled = options.paths;
+  let teller: PathTeller | undefined;
+  /** While a name that is written must not come to mean something else. */
+  let release = (): void => undefined;
   /** Each directory that is entered, as every path that it may be. */
   const directories: (readonly string[])[] = [];
   /** Paths of `scp -f` that were permitted before it began, with their commands. */
@@ -62,7 +71,7 @@ export function createScpFilter(host: FilterHost, options: ScpOptions): ChannelF
   let phase: Phase = { kind: 'Start' };
   let current: Transfer | undefined;
   let troubled = false;
-  /** A command whose line the receiving side has, and has not answered. */
+  /** A command that was let through, and whose line the receiving side has not answered. */
   let asked: number | undefined;
   let eof: 'Open' | 'Seen' | 'Passed' = 'Open';
 
@@ -75,6 +84,9 @@ export function createScpFilter(host: FilterHost, options: ScpOptions): ChannelF
     current = undefined;
     if (asked !== undefined) granted.push({ path: '', name: '', id: asked });
     asked = undefined;
+    release();
+    teller?.done();
+    teller = undefined;
     for (const { id } of granted)
       if (id !== undefined) host.result(id, { error: { code: 'Ended', message: 'it was not sent' } });
     granted.length = 0;
@@ -135,17 +147,15 @@ export function createScpFilter(host: FilterHost, options: ScpOptions): ChannelF
 
   /** The first zero of the receiving side starts `scp -f`: until the paths are permitted it is kept here. */
   async function begin(answer: Buffer): Promise<void> {
+    const asked = await options.askTarget();
+    if (phase.kind === 'Over') return asked?.done();
+    teller = asked;
     if (!writes) {
       for (const path of spelled) {
-        const verdict = await judge(options.recursive ? 'READ TREE' : 'READ', [{ action, path, subtree: false }]);
+        const verdict = await judge(options.recursive ? 'READ TREE' : 'READ', accessOf([await ledBy(teller, path)]));
         if (!verdict) return;
-        if ('lines' in verdict) {
-          host.toClient(trouble(verdict.lines));
-          over();
-          host.finish(1);
-          return;
-        }
-        const last = splitName(path)?.name ?? '.';
+        if ('lines' in verdict) return refuseAll(verdict.lines);
+        const last = splitName(lexicalForm('/', path))?.name ?? '.';
         // The directory itself is no file: what is in it is judged one by one.
         if (options.recursive) host.result(verdict.id, {});
         granted.push({ path, name: last, id: options.recursive ? undefined : verdict.id });
@@ -155,6 +165,16 @@ export function createScpFilter(host: FilterHost, options: ScpOptions): ChannelF
     phase = { kind: 'Ready' };
     run();
   }
+  const refuseAll = (lines: readonly string[]): void => {
+    host.toClient(trouble(lines));
+    over();
+    host.finish(1);
+  };
+  const accessOf = (places: readonly Led[], special = false): FileAccess[] =>
+    places.flatMap(({ path, resolved }) => {
+      const place = { path, subtree: false, ...(resolved === undefined ? {} : { resolved }) };
+      return [{ action, ...place }, ...(special ? [{ action: 'Grant' as const, ...place }] : [])];
+    });
 
   /** Every path that a name may be. */
   function candidates(name: string): readonly string[] {
@@ -165,8 +185,59 @@ export function createScpFilter(host: FilterHost, options: ScpOptions): ChannelF
     return options.directory ? [join(path!, name)] : [path!, join(path!, name)];
   }
 
+  /** undefined: it is skipped, and both sides know. */
+  async function permit(
+    { kind, mode }: Extract<ScpRecord, { kind: 'File' | 'Directory' }>,
+    paths: readonly string[],
+  ): Promise<number | undefined> {
+    const operation = kind === 'File' ? action.toUpperCase() : writes ? 'MKDIR' : 'READ TREE';
+    // The sender skips it as it would skip what the receiver can not take, and the client is told in either role.
+    const skip = (lines: readonly string[]): undefined => {
+      toSender(trouble(lines));
+      if (!writes) toReceiver(trouble(lines));
+    };
+    const unused = (error: { code: string; message: string }): void => {
+      if (asked !== undefined) host.result(asked, { error });
+      asked = undefined;
+    };
+    let refused: readonly string[] | undefined;
+    const held = await permitWithNamesHeld<readonly Led[]>({
+      clock: options.clock,
+      names: options.names,
+      changesNames: writes && kind === 'Directory',
+      resolve: () => Promise.all(paths.map((path) => ledBy(teller, path))),
+      same: sameLed,
+      async judge(places) {
+        const verdict = await judge(operation, accessOf(places, writes && (mode & 0o7000) !== 0));
+        if (verdict && 'lines' in verdict) refused = verdict.lines;
+        asked = verdict && 'id' in verdict ? verdict.id : undefined;
+        return asked;
+      },
+      turn: () => Promise.resolve(),
+      unused,
+    });
+    if (held.kind === 'Refused') return refused && skip(refused);
+    if (held.kind === 'Failed') return skip([`Sallyport: ${held.message}`]);
+    if (!writes) {
+      held.release();
+      return held.id;
+    }
+    // Judged like everything, so that nobody learns by it what is there; then it ends here.
+    const nowhere = held.resolved.find(({ problem }) => problem !== undefined);
+    if (nowhere?.problem !== undefined) {
+      held.release();
+      unused({ code: 'Nowhere', message: nowhere.problem });
+      return skip([`${shownPath(nowhere.path)}: ${nowhere.problem}`]);
+    }
+    release = () => {
+      release = () => undefined;
+      held.release();
+    };
+    return held.id;
+  }
+
   async function onEntry(record: Extract<ScpRecord, { kind: 'File' | 'Directory' }>, line: Buffer): Promise<void> {
-    const { name, mode } = record;
+    const { name } = record;
     const top = directories.length === 0;
     if (record.kind === 'Directory' && !options.recursive) return fail(senderSide, 'a directory, without -r');
     // `scp -r DIR/.` names its top directory `.`: its own, not another's.
@@ -178,23 +249,12 @@ export function createScpFilter(host: FilterHost, options: ScpOptions): ChannelF
     let id = before?.id;
     if (id === undefined) {
       phase = { kind: 'Judging' };
-      const special = writes && (mode & 0o7000) !== 0;
-      const access = paths.flatMap((path): FileAccess[] => [
-        { action, path, subtree: false },
-        ...(special ? [{ action: 'Grant' as const, path, subtree: false }] : []),
-      ]);
-      const operation = record.kind === 'File' ? action.toUpperCase() : writes ? 'MKDIR' : 'READ TREE';
-      const verdict = await judge(operation, access);
-      if (!verdict) return;
-      if ('lines' in verdict) {
-        // The sender skips it as it would skip what the receiver can not take, and the client is told in either role.
-        const refusal = trouble(verdict.lines);
-        toSender(refusal);
-        if (!writes) toReceiver(refusal);
+      id = await permit(record, paths);
+      if (phase.kind === ('Over' as Phase['kind'])) return release();
+      if (id === undefined) {
         phase = { kind: 'Ready' };
         return run();
       }
-      ({ id } = verdict);
     }
     if (before) before.id = undefined;
     const command = id;
@@ -204,6 +264,7 @@ export function createScpFilter(host: FilterHost, options: ScpOptions): ChannelF
       kind: 'Answer',
       done(accepted) {
         asked = undefined;
+        release();
         if (record.kind === 'Directory') {
           host.result(command, accepted ? {} : { error: { code: 'Refused', message: 'the receiving side' } });
           if (accepted) directories.push(paths);
@@ -351,6 +412,7 @@ export function createScpFilter(host: FilterHost, options: ScpOptions): ChannelF
   }
 
   const unexpected = (error: unknown): void => {
+    if (error instanceof LookupError) return refuseAll([`Sallyport: ${error.message}`]);
     fail('Client', `the transfer can not go on (${error instanceof Error ? error.name : 'unknown'})`);
   };
   const feed = (queue: ByteQueue, data: Buffer): void => {
@@ -380,3 +442,9 @@ export function createScpFilter(host: FilterHost, options: ScpOptions): ChannelF
     closed: over,
   };
 }
+
+const sameLed = (one: readonly Led[], other: readonly Led[]): boolean =>
+  one.every(({ resolved, problem }, index) => {
+    const again = other[index]!;
+    return resolved === again.resolved && (problem === undefined) === (again.problem === undefined);
+  });

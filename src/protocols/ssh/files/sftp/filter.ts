@@ -348,7 +348,7 @@ export function createSftpFilter(host: FilterHost, options: SftpOptions): Channe
         blocked = true;
         return;
       }
-      accept(type, input.take(4 + length));
+      accept(type, Buffer.from(input.take(4 + length)));
     }
   }
 
@@ -433,6 +433,14 @@ export function createSftpFilter(host: FilterHost, options: SftpOptions): Channe
       },
       get target() {
         return answers.waitingBytes;
+      },
+    },
+    needs: {
+      get client() {
+        return input.length > 0;
+      },
+      get target() {
+        return upstream.heldBytes > 0 || answers.waitingBytes > 0;
       },
     },
     closed() {

@@ -11,6 +11,7 @@ import type { FilterHost, Verdict } from '../../channels/filter.ts';
 import type { FileAccess } from '../../facts.ts';
 import { fileCommand } from '../command.ts';
 import type { NameLock } from '../name-lock.ts';
+import { permitWithNamesHeld } from '../names-held.ts';
 import { absolute, lexicalForm, problemOfPath } from '../paths.ts';
 import type { Handle } from './handles.ts';
 import { createHandle } from './handles.ts';
@@ -48,12 +49,6 @@ export interface JudgedContext {
   ready: Promise<PlanContext>;
 }
 
-/** A resolution older than this is made again before it is used: somebody thought about a hold, or the disk was slow. */
-const STALE_MS = 1000;
-/** The longest that a request waits for another of this connection that is at the target. */
-const LOCK_MS = 30_000;
-const ATTEMPTS = 3;
-
 export function createJudged(context: JudgedContext): (request: JudgedRequest, turn: Turn) => Promise<void> {
   const { host, upstream, clock, names, handles } = context;
   const resolver = createResolver(upstream);
@@ -87,19 +82,6 @@ export function createJudged(context: JudgedContext): (request: JudgedRequest, t
     const failed = reply.kind === 'Status' && reply.code !== STATUS.OK;
     finish(turn, failed ? { error: errorOf(reply.code, reply.message) } : {});
   };
-  const acquire = (exclusive: boolean): Promise<(() => void) | undefined> =>
-    new Promise((resolve) => {
-      let late = false;
-      const withdraw = clock.after(LOCK_MS, () => {
-        late = true;
-        resolve(undefined);
-      });
-      void (exclusive ? names.exclusive() : names.shared()).then((release) => {
-        withdraw();
-        if (late) release();
-        else resolve(release);
-      });
-    });
 
   async function onPaths(request: PathRequest, turn: Turn): Promise<void> {
     const at = await context.ready;
@@ -109,72 +91,62 @@ export function createJudged(context: JudgedContext): (request: JudgedRequest, t
     const plan = planOf(request, at);
     if ('problem' in plan)
       return status(turn, plan.unsupported ? STATUS.OP_UNSUPPORTED : STATUS.FAILURE, `Sallyport: ${plan.problem}`);
-    const resolveAll = (): Promise<Resolved[]> => Promise.all(plan.places.map((place) => resolver.resolve(place)));
-    for (let attempt = 1; ; attempt += 1) {
-      const generation = names.generation;
-      const since = clock.monotonic();
-      const resolved = await resolveAll();
-      const paths = resolved.map((at) => (at.kind === 'Path' ? at.path : undefined));
-      const access = accessOf(plan.places, paths);
-      const id = permitted(turn, await judge(plan.operation, access));
-      if (id === undefined) return;
-      await turn.mine;
-      const release = await acquire(plan.changesNames);
-      if (!release) {
-        const message = 'another operation of this connection holds up the target';
-        status(turn, STATUS.FAILURE, `Sallyport: ${message}`);
-        finish(turn, { error: { code: 'Busy', message } });
+    let access: FileAccess[] = [];
+    const held = await permitWithNamesHeld<Resolved[]>({
+      clock,
+      names,
+      changesNames: plan.changesNames,
+      resolve: () => Promise.all(plan.places.map((place) => resolver.resolve(place))),
+      same: sameResolution,
+      async judge(resolved) {
+        access = accessOf(plan.places, resolved.map(pathOf));
+        return permitted(turn, await judge(plan.operation, access));
+      },
+      turn: () => turn.mine,
+      unused: (error) => finish(turn, { error }),
+    });
+    if (held.kind === 'Refused') return;
+    if (held.kind === 'Failed') return status(turn, STATUS.FAILURE, `Sallyport: ${held.message}`);
+    const { id, resolved, release } = held;
+    try {
+      // What leads nowhere is judged like everything, so that nobody learns by it what is there; then it ends here.
+      const nowhere = resolved.find((at, index) => at.kind === 'Status' && !plan.places[index]!.mayDangle);
+      if (nowhere?.kind === 'Status') {
+        status(turn, nowhere.code, nowhere.message);
+        finish(turn, { error: errorOf(nowhere.code, nowhere.message) });
         return;
       }
-      try {
-        const fresh =
-          names.generation === generation + (plan.changesNames ? 1 : 0) && clock.monotonic() - since < STALE_MS;
-        if (!fresh && !sameResolution(resolved, await resolveAll())) {
-          const message = 'a path led somewhere else by the time it was permitted';
-          finish(turn, { error: { code: 'PathChanged', message } });
-          if (attempt < ATTEMPTS) continue;
-          status(turn, STATUS.FAILURE, `Sallyport: ${message}`);
-          return;
-        }
-        // What leads nowhere is judged like everything, so that nobody learns by it what is there; then it ends here.
-        const nowhere = resolved.find((at, index) => at.kind === 'Status' && !plan.places[index]!.mayDangle);
-        if (nowhere?.kind === 'Status') {
-          status(turn, nowhere.code, nowhere.message);
-          finish(turn, { error: errorOf(nowhere.code, nowhere.message) });
-          return;
-        }
-        if (!plan.build) {
-          turn.answer(namePacket(turn.id, paths[0]!));
-          finish(turn, {});
-          return;
-        }
-        const { type, fields } = plan.build(paths.map((path) => path ?? ''));
-        const sent = upstream.ask(type, fields, ANSWERS[request.kind]);
-        turn.pass();
-        const answer = await sent;
-        if (answer.reply.kind === 'Handle') {
-          if (handles.has(answer.reply.handle)) {
-            host.fail('Target', 'The target broke the file transfer protocol: a handle that is in use already');
-            throw new Ended('the session ended');
-          }
-          const does = access.map(({ action }) => action);
-          handles.set(
-            answer.reply.handle,
-            createHandle({
-              kind: request.kind === 'Open' ? 'File' : 'Directory',
-              reads: does.includes('Read'),
-              writes: does.includes('Write'),
-              at: { path: access[0]!.path, ...(paths[0] === undefined ? {} : { resolved: paths[0] }) },
-              command: id,
-            }),
-          );
-          turn.command = undefined;
-        } else conclude(turn, answer.reply);
-        forward(turn, answer);
+      const paths = resolved.map(pathOf);
+      if (!plan.build) {
+        turn.answer(namePacket(turn.id, paths[0]!));
+        finish(turn, {});
         return;
-      } finally {
-        release();
       }
+      const { type, fields } = plan.build(paths.map((path) => path ?? ''));
+      const sent = upstream.ask(type, fields, ANSWERS[request.kind]);
+      turn.pass();
+      const answer = await sent;
+      if (answer.reply.kind === 'Handle') {
+        if (handles.has(answer.reply.handle)) {
+          host.fail('Target', 'The target broke the file transfer protocol: a handle that is in use already');
+          throw new Ended('the session ended');
+        }
+        const does = access.map(({ action }) => action);
+        handles.set(
+          answer.reply.handle,
+          createHandle({
+            kind: request.kind === 'Open' ? 'File' : 'Directory',
+            reads: does.includes('Read'),
+            writes: does.includes('Write'),
+            at: { path: access[0]!.path, ...(paths[0] === undefined ? {} : { resolved: paths[0] }) },
+            command: id,
+          }),
+        );
+        turn.command = undefined;
+      } else conclude(turn, answer.reply);
+      forward(turn, answer);
+    } finally {
+      release();
     }
   }
 
@@ -314,6 +286,8 @@ const ANSWERS: Readonly<Record<PathRequest['kind'], readonly number[]>> = {
   HardLink: [TYPE.STATUS],
   SymbolicLink: [TYPE.STATUS],
 };
+
+const pathOf = (at: Resolved): string | undefined => (at.kind === 'Path' ? at.path : undefined);
 
 /** Which handle (first, second) gets which action. */
 function onHandle(

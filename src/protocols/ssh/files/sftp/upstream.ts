@@ -43,6 +43,8 @@ export interface Upstream {
   pass(packet: Buffer, accepts: readonly number[]): Promise<Answer>;
   read(packet: Buffer, sink: DataSink): void;
   feed(data: Buffer): void;
+  /** Bytes that were fed to it and that it may yet look at. */
+  readonly heldBytes: number;
   end(): void;
 }
 
@@ -122,7 +124,8 @@ export function createUpstream(target: Outlet, fail: (text: string) => void): Up
       return true;
     }
     if (input.length < 4 + length) return false;
-    const whole = input.take(4 + length);
+    // A copy, since whoever waits for it looks at it later.
+    const whole = Buffer.from(input.take(4 + length));
     if (!greeted) {
       if (type !== TYPE.VERSION) throw new MalformedData(`type ${type} where VERSION was due`);
       const { version: number, extensions } = readVersion(whole.subarray(5));
@@ -165,6 +168,9 @@ export function createUpstream(target: Outlet, fail: (text: string) => void): Up
         if (!(error instanceof MalformedData)) throw error;
         broken(`The target broke the file transfer protocol: ${error.message}`);
       }
+    },
+    get heldBytes() {
+      return input.length;
     },
     end,
   };
