@@ -174,6 +174,12 @@ async function serve(granted: Granted, context: SessionContext, shared: Shared):
         open(AbortSignal.any([sideSignal, AbortSignal.timeout(UPSTREAM_MS)]), 'sallyport (side connection)', {
           client_encoding: 'UTF8',
         }),
+      (error) =>
+        context.log('warn', 'the names of the database could not be read; what needs them is refused', {
+          account: session.account,
+          database,
+          error: error instanceof Error ? error.message : String(error),
+        }),
     );
     side = sideOfSession;
     const key = newCancelKey(context, granted.startup.minor);

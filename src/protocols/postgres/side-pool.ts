@@ -30,14 +30,21 @@ export interface SidePlace {
 }
 
 export interface SidePool {
-  /** `open` of the newest session is used for every later connect. */
-  acquire(place: SidePlace, clock: Clock, open: (signal: AbortSignal) => Promise<Upstream>): Side;
+  /** `open` and `failed` of the newest session are used from then on. */
+  acquire(
+    place: SidePlace,
+    clock: Clock,
+    open: (signal: AbortSignal) => Promise<Upstream>,
+    /** The names could not be read; not again before a while has passed. */
+    failed: (error: unknown) => void,
+  ): Side;
 }
 
 interface Pooled {
   place: SidePlace;
   users: number;
   open: (signal: AbortSignal) => Promise<Upstream>;
+  failed: (error: unknown) => void;
   connection: SideConnection;
   catalog: MaskingCatalog | undefined;
   names: NamesCatalog | undefined;
@@ -52,7 +59,7 @@ const TIMEOUT_MS = 30_000;
 export function createSidePool(options: { openCatalog: (options: CatalogOptions) => MaskingCatalog }): SidePool {
   const pool = new Map<string, Pooled>();
   return {
-    acquire(place, clock, open) {
+    acquire(place, clock, open, failed) {
       const key = [place.connectionUid, place.account, place.database].join('\0');
       let pooled = pool.get(key);
       if (pooled === undefined) {
@@ -60,6 +67,7 @@ export function createSidePool(options: { openCatalog: (options: CatalogOptions)
           place,
           users: 0,
           open,
+          failed,
           connection: createSideConnection({ open: (signal) => made.open(signal), clock, timeoutMs: TIMEOUT_MS }),
           catalog: undefined,
           names: undefined,
@@ -71,6 +79,7 @@ export function createSidePool(options: { openCatalog: (options: CatalogOptions)
       const mine = pooled;
       mine.users += 1;
       mine.open = open;
+      mine.failed = failed;
       mine.stopLinger?.();
       mine.stopLinger = undefined;
       let released = false;
@@ -85,7 +94,11 @@ export function createSidePool(options: { openCatalog: (options: CatalogOptions)
           return mine.catalog;
         },
         names() {
-          mine.names ??= createNamesCatalog({ query: (sql) => mine.connection.query(sql), clock });
+          mine.names ??= createNamesCatalog({
+            query: (sql) => mine.connection.query(sql),
+            clock,
+            failed: (error) => mine.failed(error),
+          });
           return mine.names;
         },
         namesChanged() {

@@ -158,18 +158,20 @@ describe('a real server', { concurrency: 1 }, () => {
     const relay = await startTlsRelay({ material: own });
     try {
       const other = await testCertificates();
-      for (const [tls, text] of [
+      for (const [tls, text, hint] of [
         [
           { ca: other.ca },
-          /could not secure the connection to the database at 127\.0\.0\.1:[0-9]+: .*(verify|self.signed|issuer|signature)/i,
+          /could not secure the connection to the database at 127\.0\.0\.1:[0-9]+: its certificate is signed by no CA/,
+          /spec\.postgresql\.tls\.ca\./,
         ],
-        [{}, /could not secure the connection .*(verify|self.signed|issuer)/i],
+        [{}, /its certificate is signed by no CA that the Connection trusts/, /spec\.postgresql\.tls\.ca\./],
         [
           { ca: server.ca, serverName: 'orders.example' },
-          /could not secure the connection .*(does not match|altnames)/i,
+          /its certificate is not for orders\.example/,
+          /spec\.postgresql\.tls\.serverName/,
         ],
       ] as const) {
-        await refused(logIn(target({ port: relay.port, tls })), text, /spec\.postgresql\.tls\.ca.*tls\.serverName/);
+        await refused(logIn(target({ port: relay.port, tls })), text, hint);
       }
       assert.equal(relay.sent(), '');
       const log = server.log();

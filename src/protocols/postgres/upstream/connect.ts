@@ -23,6 +23,7 @@ import {
   WireError,
 } from '../wire/messages.ts';
 import { type ScramBinding, ScramError, type ScramExchange, type ScramKeyCache, startScram } from './scram.ts';
+import { tlsFailure } from './tls-failure.ts';
 
 export type PostgresTarget = NonNullable<ConnectionSpec['postgresql']>;
 
@@ -354,8 +355,6 @@ function asUpstreamError(error: unknown, target: PostgresTarget): UpstreamError 
       'Check that a PostgreSQL server listens there.',
     );
   }
-  return make(
-    `could not secure the connection to the database at ${place}: ${reason}`,
-    'Give the CA in spec.postgresql.tls.ca, or the name on the certificate in tls.serverName.',
-  );
+  const failure = tlsFailure(error, target.tls?.serverName ?? target.host);
+  return make(`could not secure the connection to the database at ${place}: ${failure.reason}`, failure.hint);
 }
