@@ -28,6 +28,16 @@ function storedOf(data: Buffer, pieces: readonly number[] = []): { bytes: Buffer
 const stored = (text: string): string => storedOf(Buffer.from(text)).bytes.toString();
 const stars = (count: number): string => '*'.repeat(count);
 
+const edits = fc.constantFrom(
+  '\b',
+  '\b \b',
+  '\u001b[D',
+  '\u001b[3D',
+  '\u001b[2C',
+  '\u001b[2P',
+  '\u001b[3@',
+  '\u001b[4D\u001b[K',
+);
 const sequences = fc.constantFrom(
   '\u001b[1m',
   '\u001b[0;31m',
@@ -68,6 +78,7 @@ const noise = fc.oneof(
     'eyJ',
   ),
   sequences,
+  edits,
   fc.string({ unit: fc.constantFrom('a', '7', '.', '-', ' '), minLength: 900, maxLength: 2500 }),
 );
 const cut = fc.array(fc.integer({ min: 1, max: 50 }), { maxLength: 200 });
@@ -140,6 +151,41 @@ test('a value is found through colours, wrapped lines of a shell, titles and num
   assert.equal(stored(`\u001b[${CARD}`), `\u001b[${stars(16)}`);
   // Far apart on the screen, they are two numbers.
   assert.equal(stored('45567375\u001b[2;1H86899855 '), '45567375\u001b[2;1H86899855 ');
+});
+
+test('INV-06: a value is found in a line that was edited, and so is what was written there before', () => {
+  const half = CARD.slice(0, 8);
+  const rest = CARD.slice(8);
+  for (const [what, text] of [
+    ['a digit too many, taken back', `$ pay ${half}7\b \b${rest}\r\n`],
+    ['a wrong digit, written over', `$ pay ${half}0\b${rest}\r\n`],
+    ['back and over', `$ pay ${half}00\u001b[2D${rest}\r\n`],
+    ['back and forth', `$ pay ${half}\b\b\u001b[2C${rest}\r\n`],
+    ['cut to the end of the line', `$ pay ${half}12\u001b[2D\u001b[K${rest}\r\n`],
+    ['deleted within', `$ pay ${half}99${rest}\u001b[10D\u001b[2P\r\n`],
+    ['inserted within', `$ pay ${half.slice(0, 4)}${rest}\u001b[8D\u001b[4@${half.slice(4)}\r\n`],
+    ['every digit twice', `$ pay ${Array.from(CARD, (digit) => `${digit}${digit}\b`).join('')}\r\n`],
+    ['gone again', `$ pay ${CARD}${'\b \b'.repeat(16)}\r\n`],
+    ['gone at once', `$ pay ${CARD}\u001b[16D\u001b[K\r\n`],
+  ] as const) {
+    const left = stored(text);
+    assert.equal(Buffer.byteLength(left), Buffer.byteLength(text), what);
+    assert.ok(
+      (left.replace(/\u001b\[[0-9]*[A-Z@]/g, '').match(/[0-9]/g) ?? []).length <= 2,
+      `${what}: ${JSON.stringify(left)}`,
+    );
+  }
+});
+
+test('lines that are written over again and again are stored soon', () => {
+  for (const turns of ['|\b/\b-\b', ' 45%\b\b\b\b', '1\b22\b', '\u001b[3D   ']) {
+    const stream = createMaskedStream();
+    let kept = 0;
+    for (let turn = 0; turn < 5000; turn += 1) {
+      kept += turns.length - stream.push(Buffer.from(turns)).bytes.length;
+      assert.ok(kept <= 4200, `${kept} withheld`);
+    }
+  }
 });
 
 test('private keys are masked over lines, to their end and no further', () => {

@@ -2,10 +2,12 @@
 // where the pieces end, and as many bytes are stored as came, each value starred out in its place.
 //
 // Guarantees: for the same bytes the same is stored, whatever the pieces. A value of at most 512 bytes is found wherever it
-// would be found in the whole line, also where colours and other sequences that move nothing stand inside it. What may
-// still become part of a value is withheld: until a byte that ends it, at most 1,024 bytes of text (32 KiB with escape
-// sequences). Longer tokens and keys are masked to their end, or for 16 KiB.
-// Does not: look for a value whose parts are written to different places of a screen, over each other, or over several
+// would be found in the whole line, also where colours and other sequences that move nothing stand inside it, and in a line
+// that was edited: backspaces, the cursor moved within it, text written over, inserted and deleted (64 moves in 256 bytes of
+// ASCII, then what stands there is decided). What may still become part of a value is withheld: until a byte that ends it,
+// at most 1,024 bytes of text (32 KiB with escape sequences, 4 KiB in an edited line). Longer tokens and keys are masked to
+// their end, or for 16 KiB.
+// Does not: look for a value whose parts are written to different lines or to distant places of a screen, or over several
 // lines but for private keys and lines that a shell's editor wraps (` \r`). Two sequences of eight bits count as text.
 import {
   ALL_DETECTORS,
@@ -17,7 +19,7 @@ import {
 import { createPemWatch } from './pem-watch.ts';
 
 export interface Stored {
-  /** Empty: all that came is withheld for now. */
+  /** Empty: all that came may still become part of a value. */
   bytes: Buffer;
   /** Values that were starred out in them. */
   masked: number;
@@ -35,10 +37,17 @@ const WINDOW = 1024;
 /** Of which this much stays, so that a value across the end is whole once more. */
 const KEPT = 512;
 const MOST_RAW = 32 * 1024;
+/** Where a line is edited: less, or whoever follows a counter that is written over sees it late. */
+const MOST_EDITED = 4096;
+/** Each makes the detectors look; whatever a program writes must stay cheap. */
+const MOST_MOVES = 64;
+const LONGEST_EDITED = 256;
+const MOST_SHADOWS = 256;
 const LONGEST_SEQUENCE = 64;
 /** Of a token or a key that does not end. */
 export const LONGEST_MASKED = 16 * 1024;
 
+const BS = 0x08;
 const ESC = 0x1b;
 const SPACE = 0x20;
 const CR = 0x0d;
@@ -54,7 +63,7 @@ const IS_ORDINARY = Uint8Array.from({ length: 256 }, (_, byte) =>
   byte > 0x20 && byte !== 0x7f && !/["',:;<>[\\\]@0-9-]/.test(String.fromCharCode(byte)) ? 1 : 0,
 );
 const IS_UNSEEN = Uint8Array.from({ length: 256 }, (_, byte) => ([0x00, 0x0e, 0x0f, 0x7f].includes(byte) ? 1 : 0));
-/** Final bytes of CSI after which text stands elsewhere, or text before is gone. */
+/** Final bytes of CSI after which text stands elsewhere, or text before is gone; within the line some are followed. */
 const MOVES = new Set(Array.from('ABDEFGHJLMPSTXZ@`adefrsu', (final) => final.charCodeAt(0)));
 const isDigit = (byte: number | undefined): boolean => byte !== undefined && byte >= 0x30 && byte <= 0x39;
 const isLetter = (byte: number | undefined): boolean =>
@@ -74,6 +83,11 @@ export function createMaskedStream(kinds: readonly DetectorKind[] = ALL_DETECTOR
   const text = new Uint8Array(WINDOW);
   const places = new Int32Array(WINDOW);
   let length = 0;
+  /** Where the next byte of text goes; but for edited lines, at the end. */
+  let cursor = 0;
+  let moves = 0;
+  /** Places in `raw` of text that was written over or deleted. */
+  let shadows: number[] = [];
   /** Whether there may be anything at all in `text`. */
   let digits = 0;
   let hasAt = false;
@@ -96,15 +110,17 @@ export function createMaskedStream(kinds: readonly DetectorKind[] = ALL_DETECTOR
       text[length] = byte;
       places[length] = rawLength;
       length += 1;
+      cursor = length;
       rawLength += 1;
       return;
     }
     takeAny(byte);
-    isPlain = sequence === 0 && !carriageReturn && carried === 0 && (pem === undefined || pem.isIdle);
+    isPlain =
+      sequence === 0 && !carriageReturn && carried === 0 && cursor === length && (pem === undefined || pem.isIdle);
   };
 
   const takeAny = (byte: number): void => {
-    if (rawLength - done >= MOST_RAW && sequence === 0 && !carriageReturn) decide(length);
+    if (rawLength - done >= (moves === 0 ? MOST_RAW : MOST_EDITED) && sequence === 0 && !carriageReturn) decide(length);
     rawLength += 1;
     if (sequence > 0) return inSequence(byte);
     if (carriageReturn) {
@@ -112,6 +128,7 @@ export function createMaskedStream(kinds: readonly DetectorKind[] = ALL_DETECTOR
       if (byte !== LF) {
         // A shell's editor wraps the line it edits: the blank before is none.
         length -= 1;
+        cursor = length;
         return ground(byte);
       }
     }
@@ -125,11 +142,91 @@ export function createMaskedStream(kinds: readonly DetectorKind[] = ALL_DETECTOR
       return;
     }
     if (IS_UNSEEN[byte] === 1) return released();
+    if (byte === BS && moveTo(cursor - 1)) return;
     visible(byte);
+  };
+
+  /** Follows the cursor to another place of the text; false: there is none, or it moved too often. */
+  const moveTo = (place: number): boolean => {
+    // A character alone is turned round and round by what shows that it works.
+    if (
+      length < 2 ||
+      length > LONGEST_EDITED ||
+      place < 0 ||
+      place > length ||
+      moves >= MOST_MOVES ||
+      (pem !== undefined && !pem.isIdle)
+    )
+      return false;
+    if (cursor === length) {
+      // Bytes are columns only there.
+      for (let index = 0; index < length; index += 1) if (text[index]! >= 0x80) return false;
+      // What stands there may be gone soon.
+      find();
+    }
+    cursor = place;
+    moves += 1;
+    return true;
+  };
+
+  const forgetAt = (from: number, to: number): void => {
+    for (let index = from; index < to; index += 1) if (places[index]! >= 0) shadows.push(places[index]!);
+  };
+
+  /** CSI sequences that edit the line before its end; false: not that. */
+  const edited = (final: number, given: number): boolean => {
+    const count = Math.max(1, given);
+    switch (final) {
+      case 0x44: // D
+        return moveTo(cursor - count);
+      case 0x43: // C
+        return cursor < length && moveTo(cursor + count);
+      case 0x4b: // K, to the end
+        if (cursor === length || given !== 0) return false;
+        forgetAt(cursor, length);
+        length = cursor;
+        return true;
+      case 0x50: {
+        // P: deletes
+        if (cursor === length) return false;
+        const to = Math.min(length, cursor + count);
+        forgetAt(cursor, to);
+        text.copyWithin(cursor, to, length);
+        places.copyWithin(cursor, to, length);
+        length -= to - cursor;
+        return true;
+      }
+      case 0x40: // @: inserts blanks, which are nowhere in what is stored
+        if (cursor === length || length + count > LONGEST_EDITED) return false;
+        text.copyWithin(cursor + count, cursor, length);
+        places.copyWithin(cursor + count, cursor, length);
+        text.fill(SPACE, cursor, cursor + count);
+        places.fill(-1, cursor, cursor + count);
+        length += count;
+        return true;
+      default:
+        return false;
+    }
+  };
+
+  /** Text in the place of other text. */
+  const writeOver = (byte: number): void => {
+    forgetAt(cursor, cursor + 1);
+    text[cursor] = byte;
+    places[cursor] = rawLength - 1;
+    cursor += 1;
+    if (isDigit(byte)) digits += 1;
+    else if (byte === 0x40) hasAt = true;
+    if (shadows.length > MOST_SHADOWS) decide(length);
   };
 
   /** One byte of text, the last of `raw`. */
   const visible = (byte: number): void => {
+    if (cursor < length && ENDS_VALUES[byte] === 0) {
+      if (byte < 0x80) return writeOver(byte);
+      decide(length);
+    }
+    cursor = length;
     if (length === WINDOW) overflow();
     const at = rawLength - 1;
     if (pem !== undefined && pem.inside) {
@@ -152,6 +249,7 @@ export function createMaskedStream(kinds: readonly DetectorKind[] = ALL_DETECTOR
     text[length] = byte;
     places[length] = at;
     length += 1;
+    cursor = length;
     if (isDigit(byte)) digits += 1;
     else if (byte === 0x40) hasAt = true;
     if (pem !== undefined && (byte === DASH || !pem.isIdle)) {
@@ -215,9 +313,21 @@ export function createMaskedStream(kinds: readonly DetectorKind[] = ALL_DETECTOR
       return;
     }
     if (byte >= 0x20 && byte <= 0x3f) return;
-    const moves = MOVES.has(byte) || (byte === 0x43 && !isOneStep());
+    const given = parameter();
     maskSequence();
-    sequenceEnds(moves || byte < 0x20, byte);
+    if (given !== undefined && edited(byte, given)) return sequenceEnds(false, byte);
+    sequenceEnds(MOVES.has(byte) || (byte === 0x43 && !isOneStep()) || byte < 0x20, byte);
+  };
+
+  /** Of a CSI with one number, or none: 0. undefined: it has others. */
+  const parameter = (): number | undefined => {
+    if (sequence > 6) return undefined;
+    let value = 0;
+    for (let at = rawLength - sequence + 2; at < rawLength - 1; at += 1) {
+      if (!isDigit(raw[at])) return undefined;
+      value = value * 10 + raw[at]! - 0x30;
+    }
+    return value;
   };
 
   /** `CSI C` and `CSI 1 C`: a blank to whoever looks. */
@@ -272,12 +382,19 @@ export function createMaskedStream(kinds: readonly DetectorKind[] = ALL_DETECTOR
     const found = detect(text, 0, length, others) ?? [];
     for (const { start, end } of found) {
       let isNew = false;
+      let first = rawLength;
+      let last = -1;
       for (let index = start; index < end; index += 1) {
         const place = places[index]!;
+        if (place < 0) continue;
         isNew ||= raw[place] !== STAR;
         raw[place] = STAR;
+        first = Math.min(first, place);
+        last = Math.max(last, place);
       }
       if (isNew) masked += 1;
+      // What was written there before may be the same once more.
+      for (const place of shadows) if (place > first && place < last) raw[place] = STAR;
     }
     return found;
   };
@@ -290,6 +407,8 @@ export function createMaskedStream(kinds: readonly DetectorKind[] = ALL_DETECTOR
 
   /** The window is full: all but its end is decided. */
   const overflow = (): void => {
+    // Where a line was edited, the order of the text is not that of the bytes.
+    if (moves > 0) return decide(length);
     const found = find();
     let cut = WINDOW - KEPT;
     while (cut > WINDOW - KEPT - 3 && (text[cut]! & 0xc0) === 0x80) cut -= 1;
@@ -324,7 +443,10 @@ export function createMaskedStream(kinds: readonly DetectorKind[] = ALL_DETECTOR
       places.copyWithin(0, count, length);
     }
     length -= count;
+    cursor = length;
     if (length > 0) return;
+    moves = 0;
+    shadows = [];
     digits = 0;
     hasAt = false;
   };
@@ -332,7 +454,10 @@ export function createMaskedStream(kinds: readonly DetectorKind[] = ALL_DETECTOR
   const stored = (): Stored => {
     const result = { bytes: Buffer.from(raw.subarray(0, done)), masked };
     raw.copyWithin(0, done, rawLength);
-    for (let index = 0; index < length; index += 1) places[index]! -= done;
+    if (done > 0) {
+      for (let index = 0; index < length; index += 1) places[index] = Math.max(-1, places[index]! - done);
+      shadows = shadows.map((place) => place - done).filter((place) => place >= 0);
+    }
     rawLength -= done;
     done = 0;
     masked = 0;

@@ -1,17 +1,23 @@
 // What records keep of a command's facts, and of the streams it has. Pure.
-import type { SshCommand, SshFacts } from '../facts.ts';
+import { ALL_DETECTORS, maskDetectedText } from '../../../policy/detectors/detectors.ts';
+import type { FileAccess, ForwardDestination, SshCommand, SshFacts } from '../facts.ts';
 import type { ShellRedirection } from '../shell/facts.ts';
 import type { Keeping } from './channel-recorder.ts';
 import { redactLine } from './redaction.ts';
 
-/** What records keep of the facts: never words, which may be anything. */
+/** Not in names, which people search by: somebody's address is a name, too. */
+const IN_NAMES = ALL_DETECTORS.filter((kind) => kind !== 'Email' && kind !== 'Phone');
+
+/** What records keep of the facts: never words, which may be anything; and names of files and hosts, masked. */
 export function recordedFacts(facts: SshFacts): object {
+  if (facts.kind === 'File') return { ...facts, access: facts.access.map(recordedAccess) };
+  if (facts.kind === 'Forward') return { ...facts, destination: recordedDestination(facts.destination) };
   if (facts.kind !== 'Exec' || facts.shell === undefined) return facts;
   const { shell, ...rest } = facts;
   return {
     ...rest,
     commands: shell.commands.map(({ words, within, user }) => ({
-      name: words[0].text,
+      name: name(words[0].text),
       ...(within.length === 0 ? {} : { within }),
       ...(user === undefined ? {} : { user }),
     })),
@@ -19,6 +25,24 @@ export function recordedFacts(facts: SshFacts): object {
     assignments: shell.assignments,
     interactive: shell.interactive,
   };
+}
+
+const name = (text: string): string => maskDetectedText(text, IN_NAMES);
+
+function recordedAccess(access: FileAccess): FileAccess {
+  const { path, resolved } = access;
+  return { ...access, path: name(path), ...(resolved === undefined ? {} : { resolved: name(resolved) }) };
+}
+
+function recordedDestination(destination: ForwardDestination): ForwardDestination {
+  switch (destination.kind) {
+    case 'Name':
+      return { ...destination, host: name(destination.host) };
+    case 'Socket':
+      return { ...destination, path: name(destination.path) };
+    case 'Address':
+      return destination;
+  }
 }
 
 function recordedRedirection({ action, target }: ShellRedirection): { action: string; target: string } {
@@ -41,6 +65,8 @@ const ASKS_FOR_SECRETS =
   /\b(?:sudo|su|doas|passwd|chpasswd|smbpasswd|htpasswd|cryptsetup|openssl|gpg|ssh-keygen|kinit|login|mount|vault)\b|passw|secret|token/i;
 
 export function keepingOf({ facts, text }: SshCommand): Keeping {
+  // Each file has a digest of its own; one of all packets would cost as much again, and prove nothing that anybody asks.
+  if (facts.kind === 'Subsystem' && facts.name === 'sftp') return { output: 'Length', input: 'Length' };
   if (facts.kind === 'Subsystem') return { output: 'Digest', input: 'Digest' };
   if ((facts.kind === 'Exec' || facts.kind === 'Shell') && facts.pty) return { output: 'Terminal', input: 'Length' };
   if (facts.kind === 'Shell') return { output: 'Text', input: 'Text' };
