@@ -19,17 +19,13 @@ import { startTunnels, type TunnelServer } from '../../src/proxy/tunnel.ts';
 import { REPLICA_HEADER } from '../../src/proxy/tunnel-protocol.ts';
 import { systemClock } from '../../src/system/clock.ts';
 import { systemRandom } from '../../src/system/random.ts';
-import { skipWithoutCluster } from '../support/cluster/control-plane.ts';
+import { podRuns, skipWithoutTunnels, tunnelEndpoints } from '../support/cluster/service-pods.ts';
 import { until } from '../support/cluster/until.ts';
 import type { PostgresServer } from '../support/postgres.ts';
 import { startTarget } from '../support/postgres-gateway.ts';
 import { type Bed, openBed } from './cli-bed.ts';
 
-const reachable = Object.values(os.networkInterfaces())
-  .flat()
-  .find((each) => each !== undefined && !each.internal && each.family === 'IPv4')?.address;
-const missing = await skipWithoutCluster();
-const skip = missing === false && reachable === undefined ? 'this machine has no address but loopback' : missing;
+const skip = await skipWithoutTunnels();
 const it = (name: string, act: () => Promise<void>): void => void test(name, { skip }, act);
 
 let bed: Bed;
@@ -96,14 +92,7 @@ before(async () => {
       subjects: [{ kind: 'User', name: 'alice', apiGroup: 'rbac.authorization.k8s.io' }],
     },
   );
-  const placed = await bed.plane
-    .clientFor()
-    .patch(
-      '/api/v1/namespaces/payments/pods/sallyport-orders-db-0/status',
-      { status: { phase: 'Running', podIP: reachable, podIPs: [{ ip: reachable }] } },
-      'merge',
-    );
-  assert.equal(placed.kind, 'Ok');
+  assert.equal((await podRuns(bed.plane.clientFor(), 'payments', 'sallyport-orders-db-0')).kind, 'Ok');
   for (const who of ['alice', 'bob']) {
     const asked = await bed.as(who, ['request', 'orders-db', '--for', '1h', '--reason', 'INC-1']);
     const name = /orders-db-[a-z0-9]{5}/.exec(asked.out)![0];
@@ -120,21 +109,8 @@ after(async () => {
 });
 
 /** The API server goes only to addresses of pods: there is one by name, which nobody runs. */
-const endpoints = (ready: boolean) => ({
-  apiVersion: 'v1',
-  kind: 'Endpoints',
-  metadata: { name: 'sallyport-orders-db', namespace: 'payments' },
-  subsets: ready
-    ? [
-        {
-          addresses: [
-            { ip: reachable, targetRef: { kind: 'Pod', namespace: 'payments', name: 'sallyport-orders-db-0' } },
-          ],
-          ports: [{ name: 'tunnel', port: tunnels.port, protocol: 'TCP' }],
-        },
-      ]
-    : [],
-});
+const endpoints = (ready: boolean) =>
+  tunnelEndpoints('payments', 'sallyport-orders-db', ready ? tunnels.port : undefined);
 
 /** TLS as the gateway shows it, and then the server, which asks for no password. */
 function toPostgres(socket: net.Socket): void {

@@ -8,7 +8,7 @@ import path from 'node:path';
 import { after, before, test } from 'node:test';
 import type { Connection } from '../../src/api/connection.ts';
 import type { ProxyReplica } from '../../src/api/replica.ts';
-import { type ControlPlane, skipWithoutCluster, startControlPlane } from '../support/cluster/control-plane.ts';
+import { type ControlPlane, startControlPlane } from '../support/cluster/control-plane.ts';
 import {
   ok,
   type ProxyProgram,
@@ -17,17 +17,13 @@ import {
   startSallyport,
   until,
 } from '../support/cluster/sallyport.ts';
+import { podRuns, skipWithoutTunnels, tunnelEndpoints } from '../support/cluster/service-pods.ts';
 import { type Sshd, startSshd } from '../support/sshd.ts';
 
 const API = '/apis/sallyport.dev/v1alpha1/namespaces/fleet';
 const ENDPOINTS = 'system:serviceaccount:kube-system:endpoint-controller';
 const KUBECTL_ACCESS = path.resolve(import.meta.dirname, '../../bin/kubectl-access');
-/** The API server goes to no loopback address. */
-const reachable = Object.values(os.networkInterfaces())
-  .flat()
-  .find((each) => each !== undefined && !each.internal && each.family === 'IPv4')?.address;
-const missing = await skipWithoutCluster();
-const skip = missing === false && reachable === undefined ? 'this machine has no address but loopback' : missing;
+const skip = await skipWithoutTunnels();
 const it = (name: string, act: () => Promise<void>): void => void test(name, { skip }, act);
 
 let sshd: Sshd;
@@ -87,29 +83,10 @@ before(async () => {
       'sallyport-hosts': `web1.fleet.svc:${sshd.port}`,
     },
   });
-  ok(
-    await plane
-      .clientFor('system:node:n1')
-      .patch(
-        '/api/v1/namespaces/fleet/pods/sallyport-web1-0/status',
-        { status: { phase: 'Running', podIP: reachable, podIPs: [{ ip: reachable }] } },
-        'merge',
-      ),
-  );
+  ok(await podRuns(plane.clientFor('system:node:n1'), 'fleet', 'sallyport-web1-0'));
   // The Service has pods that nobody runs: the API server is told where the proxy's tunnel really is.
-  ok(
-    await plane.clientFor(ENDPOINTS).create('/api/v1/namespaces/fleet/endpoints', {
-      apiVersion: 'v1',
-      kind: 'Endpoints',
-      metadata: { name: 'sallyport-web1', namespace: 'fleet' },
-      subsets: [
-        {
-          addresses: [{ ip: reachable, targetRef: { kind: 'Pod', namespace: 'fleet', name: 'sallyport-web1-0' } }],
-          ports: [{ name: 'tunnel', port: proxy.tunnelPort, protocol: 'TCP' }],
-        },
-      ],
-    }),
-  );
+  const endpoints = tunnelEndpoints('fleet', 'sallyport-web1', proxy.tunnelPort);
+  ok(await plane.clientFor(ENDPOINTS).create('/api/v1/namespaces/fleet/endpoints', endpoints));
 });
 after(async () => {
   await sallyport?.stop();
