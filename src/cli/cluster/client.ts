@@ -222,7 +222,7 @@ export function createClusterClient({ kube, place, namespace: chosen, signal }: 
     stop: AbortSignal,
   ): AsyncGenerator<R | undefined> {
     let seen = false;
-    let wasAway = false;
+    let awayMs: number | undefined;
     /** Since when nothing is heard; a watch may well be silent for long, so its last event says nothing. */
     let lostMs: number | undefined = performance.now();
     let pauseMs = 250;
@@ -250,11 +250,14 @@ export function createClusterClient({ kube, place, namespace: chosen, signal }: 
         }
         // A laptop that slept, an API server that restarts (whose RBAC knows nobody at first): the wait goes on.
         lostMs ??= performance.now();
-        const lately = performance.now() - lostMs < FORGIVEN_MS;
+        const within = (sinceMs: number): boolean => performance.now() - sinceMs < FORGIVEN_MS;
         const away =
           error instanceof KubeConnectionError || (error instanceof CliError && error.exitCode === EXIT.unavailable);
-        wasAway ||= away;
-        const passing = away ? seen || lately : error instanceof ForbiddenError && (seen || wasAway) && lately;
+        if (away) awayMs = performance.now();
+        // However long it was away: what it refuses counts from when it is back.
+        const passing = away
+          ? seen || within(lostMs)
+          : error instanceof ForbiddenError && (seen || awayMs !== undefined) && within(awayMs ?? lostMs);
         if (!passing) throw error;
       }
       await pause(pauseMs, stop);
