@@ -1,6 +1,6 @@
 // What a client's proof proves: a ticket or the grant's key names the grant, a token or a certificate a person, whose grant
 // is then looked for. One verifier for each; what is not good as the one is never tried as another.
-import { causeOf, TOKEN_REFUSED } from '../identity/oidc/describe-fault.ts';
+import { causeOf, lackOf, TOKEN_REFUSED } from '../identity/oidc/describe-fault.ts';
 import { looksLikeToken } from '../identity/oidc/looks-like-token.ts';
 import { readTokenText } from '../identity/oidc/token-text.ts';
 import { type ProvenToken, type TokenVerdict, verifyToken } from '../identity/oidc/verify-token.ts';
@@ -204,7 +204,8 @@ function unsuited(
 ): Proven {
   const { world, request, login, token } = given;
   const { name, spec } = request.connection;
-  const cause = `${token.principal.username} (${token.provider}): `;
+  const lack = lackOf(token);
+  const cause = `${token.principal.username} (${token.provider})${lack === undefined ? '' : ` (${lack})`}: `;
   const spelled = (grants: readonly BundleGrant[], full: boolean): string =>
     grants
       .slice(0, 8)

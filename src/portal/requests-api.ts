@@ -15,6 +15,7 @@ import { API_GROUP_VERSION } from '../api/group.ts';
 import type { CommandHold } from '../api/hold.ts';
 import { fieldOf, validateSpec } from '../api/validate.ts';
 import { type ActObject, provenName, stemOf } from '../identity/acts.ts';
+import { lackOf } from '../identity/oidc/describe-fault.ts';
 import { type ProvenToken, verifyToken } from '../identity/oidc/verify-token.ts';
 import { HttpError } from '../system/http-error.ts';
 import {
@@ -208,7 +209,7 @@ async function ask(
     case 'Exists':
       throw new HttpError(409, 'This token has made its grant.', 'A token makes one; let the job fetch another.');
     case 'Refused':
-      throw new HttpError(403, made.message, made.hint);
+      throw new HttpError(403, made.message, withLack(token, made.hint));
     case 'Unavailable':
       portal.log('warn', 'a job’s request could not be stored', { error: made.message });
       throw new HttpError(503, 'Sallyport can not store the request now.');
@@ -231,9 +232,13 @@ async function judged(portal: Portal, text: string, token: ProvenToken, grant: A
   throw new HttpError(
     403,
     status.waitingFor,
-    'Nothing waits for anybody; once a policy is for this job, run it again.',
+    withLack(token, 'Nothing waits for anybody; once a policy is for this job, run it again.'),
   );
 }
+
+/** A policy by `ref` is met by no job whose ref does not count; the job's log is where that is looked for. */
+const withLack = (token: ProvenToken, hint: string | undefined): string | undefined =>
+  [lackOf(token), hint].filter((each) => each !== undefined).join(' ') || undefined;
 
 const SETTLE_MS = 3_000;
 const LOOK_MS = 75;

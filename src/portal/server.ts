@@ -4,9 +4,10 @@
 import http, { type IncomingMessage, type ServerResponse } from 'node:http';
 import https from 'node:https';
 import type { AddressInfo } from 'node:net';
+import { lackOf } from '../identity/oidc/describe-fault.ts';
 import { HttpError } from '../system/http-error.ts';
 import { ASSETS } from './assets.ts';
-import type { BrowserSession } from './browser-sessions.ts';
+import { addNote, type BrowserSession } from './browser-sessions.ts';
 import { streamEvents } from './events.ts';
 import { clearCookie, cookieOf, localPath, policyHeaders, readForm, redirect, sendPage, setCookie } from './http.ts';
 import { errorPage, loginPage } from './pages/layout.ts';
@@ -148,7 +149,12 @@ async function get(asked: {
       // A new id: one that somebody planted in this browser stays worthless.
       const begun = sessions.begin(cookie, { ...arrival.token.principal, provider: arrival.token.provider });
       setCookie(response, begun.id);
-      portal.log('info', 'somebody logged in', { user: arrival.token.principal.username });
+      const lack = lackOf(arrival.token);
+      if (lack !== undefined) addNote(begun.session, { tone: 'plain', text: lack });
+      portal.log('info', 'somebody logged in', {
+        user: arrival.token.principal.username,
+        ...(lack === undefined ? {} : { lack }),
+      });
     }
     return redirect(response, arrival.returnTo);
   }

@@ -131,7 +131,7 @@ export async function startLocal(
       });
       child.stdout!.on('data', (bytes: Buffer) => (output += bytes.toString()));
       child.stderr!.on('data', (bytes: Buffer) => (output += bytes.toString()));
-      const deadline = Date.now() + 30_000;
+      const deadline = Date.now() + 120_000;
       for (;;) {
         if (child.exitCode !== null) throw new Error(`sallyport local ended with ${child.exitCode}:\n${output}`);
         const answer = await local.cli(['ls', '-A', '-o', 'json']);

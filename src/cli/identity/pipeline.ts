@@ -15,6 +15,7 @@ import type { Context } from '../context.ts';
 import { CliError, EXIT, type ExitCode, pause } from '../io.ts';
 import { clockTime, line, yamlText } from '../render.ts';
 import { inHome, keyFile, makeKey, type RequestOptions } from '../verbs/request.ts';
+import { keepNewest } from './keep-newest.ts';
 import { openPassFile } from './passfile.ts';
 import { type RequestsClient, requestsClient } from './requests-client.ts';
 import { readPem } from './settings.ts';
@@ -283,11 +284,16 @@ async function run(
     code = await spawnClient(command, withoutToken(clientEnvironment(io.env, target, { password })), missing);
   } else {
     const named = { ...target, account: `${target.account}+${view.name}` };
-    const file = openPassFile(home, io.env, target, await job.tokens.token());
+    const { tokens } = job;
+    const first = await tokens.token();
+    const file = openPassFile(home, io.env, target, first);
+    const keeping = keepNewest({ file, tokens, first, io, signal: over.signal });
     try {
       const env = withoutToken(clientEnvironment(io.env, named, { passFile: file.path }));
       code = await spawnClient(command, env, missing);
     } finally {
+      over.abort();
+      await keeping;
       file.remove();
     }
   }

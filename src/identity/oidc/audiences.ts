@@ -88,7 +88,7 @@ function misfit(
   }
   if (Object.entries(marks).some(([name, value]) => payload[name] !== value)) return 'Mark';
   // Hashes of the tokens that came along stand in ID tokens only (OpenID Connect Core, 3.3.2.11).
-  if (use !== 'ID' && ('at_hash' in payload || 'c_hash' in payload)) return 'Mark';
+  if (use !== 'ID' && ('at_hash' in payload || 'c_hash' in payload)) return 'HashOfAnother';
   return clientMisfit(audience, payload, named) ? 'Client' : undefined;
 }
 

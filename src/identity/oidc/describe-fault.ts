@@ -1,7 +1,8 @@
 // What is said of a refused token: the cause to the log, one sentence to whoever sent it. Guarantees: the sentence is
 // the same for every cause, so that it helps nobody to make a better forgery; neither holds anything of the token's text.
+import type { MissingGroups } from './names.ts';
 import type { TokenFault } from './token-fault.ts';
-import type { TokenVerdict } from './verify-token.ts';
+import type { ProvenToken, TokenVerdict } from './verify-token.ts';
 
 export const CAUSES: Readonly<Record<TokenFault, string>> = {
   TooLarge: 'it is larger than 16 KiB',
@@ -33,6 +34,8 @@ export const CAUSES: Readonly<Record<TokenFault, string>> = {
   Client: 'it was not made for a client of its audience (azp, client_id)',
   Type: 'its header has another type (typ) than its audience declares',
   Mark: 'it does not carry the marks of its audience',
+  HashOfAnother:
+    'it has a hash of another token (at_hash, c_hash), as ID tokens alone do: send the access token; an issuer whose access tokens look so (Dex) can not log anybody in to targets',
   NoTime: 'it lacks iat or exp, or one of them (or nbf) is no moment',
   FromTheFuture: 'it was made in the future (iat): compare the clocks',
   NotYet: 'it is not good yet (nbf)',
@@ -57,3 +60,22 @@ export function causeOf({ fault, provider, detail }: Extract<TokenVerdict, { kin
 /** For the sender, whatever the cause. Callers add the id under which the log has it, and what to do in their protocol. */
 export const TOKEN_REFUSED =
   'Sallyport does not take this token. Log in again; the log says why under the id of this refusal.';
+
+const MISSING_GROUPS: Readonly<Record<MissingGroups, string>> = {
+  Absent: 'the claim that its IdentityProvider names for groups is not in it',
+  NotAList: 'the claim that its IdentityProvider names for groups is no list of texts',
+  Overage: 'the issuer had more groups than it puts into a token: have it list those of this application alone',
+  TooMany: 'there are more groups in it than are taken: have the issuer list those of this application alone',
+};
+
+/** What a good token does not give its owner, who may be told; undefined: nothing is amiss. */
+export function lackOf({
+  missingGroups,
+  withheld,
+}: Pick<ProvenToken, 'missingGroups' | 'withheld'>): string | undefined {
+  const lacks = [
+    ...(missingGroups === undefined ? [] : [`The token brings no groups: ${MISSING_GROUPS[missingGroups]}.`]),
+    ...(withheld === undefined ? [] : [`Its ref does not count: ${withheld}.`]),
+  ];
+  return lacks.length === 0 ? undefined : lacks.join(' ');
+}

@@ -48,14 +48,19 @@ test('what is read, JSON.parse reads as well, and to the same value', () => {
       const text = pieces.join('');
       const reading = readStrictJson(Buffer.from(text), BOUNDS);
       let parsed: unknown;
+      let infinite = false;
       try {
-        parsed = JSON.parse(text);
+        parsed = JSON.parse(text, (_key, value: unknown) => {
+          infinite ||= typeof value === 'number' && !Number.isFinite(value);
+          return value;
+        });
       } catch {
         assert.equal(reading.kind, 'Bad', text);
         return;
       }
       if (reading.kind === 'Good') assert.equal(JSON.stringify(reading.value), JSON.stringify(parsed));
-      else assert.ok(reading.fault === 'RepeatedMember', `${text} ${reading.fault}`);
+      // 1e311 is no number to us.
+      else assert.ok(reading.fault === 'RepeatedMember' || (infinite && reading.fault === 'NotJson'), text);
     }),
     { numRuns: 2000 },
   );

@@ -32,6 +32,7 @@ export type TokenFault =
   | 'Client'
   | 'Type'
   | 'Mark'
+  | 'HashOfAnother'
   // When it is good.
   | 'NoTime'
   | 'FromTheFuture'

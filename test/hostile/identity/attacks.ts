@@ -414,7 +414,7 @@ const kinds: Attack[] = [
       ];
     },
   },
-  person('hashes that only ID tokens have', 'Mark', { at_hash: 'x' }),
+  person('hashes that only ID tokens have', 'HashOfAnother', { at_hash: 'x' }),
   { name: 'a logout token, by type', fault: 'LogoutToken', attack: () => token({ header: { typ: 'logout+jwt' } }) },
   person('a logout token, by its event', 'LogoutToken', {
     events: { 'http://schemas.openid.net/event/backchannel-logout': {} },
