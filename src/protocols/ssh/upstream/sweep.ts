@@ -15,7 +15,7 @@
  */
 export const SWEEP_COMMAND = 'exec /usr/bin/env -i SSH_CONNECTION="$SSH_CONNECTION" /bin/sh -s sallyport';
 
-/** Between the polite signals and KILL, milliseconds; in the script four steps of 50. */
+/** Between the polite signals and KILL, milliseconds; in the script two naps. */
 export const GRACE_MS = 200;
 
 // Forks little: the target may be busy. What is read from standard input is read before anything runs, as the body of one
@@ -76,23 +76,22 @@ sweep() {
 "; done
   { kill -HUP $first; kill -TERM $first; kill -CONT $first; } 2>/dev/null
   printf %s "$m"
-  n=0
-  while [ $n -lt 4 ]; do
+  for n in 0.05 0.15; do
     r=; for x in $first; do if runs "$x"; then r=1; break; fi; done
     [ -n "$r" ] || break
-    n=$((n+1)); nap 0.05
+    nap $n
   done
-  n=0
+  n=0; stopped=" $first"; kill -STOP $first 2>/dev/null
   while [ $n -lt 5 ]; do
     # Until nobody new is there: who is stopped forks no more.
-    stopped=' '; i=0
+    i=0
     while [ $i -lt 8 ]; do
       look; new=; for x in $found; do case $stopped in *" $x "*) ;; *) new="$new$x ";; esac; done
       [ -n "$new" ] || break
       kill -STOP $new 2>/dev/null; stopped="$stopped$new"; i=$((i+1))
     done
-    [ "$stopped" != ' ' ] || break
-    kill -KILL $stopped 2>/dev/null; n=$((n+1)); nap 0.02
+    [ "$found" != ' ' ] || break
+    kill -KILL $found 2>/dev/null; n=$((n+1)); stopped=' '; nap 0.02
   done
   look; for x in $found; do com "$x"; echo "$mark left $x $c"; done
   echo "$mark done"
