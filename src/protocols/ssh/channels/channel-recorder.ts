@@ -15,9 +15,9 @@ export type Stream = OutputBody['stream'];
 
 /** What is kept of a command's streams. */
 export interface Keeping {
-  /** Terminal: all of the output. Text: up to `TEXT_LIMIT` a stream, and a digest. Digest: that alone. */
-  output: 'Terminal' | 'Text' | 'Digest';
-  /** Length: it may be a password. */
+  /** Terminal: all of the output. Text: up to `TEXT_LIMIT` a stream, and a digest. Digest, Length: that alone. */
+  output: 'Terminal' | 'Text' | 'Digest' | 'Length';
+  /** Length: it may be a password, or what it is about is told elsewhere. */
   input: 'Text' | 'Digest' | 'Length';
 }
 

@@ -5,6 +5,7 @@
 // kept within the window it was given. One shell, exec or subsystem a channel.
 
 import type { SshCommand } from '../facts.ts';
+import { releasePayload } from '../transport/memory.ts';
 import { MalformedData, readData } from '../wire/data.ts';
 import { MSG } from '../wire/message-numbers.ts';
 import { beginCommand } from './begin.ts';
@@ -203,6 +204,7 @@ export class SessionChannel {
       if (this.filter !== undefined) {
         this.recorder?.passing('stdin', data);
         this.filter.fromClient(data);
+        if (this.filter.needs?.client === false) releasePayload(payload);
         this.toTarget.replenish();
       } else if (this.pty !== undefined) {
         this.toTarget.data(payload, true); // never stored

@@ -12,6 +12,11 @@ export interface ChannelFilter {
   targetEof(): void;
   /** Bytes of each side that it keeps: the relay grants no window while these are many. */
   readonly heldBytes: { client: number; target: number };
+  /**
+   * Whether it may yet look at something that it was given by that side: what it is done with is given back at once. Absent:
+   * it does not say.
+   */
+  readonly needs?: { client: boolean; target: boolean };
   /** The channel is gone: settles every hold and hash. */
   closed(): void;
 }

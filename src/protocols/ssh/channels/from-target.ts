@@ -1,4 +1,5 @@
 // What a target sends on a channel: checked for its place, recorded, and passed on to the client in order.
+import { releasePayload } from '../transport/memory.ts';
 import { MalformedData, readData } from '../wire/data.ts';
 import { MSG } from '../wire/message-numbers.ts';
 import type { SessionChannel } from './channel.ts';
@@ -72,6 +73,7 @@ function data(channel: SessionChannel, payload: Buffer): void {
   if (!isStdout && payload.readUInt32BE(5) !== STDERR) return;
   if (isStdout && channel.filter !== undefined) {
     channel.filter.fromTarget(data);
+    if (channel.filter.needs?.target === false) releasePayload(payload);
     channel.toClient.replenish();
     return;
   }

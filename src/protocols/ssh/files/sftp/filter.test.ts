@@ -32,13 +32,19 @@ interface Bed {
 /** `cut` is handed every buffer of both directions and says how it arrives. */
 function bed(options: { cut?: (data: Buffer) => Buffer[]; rule?: () => Ruling; version?: string } = {}): Bed {
   const cut = options.cut ?? ((data) => [data]);
-  // Of its own bytes: the filter changes what it is handed.
+  // Of its own bytes: the filter changes what it is handed, and what it is done with is gone.
   const pieces = (data: Buffer): Buffer[] => cut(data).map((piece) => Buffer.from(piece));
   const client = createSftpClient((data) => {
-    for (const piece of pieces(data)) filter.fromClient(piece);
+    for (const piece of pieces(data)) {
+      filter.fromClient(piece);
+      if (filter.needs?.client === false) piece.fill(0xaa);
+    }
   });
   const say = (data: Buffer): void => {
-    for (const piece of pieces(data)) filter.fromTarget(piece);
+    for (const piece of pieces(data)) {
+      filter.fromTarget(piece);
+      if (filter.needs?.target === false) piece.fill(0xaa);
+    }
   };
   const target = createFakeTarget((data) => setImmediate(say, data));
   const host = createFakeHost({
