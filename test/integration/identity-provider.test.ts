@@ -371,16 +371,25 @@ test('INV-04: a second provider of one issuer takes nothing from the first, and 
 test('login settings that can not work say so', async (context) => {
   const bed = await bedFor(context);
   const login = { clientId: 'cli', deviceClientId: 'cli-device', oauthScope: 'openid sallyport' };
-  const bare = await faulty(context, (url, issuer) => ({
-    body: JSON.stringify(
-      url === '/jwks' ? idp.jwks() : { issuer, jwks_uri: `${issuer}/jwks`, scopes_supported: ['openid'] },
-    ),
-  }));
-  await bed.write({ corp: corp({ login }), bare: { ...minimal(bare), login } });
+  const says = (more: object) => (url: string, issuer: string) => ({
+    body: JSON.stringify(url === '/jwks' ? idp.jwks() : { issuer, jwks_uri: `${issuer}/jwks`, ...more }),
+  });
+  const bare = await faulty(context, says({}));
+  const terse = await faulty(
+    context,
+    says({ scopes_supported: ['openid'], device_authorization_endpoint: 'https://idp.example/device' }),
+  );
+  await bed.write({
+    corp: corp({ login }),
+    bare: { ...minimal(bare), login },
+    terse: { ...corp({ login }), issuer: terse.issuer, caBundle: terse.ca },
+  });
+  const unlisted = await bed.condition('terse', 'Login');
+  assert.equal(unlisted?.status, 'True', 'issuers need not list their scopes');
+  assert.match(unlisted?.message ?? '', /does not list scope sallyport, and need not/);
   assert.equal((await bed.condition('corp', 'Login'))?.status, 'True', (await bed.condition('corp', 'Login'))?.message);
   const hitch = await bed.condition('bare', 'Login');
   assert.equal(hitch?.status, 'False');
-  for (const part of [/No audience is for Access/, /no device flow/, /does not list scope sallyport/])
-    assert.match(hitch?.message ?? '', part);
+  for (const part of [/No audience is for Access/, /no device flow/]) assert.match(hitch?.message ?? '', part);
   assert.equal((await bed.condition('bare', 'Ready'))?.status, 'True', 'its workloads’ tokens are good all the same');
 });

@@ -94,7 +94,13 @@ export function decideProvider(
   const hitches = provider === undefined ? [] : loginHitches(resource, memory.facts);
   if (spec.login === undefined) conditions = conditions?.filter(({ type }) => type !== 'Login');
   else if (hitches.length > 0) set('Login', 'False', 'Hitch', hitches.join(' '));
-  else if (provider !== undefined) set('Login', 'True', 'Possible', 'Nothing stands in the way of logging in.');
+  else if (provider !== undefined)
+    set(
+      'Login',
+      'True',
+      'Possible',
+      `Nothing stands in the way of logging in.${unlistedScopes(resource, memory.facts)}`,
+    );
   const kept = good !== undefined && provider !== undefined;
   return {
     provider,
@@ -177,12 +183,15 @@ function loginHitches({ spec }: IdentityProvider, facts: IssuerFacts | undefined
     );
   if (facts.pkce !== undefined && !facts.pkce.includes('S256'))
     hitches.push('The issuer does not take PKCE with S256, which browser logins use. Turn it on there.');
-  const missing = login.oauthScope
-    .split(' ')
-    .filter((scope) => facts.scopes !== undefined && !facts.scopes.includes(scope));
-  if (missing.length > 0)
-    hitches.push(
-      `The issuer does not list scope ${missing.join(', ')}; check oauthScope if tokens come without audience or groups.`,
-    );
   return hitches;
+}
+
+/** Many issuers list the scopes of the standard alone (RFC 8414, 2, leaves it to them): not listed does not mean not there. */
+function unlistedScopes({ spec }: IdentityProvider, facts: IssuerFacts | undefined): string {
+  const unlisted = (spec.login?.oauthScope ?? '')
+    .split(' ')
+    .filter((scope) => facts?.scopes !== undefined && !facts.scopes.includes(scope));
+  return unlisted.length === 0
+    ? ''
+    : ` The issuer does not list scope ${unlisted.join(', ')}, and need not; check oauthScope if tokens come without audience or groups.`;
 }
