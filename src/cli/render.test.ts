@@ -37,6 +37,7 @@ test('INV-11: whatever others wrote, a terminal sees printable text and the line
 test('INV-11: JSON and YAML hold nothing that a terminal acts on, and read back the same', () => {
   const hostile = [
     '\u001b[2J',
+    'a\tb',
     '\u009b31m\u009d0;x\u009c',
     'a\u202egpj\u2066',
     '\u0085',

@@ -4,8 +4,8 @@ import { createRequire } from 'node:module';
 import { formatDuration } from '../api/duration.ts';
 import type { Resource } from '../api/resource.ts';
 
-/** Control characters but those that JSON spells out or lays out by, marks that turn or hide text, and separators. */
-const UNSPELLED = /[\u007f-\u009f\p{Cf}\p{Zl}\p{Zp}\p{Co}]/gu;
+/** Control characters but those that JSON and YAML spell out or lay out by (YAML writes a tab as it is), marks that turn or hide text, and separators. */
+const UNSPELLED = /[\t\u007f-\u009f\p{Cf}\p{Zl}\p{Zp}\p{Co}]/gu;
 const units = (text: string): string =>
   Array.from({ length: text.length }, (_, at) => `\\u${text.charCodeAt(at).toString(16).padStart(4, '0')}`).join('');
 
