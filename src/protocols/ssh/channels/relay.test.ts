@@ -223,3 +223,35 @@ test('a target that goes away ends what runs, and the next command dials anew', 
   await bed.fromClient(bare(MSG.CHANNEL_CLOSE, 0), open(6), exec('again'));
   assert.equal(bed.dials, 2);
 });
+
+test('INV-03: where the sweep can not run, what runs is signalled over its channel, in time', async () => {
+  const SWEEP = 0x5a11;
+  const refused = writeData(
+    { byte: MSG.CHANNEL_OPEN_FAILURE },
+    { uint32: SWEEP },
+    { uint32: 2 },
+    { string: '' },
+    { string: '' },
+  );
+  for (const answers of [[refused], [confirmation(SWEEP, 11), bare(MSG.CHANNEL_CLOSE, SWEEP)]]) {
+    const bed = await runningBed();
+    bed.targetGot.length = 0;
+    const begun = performance.now();
+    const signals: { name: string; ms: number }[] = [];
+    bed.targetEnd.onMessage = (payload) => {
+      bed.targetGot.push(payload);
+      const name =
+        payload[0] === MSG.CHANNEL_REQUEST ? /\0(HUP|TERM|KILL)$/.exec(payload.toString('latin1'))?.[1] : undefined;
+      if (name !== undefined) signals.push({ name, ms: performance.now() - begun });
+    };
+    bed.relay.cut({ code: 'Expired', message: 'the grant expired' });
+    await bed.fromTarget(...answers);
+    await until(() => bed.ended.length > 0);
+    assert.deepEqual(bed.ended, ['Expired']);
+    assert.deepEqual(
+      signals.map(({ name }) => name),
+      ['HUP', 'TERM', 'KILL'],
+    );
+    assert.ok(signals[2]!.ms - signals[1]!.ms > 100, 'programs get their time to end');
+  }
+});

@@ -20,8 +20,8 @@ import { createFlood } from './flood.ts';
 import { createForwards } from './forwards.ts';
 import { createGlobals, hostKeysRequest } from './globals.ts';
 import { bare, openFailure, parseChannelOpen, parseOpenConfirmation } from './messages.ts';
-import { Splice } from './splice.ts';
 import { createPathLookup } from './path-lookup.ts';
+import { Splice } from './splice.ts';
 import { createSweeper } from './sweeper.ts';
 import { cutText, line } from './wording.ts';
 
@@ -338,15 +338,18 @@ export function runRelay(parts: RelayParts): Relay {
       return [];
     }
     const { ready, swept } = sweeper.start();
-    void Promise.race([swept, wait(LATEST_MS)]).then(() => link.close());
-    const isReady = await Promise.race([ready.then(() => true), wait(LOOK_MS)]);
+    const killed = Promise.withResolvers<void>();
+    void Promise.race([Promise.all([swept, killed.promise]), wait(LATEST_MS)]).then(() => link.close());
+    const isReady = await Promise.race([ready, wait(LOOK_MS)]);
     if (isReady !== true)
       for (const channel of running) {
         channel.signal('HUP');
         channel.signal('TERM');
       }
-    await Promise.race([swept, wait(GRACE_MS)]);
+    const finished = swept.then(({ complete }) => complete || wait(GRACE_MS));
+    await Promise.race([finished, wait(GRACE_MS)]);
     for (const channel of running) channel.signal('KILL');
+    killed.resolve();
     const result = await Promise.race([swept, wait(SWEEP_MS).then(() => undefined)]);
     if (result !== undefined && result.ran.length > 0)
       session.record.append('notice', { event: 'Swept', ran: result.ran, complete: result.complete });

@@ -26,8 +26,8 @@ export interface Sweeper {
   fromTarget(payload: Buffer): void;
   /** Has a shell started that waits. */
   prepare(): void;
-  /** Runs the sweep. `ready` resolves when it knows whom to end, `swept` when it is done; neither rejects. */
-  start(): { ready: Promise<void>; swept: Promise<Swept> };
+  /** Runs the sweep. `ready`: whether it knows whom to end, and ends them; `swept` resolves when it is over. Neither rejects. */
+  start(): { ready: Promise<boolean>; swept: Promise<Swept> };
   /** The connection to the target is gone. */
   gone(): void;
 }
@@ -39,7 +39,9 @@ export function createSweeper({ send, random }: { send(payload: Buffer): void; r
   let output = '';
   let isDue = false;
   let isAsked = false;
-  const ready = Promise.withResolvers<void>();
+  /** It may have gone away just as it was needed. */
+  let isLast = false;
+  const ready = Promise.withResolvers<boolean>();
   const result = Promise.withResolvers<Swept>();
 
   const open = (): void => {
@@ -60,14 +62,19 @@ export function createSweeper({ send, random }: { send(payload: Buffer): void; r
     if (!isDue) return send(windowAdjust(target.sender, data.length));
     if (output.length < WINDOW) output += data.toString('latin1');
     const swept = readSweep(output, mark);
-    if (swept.ready) ready.resolve();
+    if (swept.ready) ready.resolve(true);
     if (swept.complete) result.resolve(swept);
   };
-  const ended = (): void => {
+  const ended = (canRetry: boolean): void => {
     state = 'None';
     target = undefined;
     if (!isDue) return;
-    ready.resolve();
+    if (canRetry && !isLast && !readSweep(output, mark).ready) {
+      isLast = true;
+      isAsked = false;
+      return open();
+    }
+    ready.resolve(false);
     result.resolve(readSweep(output, mark));
   };
 
@@ -85,7 +92,7 @@ export function createSweeper({ send, random }: { send(payload: Buffer): void; r
           if (target !== undefined) target.window += readData(payload, 5).uint32();
           return ask();
         case MSG.CHANNEL_OPEN_FAILURE:
-          return ended();
+          return ended(false);
         case MSG.CHANNEL_DATA:
         case MSG.CHANNEL_EXTENDED_DATA:
           return said(dataOf(payload) ?? Buffer.alloc(0));
@@ -96,16 +103,17 @@ export function createSweeper({ send, random }: { send(payload: Buffer): void; r
           return;
         case MSG.CHANNEL_CLOSE:
           if (target !== undefined) send(bare(MSG.CHANNEL_CLOSE, target.sender));
-          return ended();
+          return ended(true);
       }
     },
     prepare: open,
     start() {
       isDue = true;
+      if (state === 'None') isLast = true;
       open();
       ask();
       return { ready: ready.promise, swept: result.promise };
     },
-    gone: ended,
+    gone: () => ended(false),
   };
 }
