@@ -67,7 +67,7 @@ export async function rawConnection(port: number, from = '127.0.0.1'): Promise<R
   };
 }
 
-/** What a session says after `echo`, so that somebody is really in. */
+/** What a session says after `echo`, so that somebody is really in; nothing where it does not come to that. */
 export async function echo({ transport, next }: RawClient, text: string): Promise<string> {
   transport.send(
     writeData({ byte: MSG.CHANNEL_OPEN }, { string: 'session' }, { uint32: 7 }, { uint32: 65_536 }, { uint32: 32_768 }),
@@ -84,7 +84,7 @@ export async function echo({ transport, next }: RawClient, text: string): Promis
       { string: `echo ${text}` },
     ),
   );
-  const data = await next(MSG.CHANNEL_DATA);
+  const data = await next(MSG.CHANNEL_DATA, MSG.CHANNEL_CLOSE);
   transport.send(writeData({ byte: MSG.CHANNEL_CLOSE }, { uint32: channel }));
-  return data === undefined ? '' : readData(data, 5).text().trim();
+  return data?.[0] === MSG.CHANNEL_DATA ? readData(data, 5).text().trim() : '';
 }

@@ -69,7 +69,8 @@ export async function startSshd(options: SshdOptions = {}): Promise<Sshd> {
       // bash reads no .bashrc below its first level: what is in that of whoever runs the tests can take seconds.
       'SetEnv SHLVL=1',
       'AcceptEnv LANG LC_* GIT_PROTOCOL SALLY_*',
-      'MaxStartups 200',
+      // Of this one keyword the last value wins.
+      ...(options.config?.some((line) => line.startsWith('MaxStartups ')) === true ? [] : ['MaxStartups 200']),
       'Subsystem sftp internal-sftp',
       'LogLevel VERBOSE',
       '',

@@ -20,8 +20,9 @@ import { hostKeysOf, plainHostKeysOf } from './keys/derive.ts';
 import { openTransport } from './transport/open-transport.ts';
 import type { OpenTransport, Transport } from './transport/transport.ts';
 import { type BackOff, createBackOff } from './upstream/back-off.ts';
-import { connectUpstream, type SshTarget, type Upstream } from './upstream/connect.ts';
+import { connectUpstream, type SshTarget, type Upstream, whereOf } from './upstream/connect.ts';
 import { UpstreamError } from './upstream/error.ts';
+import { createLoginPace, type LoginPace } from './upstream/login-pace.ts';
 import { SOFTWARE } from './upstream/software.ts';
 import { DISCONNECT } from './wire/message-numbers.ts';
 
@@ -38,6 +39,7 @@ interface Shared {
   services: Services;
   open: OpenTransport;
   backOff: BackOff;
+  pace: LoginPace;
 }
 
 export function createSshProtocol(options: SshOptions = {}): Protocol {
@@ -49,6 +51,7 @@ export function createSshProtocol(options: SshOptions = {}): Protocol {
     },
     open: options.open ?? openTransport,
     backOff: createBackOff(systemClock),
+    pace: createLoginPace(systemClock),
   };
   return {
     ...sshDefinition,
@@ -68,6 +71,7 @@ async function accept(socket: Duplex, context: SessionContext, shared: Shared): 
     return;
   }
   try {
+    const beganAt = context.clock.monotonic();
     const transport = await shared.open(socket, {
       role: 'Server',
       software: SOFTWARE,
@@ -75,7 +79,10 @@ async function accept(socket: Duplex, context: SessionContext, shared: Shared): 
       handshakeMs: context.limits.handshakeMs,
       hostKeys: hostKeysOf(keys),
     });
-    const login = await authenticateClient(transport, context, { refuses: (session, user) => refuses(session, user) });
+    const login = await authenticateClient(transport, context, {
+      refuses: (session, user) => refuses(session, user),
+      deadlineMs: context.limits.handshakeMs - (context.clock.monotonic() - beganAt),
+    });
     if (login.kind === 'Gone') {
       context.log('info', 'a client was not let in', { reason: login.reason });
       return;
@@ -168,6 +175,8 @@ async function connect({ context, session, user, target, shared, rights, signal 
   const stop = (): void => beginning.abort();
   if (signal.aborted) stop();
   signal.addEventListener('abort', stop, { once: true });
+  const wanted = AbortSignal.any([beginning.signal, context.signal]);
+  let giveBack: (() => void) | undefined;
   try {
     const credential = await session.credential().catch((error: unknown) => {
       context.log('warn', 'the account’s credential could not be read', { error: String(error) });
@@ -177,13 +186,17 @@ async function connect({ context, session, user, target, shared, rights, signal 
         'The Connection’s owners find the cause in the gateway’s log.',
       );
     });
+    giveBack = await shared.pace.place(whereOf(target), wanted);
+    // Those in front may have found out meanwhile that this account is refused.
+    shared.backOff.check(key);
     const upstream = await connectUpstream({
       open: shared.open,
       target,
       dial: session.dial,
       clock,
       random,
-      signal: AbortSignal.any([beginning.signal, context.signal]),
+      signal: wanted,
+      stop: context.signal,
       login: {
         user,
         credential,
@@ -206,6 +219,7 @@ async function connect({ context, session, user, target, shared, rights, signal 
     });
     throw error;
   } finally {
+    giveBack?.();
     signal.removeEventListener('abort', stop);
   }
 }

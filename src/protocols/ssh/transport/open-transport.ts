@@ -97,6 +97,9 @@ function open(
 
   const queuedBytes = (): number => output.queuedBytes + heldBytes;
 
+  const closedByPeer = (text: string, more?: ErrorOptions): TransportError =>
+    new TransportError(options.role === 'Client' && peerVersion === undefined ? 'TurnedAway' : 'Closed', text, more);
+
   // ---- the end -------------------------------------------------------------------------------------------------
 
   const finish = (): void => {
@@ -109,7 +112,7 @@ function open(
     socket.destroy();
     held = [];
     heldBytes = 0;
-    const final = end ?? { error: new TransportError('Closed', 'The connection was closed.') };
+    const final = end ?? { error: closedByPeer('The connection was closed.') };
     if (transport === undefined)
       opened.reject(
         final.error ??
@@ -328,7 +331,7 @@ function open(
 
   const onPeerEnd = (): void => {
     if (transport === undefined || input.partial)
-      leave({ error: new TransportError('Closed', 'The peer closed the connection in the middle of something.') });
+      leave({ error: closedByPeer('The peer closed the connection in the middle of something.') });
     else leave({});
   };
   const onData = (chunk: Buffer): void => {
@@ -411,7 +414,7 @@ function open(
     if (mayRead()) onPeerEnd();
   });
   socket.on('error', (error) => {
-    end ??= { error: new TransportError('Closed', `The connection broke: ${error.message}`, { cause: error }) };
+    end ??= { error: closedByPeer(`The connection broke: ${error.message}`, { cause: error }) };
     finish();
   });
   socket.on('close', finish);

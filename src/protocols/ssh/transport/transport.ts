@@ -83,7 +83,16 @@ export type TransportOptions = {
 export type OpenTransport = (socket: Duplex, options: TransportOptions) => Promise<Transport>;
 
 export class TransportError extends Error {
-  readonly code: 'Malformed' | 'NoCommonAlgorithm' | 'HostKey' | 'Signature' | 'TimedOut' | 'Closed' | 'Disconnected';
+  /** `TurnedAway`: a server closed before it had said who it is, as sshd does to those it has no place for. */
+  readonly code:
+    | 'Malformed'
+    | 'NoCommonAlgorithm'
+    | 'HostKey'
+    | 'Signature'
+    | 'TimedOut'
+    | 'Closed'
+    | 'TurnedAway'
+    | 'Disconnected';
   constructor(code: TransportError['code'], message: string, options?: ErrorOptions) {
     super(message, options);
     this.name = 'TransportError';
