@@ -22,6 +22,9 @@ export async function* reporter(source: AsyncIterable<TestEvent>): AsyncGenerato
           : ` (${path.relative(process.cwd(), event.data.file)}:${event.data.line ?? 0})`;
       const cause = event.data.details.error?.cause ?? event.data.details.error;
       yield `FAIL ${event.data.name}${file}\n${cause instanceof Error ? (cause.stack ?? cause.message) : String(cause)}\n\n`;
+    } else if (event.type === 'test:diagnostic' && event.data.message.startsWith('Error: ')) {
+      // What goes wrong after its test has ended: the run fails, though no test does.
+      yield `FAIL ${event.data.message}\n`;
     } else if (event.type === 'test:stderr' && process.env.TEST_OUTPUT === '1') {
       yield event.data.message;
     }

@@ -7,12 +7,14 @@ interface Suite {
   files: readonly string[];
   concurrency: number;
   timeoutMs: number;
+  /** All its files share `concurrency` processes. Default: each has its own, which starts and compiles everything anew. */
+  shared?: true;
   /** Why it can not run here and what to do; undefined: it can. */
   missing?: () => string | undefined;
 }
 
 const SUITES: Readonly<Record<string, Suite>> = {
-  unit: { files: ['src/**/*.test.ts', 'scripts/**/*.test.ts'], concurrency: 2, timeoutMs: 120_000 },
+  unit: { files: ['src/**/*.test.ts', 'scripts/**/*.test.ts'], concurrency: 2, timeoutMs: 120_000, shared: true },
   integration: { files: ['test/integration/**/*.test.ts'], concurrency: 1, timeoutMs: 300_000 },
   hostile: { files: ['test/hostile/**/*.test.ts'], concurrency: 1, timeoutMs: 300_000 },
   fuzz: { files: ['test/fuzz/**/*.test.ts'], concurrency: 1, timeoutMs: 600_000 },
@@ -38,6 +40,29 @@ function hasKubernetes(): boolean {
   }
 }
 
+/** Without it every process strips and compiles what it imports anew. */
+const COMPILED = path.join(import.meta.dirname, '../node_modules/.cache/compiled');
+const MOST_SAID = 64 * 1024;
+
+/** The exit code of one `node --test`. What tests write to stderr is shown where one failed, or with TEST_OUTPUT=1. */
+async function runFiles(files: readonly string[], options: readonly string[]): Promise<number | null> {
+  const child = spawn(
+    process.execPath,
+    ['--test', ...options, '--test-reporter=./scripts/test-reporter.ts', ...files],
+    {
+      stdio: ['ignore', 'inherit', 'pipe'],
+      env: { ...process.env, NODE_NO_WARNINGS: '1', NODE_COMPILE_CACHE: COMPILED },
+    },
+  );
+  let said = '';
+  child.stderr.setEncoding('utf8').on('data', (text: string) => {
+    said = (said + text).slice(-MOST_SAID);
+  });
+  const code = await new Promise<number | null>((resolve) => child.once('close', resolve));
+  if (code !== 0 || process.env['TEST_OUTPUT'] === '1') process.stderr.write(said);
+  return code;
+}
+
 async function runSuite(name: string): Promise<boolean> {
   const suite = SUITES[name];
   if (suite === undefined) {
@@ -56,20 +81,20 @@ async function runSuite(name: string): Promise<boolean> {
   }
   console.log(`\n# ${name}: ${files.length} files`);
   const started = performance.now();
-  const child = spawn(
-    process.execPath,
-    [
-      '--test',
-      `--test-concurrency=${suite.concurrency}`,
-      `--test-timeout=${suite.timeoutMs}`,
-      '--test-reporter=./scripts/test-reporter.ts',
-      ...files,
-    ],
-    { stdio: 'inherit', env: { ...process.env, NODE_NO_WARNINGS: '1' } },
+  const shards = suite.shared === true ? suite.concurrency : 1;
+  const codes = await Promise.all(
+    Array.from({ length: shards }, (_, at) =>
+      runFiles(files, [
+        `--test-timeout=${suite.timeoutMs}`,
+        ...(suite.shared === true
+          ? ['--test-isolation=none', `--test-shard=${at + 1}/${shards}`]
+          : [`--test-concurrency=${suite.concurrency}`]),
+      ]),
+    ),
   );
-  const code = await new Promise<number | null>((resolve) => child.once('exit', resolve));
-  console.log(`# ${name}: ${code === 0 ? 'ok' : 'FAILED'} in ${((performance.now() - started) / 1000).toFixed(1)} s`);
-  return code === 0;
+  const ok = codes.every((code) => code === 0);
+  console.log(`# ${name}: ${ok ? 'ok' : 'FAILED'} in ${((performance.now() - started) / 1000).toFixed(1)} s`);
+  return ok;
 }
 
 /** TEST_ATTEMPTS=2: a suite that failed runs once more, and says so. For machines that others load too. */

@@ -23,6 +23,9 @@ const roots = [trustedKeyOf(controllerKey)];
 const signer = testSigner(controllerKey);
 const keys = keyringOf([signer.certificate], roots);
 
+/** Each a copy of a whole folder that is verified. */
+const RUNS = Number(process.env.FUZZ_RUNS ?? 20);
+
 let good = '';
 const cleanups: (() => void)[] = [];
 before(async () => {
@@ -80,7 +83,7 @@ test('INV-07: a flipped bit in any file is found', () => {
           findings.join('; '),
         );
     }),
-    { numRuns: 60 },
+    { numRuns: RUNS },
   );
 });
 
@@ -100,7 +103,7 @@ test('INV-07: a tail that is cut off or put on is found, in any file', () => {
         assert.notEqual(appended.length, 0, `${name} with ${more}`);
       },
     ),
-    { numRuns: 40 },
+    { numRuns: RUNS },
   );
 });
 
