@@ -58,6 +58,12 @@ const causes = (): string[] =>
 
 const withoutId = (text: string): string => text.replace(/\bs-[a-z0-9]+/g, 's-…').replace(/\d+ bytes/, '… bytes');
 
+/** Of TAP: each test that failed with its cause, else the end. */
+function failuresIn(tap: string): string {
+  const failed = tap.split(/\n(?=\s*# Subtest: )/).filter((each) => /\n\s*not ok \d/.test(each));
+  return failed.map((each) => each.slice(0, 1500)).join('\n') || tap.slice(-2000);
+}
+
 export const tokens: CriteriaGroup = {
   name: 'tokens',
   async start() {
@@ -240,7 +246,7 @@ export const tokens: CriteriaGroup = {
             process.execPath,
             ['--test', '--test-reporter=tap', 'test/cluster/admission-proofs.test.ts'],
             { cwd: ROOT, maxBuffer: 1 << 24, timeout: 240_000 },
-            (error, out) => (error === null ? resolve({ stdout: out }) : reject(new Error(out.slice(-2000)))),
+            (error, out) => (error === null ? resolve({ stdout: out }) : reject(new Error(failuresIn(out)))),
           );
         });
         const passed = Number(/^# pass (\d+)/m.exec(stdout)?.[1]);
