@@ -245,7 +245,7 @@ export function createGateway(options: GatewayOptions): Gateway {
     if (change.kind === 'Gone') listeners.drop(uid);
     else if (change.shard === 'policy') reach(uid);
     if (bundle === undefined) return;
-    // A grant may move from one shard to another: shards that come in one go are judged together.
+    // A grant that outgrew its shard's limit moves to another: shards that come in one go are judged together.
     if (change.kind === 'Changed' && change.shard.startsWith('grants-')) reviewSoon(uid);
     else reviewSessions(uid);
     if (change.kind === 'Gone' || change.shard === 'releases') holds.review(uid, bundle.view);
