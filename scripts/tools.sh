@@ -50,6 +50,7 @@ ssh_tools() {
     have python3 && have xauth && [ -e /etc/services ] ||
     install_packages openssh-server openssh-client openssh-sftp-server tmux rsync zsh busybox git vim procps less \
       python3 xauth netbase || true
+  have plink && have lftp && have sshfs || install_packages putty-tools lftp sshfs || true
   [ ! -x "$cache/ssh-python/bin/python" ] || return 0
   have python3 || install_packages python3 || return 0
   echo "Installing paramiko, asyncssh and Ansible ..." >&2

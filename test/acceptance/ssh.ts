@@ -2,10 +2,11 @@
 // of groups to run; none: all.
 import { runCriteria } from './runner.ts';
 import { auth } from './ssh/auth.ts';
+import { clients } from './ssh/clients.ts';
 import { cluster } from './ssh/cluster.ts';
 import { commands } from './ssh/commands.ts';
 import { cuts } from './ssh/cuts.ts';
 import { forwarding } from './ssh/forwarding.ts';
 import { openssh } from './ssh/openssh.ts';
 
-await runCriteria('accept-ssh', [openssh, auth, commands, cuts, forwarding, cluster]);
+await runCriteria('accept-ssh', [openssh, clients, auth, commands, cuts, forwarding, cluster]);
