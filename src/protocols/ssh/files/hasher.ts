@@ -17,49 +17,45 @@ export interface Hasher {
 }
 
 const BLOCK = 512 * 1024;
-/** Blocks of the process: being filled, or at the thread. They are shared memory, so that handing one over costs a word. */
+/** Blocks of the process: being filled, at the thread, or free. Handed over and back, not shared: copying to shared memory is slow. */
 const BLOCKS = 48;
 
 // Plain JavaScript in a string: it runs from sources and from the build alike.
 const THREAD = `
 const { parentPort } = require('node:worker_threads');
 const { createHash } = require('node:crypto');
-const blocks = [];
 const hashes = new Map();
-parentPort.on('message', ({ id, index, memory, bytes, last }) => {
+parentPort.on('message', ({ id, memory, bytes, last }) => {
   let hash = hashes.get(id);
   if (hash === undefined) hashes.set(id, (hash = createHash('sha256')));
-  if (memory) blocks[index] = new Uint8Array(memory);
-  if (index >= 0) hash.update(blocks[index].subarray(0, bytes));
+  if (memory) hash.update(new Uint8Array(memory, 0, bytes));
   if (last) hashes.delete(id);
-  parentPort.postMessage({ id, index, digest: last === 'Digest' ? hash.digest('hex') : undefined });
+  const digest = last === 'Digest' ? hash.digest('hex') : undefined;
+  parentPort.postMessage({ id, memory, digest }, memory ? [memory] : []);
 });`;
-
-interface Block {
-  index: number;
-  bytes: Buffer;
-  memory: SharedArrayBuffer;
-  /** The thread that has seen it. */
-  known?: Thread;
-}
 
 interface Thread {
   worker: Worker;
   waiting: Map<number, (digest: string | undefined) => void>;
+  /** Blocks that it has. */
+  away: number;
 }
 
 let thread: Thread | undefined;
 let nextId = 0;
-const blocks: Block[] = [];
-const free: Block[] = [];
+/** How many there are, the free ones among them. */
+let blocks = 0;
+const free: Buffer[] = [];
 
 function start(): Thread {
   const worker = new Worker(THREAD, { eval: true, name: 'sallyport-sha256', execArgv: [], env: {} });
-  const started: Thread = { worker, waiting: new Map() };
+  const started: Thread = { worker, waiting: new Map(), away: 0 };
   worker.unref();
-  worker.on('message', ({ id, index, digest }: { id: number; index: number; digest?: string }) => {
-    const block = blocks[index];
-    if (block) free.push(block);
+  worker.on('message', ({ id, memory, digest }: { id: number; memory?: ArrayBuffer; digest?: string }) => {
+    if (memory !== undefined) {
+      if (thread === started) free.push(Buffer.from(memory));
+      started.away -= 1;
+    }
     if (digest === undefined) return;
     started.waiting.get(id)?.(digest);
     started.waiting.delete(id);
@@ -68,9 +64,8 @@ function start(): Thread {
   const gone = (): void => {
     if (thread !== started) return;
     thread = undefined;
-    // What it was still reading is not used again.
-    blocks.length = 0;
-    free.length = 0;
+    // What it had is gone with it.
+    blocks -= started.away;
     for (const tell of started.waiting.values()) tell(undefined);
     started.waiting.clear();
   };
@@ -79,38 +74,36 @@ function start(): Thread {
   return started;
 }
 
-function takeBlock(): Block | undefined {
+function takeBlock(): Buffer | undefined {
   const block = free.pop();
-  if (block || blocks.length >= BLOCKS) return block;
-  const memory = new SharedArrayBuffer(BLOCK);
-  const made = { index: blocks.length, bytes: Buffer.from(memory), memory };
-  blocks.push(made);
-  return made;
-}
-
-function giveBack(block: Block): void {
-  if (blocks[block.index] === block) free.push(block);
+  if (block || blocks >= BLOCKS) return block;
+  blocks += 1;
+  return Buffer.allocUnsafeSlow(BLOCK);
 }
 
 export function createHasher(): Hasher {
   let here: Hash | undefined;
-  let block: Block | undefined;
+  let block: Buffer | undefined;
   let filled = 0;
   let sent: { id: number; to: Thread } | undefined;
   let failed = false;
 
+  const giveBack = (): void => {
+    if (block) free.push(block);
+    block = undefined;
+  };
   const hand = (last?: 'Digest' | 'Drop'): void => {
     thread ??= start();
     sent ??= { id: (nextId += 1), to: thread };
-    // What it had is lost with the thread that had it; a block of before is no block of the new one.
-    if (sent.to !== thread || (block && blocks[block.index] !== block)) {
+    // What it had is lost with the thread that had it.
+    if (sent.to !== thread) {
       failed = true;
-      block = undefined;
+      giveBack();
       return;
     }
-    const memory = block && block.known !== thread ? block.memory : undefined;
-    if (block) block.known = thread;
-    thread.worker.postMessage({ id: sent.id, index: block?.index ?? -1, memory, bytes: filled, last });
+    const memory = block?.buffer as ArrayBuffer | undefined;
+    if (memory !== undefined) thread.away += 1;
+    thread.worker.postMessage({ id: sent.id, memory, bytes: filled, last }, memory === undefined ? [] : [memory]);
     block = undefined;
     filled = 0;
   };
@@ -119,10 +112,7 @@ export function createHasher(): Hasher {
     if (failed || here) return;
     failed = true;
     if (sent && sent.to === thread) hand('Drop');
-    else if (block) {
-      if (!sent) giveBack(block);
-      block = undefined;
-    }
+    else giveBack();
   };
   const now = (): string | undefined => {
     if (failed) return undefined;
@@ -133,9 +123,8 @@ export function createHasher(): Hasher {
     }
     const hash = createHash('sha256');
     if (block) {
-      hash.update(block.bytes.subarray(0, filled));
-      giveBack(block);
-      block = undefined;
+      hash.update(block.subarray(0, filled));
+      giveBack();
     }
     return hash.digest('hex');
   };
@@ -162,7 +151,7 @@ export function createHasher(): Hasher {
             return;
           }
         }
-        const count = piece.copy(block.bytes, filled, at);
+        const count = piece.copy(block, filled, at);
         filled += count;
         at += count;
         if (filled === BLOCK) hand();
@@ -174,7 +163,7 @@ export function createHasher(): Hasher {
       const { id, to } = sent;
       if (thread !== to) {
         failed = true;
-        block = undefined;
+        giveBack();
         return undefined;
       }
       return new Promise((resolve) => {
