@@ -241,7 +241,7 @@ test('INV-03: where the sweep can not run, what runs is signalled over its chann
     bed.targetEnd.onMessage = (payload) => {
       bed.targetGot.push(payload);
       const name =
-        payload[0] === MSG.CHANNEL_REQUEST ? /\0(HUP|TERM|KILL)$/.exec(payload.toString('latin1'))?.[1] : undefined;
+        payload[0] === MSG.CHANNEL_REQUEST ? /(HUP|TERM|KILL)$/.exec(payload.toString('latin1'))?.[1] : undefined;
       if (name !== undefined) signals.push({ name, ms: performance.now() - begun });
     };
     bed.relay.cut({ code: 'Expired', message: 'the grant expired' });
