@@ -346,8 +346,8 @@ export function runRelay(parts: RelayParts): Relay {
         channel.signal('HUP');
         channel.signal('TERM');
       }
-    const finished = swept.then(({ complete }) => complete || wait(GRACE_MS));
-    await Promise.race([finished, wait(GRACE_MS)]);
+    const grace = wait(GRACE_MS);
+    await Promise.race([grace, swept.then(({ complete }) => (complete ? undefined : grace))]);
     for (const channel of running) channel.signal('KILL');
     killed.resolve();
     const result = await Promise.race([swept, wait(SWEEP_MS).then(() => undefined)]);
