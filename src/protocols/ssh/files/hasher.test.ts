@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
 import { createHash, randomBytes } from 'node:crypto';
 import { test } from 'node:test';
 import { createHasher } from './hasher.ts';
@@ -38,4 +39,11 @@ test('INV-11: blocks are bounded; who begins without one hashes on the spot, who
   const after = createHasher();
   after.update(data);
   assert.equal(await after.digest(), sha(data));
+});
+
+test('a stream whose digest nobody asked for keeps no process', () => {
+  const program = `import { createHasher } from ${JSON.stringify(new URL('hasher.ts', import.meta.url).href)};
+    createHasher().update(Buffer.alloc(3_000_000));`;
+  const ran = spawnSync(process.execPath, ['--input-type=module', '-e', program], { timeout: 30_000 });
+  assert.equal(ran.status, 0, String(ran.error ?? ran.stderr));
 });

@@ -50,7 +50,6 @@ const free: Buffer[] = [];
 function start(): Thread {
   const worker = new Worker(THREAD, { eval: true, name: 'sallyport-sha256', execArgv: [], env: {} });
   const started: Thread = { worker, waiting: new Map(), away: 0 };
-  worker.unref();
   worker.on('message', ({ id, memory, digest }: { id: number; memory?: ArrayBuffer; digest?: string }) => {
     if (memory !== undefined) {
       if (thread === started) free.push(Buffer.from(memory));
@@ -71,6 +70,7 @@ function start(): Thread {
   };
   worker.on('error', gone);
   worker.on('exit', gone);
+  worker.unref(); // listening for messages keeps the process
   return started;
 }
 
