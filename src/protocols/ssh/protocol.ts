@@ -216,6 +216,7 @@ async function connect({ context, session, user, target, shared, rights, signal 
     if (error instanceof UpstreamError && error.code === 'Login') shared.backOff.failed(key);
     context.log('warn', 'no connection to the target', {
       error: error instanceof Error ? error.message : String(error),
+      ...(error instanceof Error && error.cause instanceof Error ? { cause: error.cause.message } : {}),
     });
     throw error;
   } finally {

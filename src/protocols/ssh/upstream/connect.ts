@@ -175,6 +175,13 @@ function transportProblem(error: unknown, hostKeyFault: string | undefined): Ups
       'Sallyport: the target takes connections and closes them without a word.',
       'Try again. Its sshd has no place for more logins (MaxStartups), or was offended by some (PerSourcePenalties); its log says which.',
     );
+  if (error.code === 'Disconnected')
+    return new UpstreamError(
+      'Transport',
+      'Sallyport could not talk to the target: it closed the connection during the key exchange.',
+      'The gateway’s log has its last words.',
+      { cause: error },
+    );
   if (error.code === 'NoCommonAlgorithm')
     return new UpstreamError(
       'Transport',

@@ -1,5 +1,6 @@
 // A target that could not be reached or logged in to. Message and hint may be told to the client: they hold no secret
-// and no text of the target's.
+// and no text of the target's but
+// names of algorithms.
 export class UpstreamError extends Error {
   readonly code: 'Unreachable' | 'Forbidden' | 'HostKey' | 'Transport' | 'Login' | 'Misconfigured' | 'Busy' | 'Ended';
   readonly hint: string | undefined;
