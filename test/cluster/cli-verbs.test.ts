@@ -65,13 +65,13 @@ it('INV-08: nobody approves their own request, and whoever is no approver does n
 });
 
 it('--wait follows the grant by watch, and outlives an API server that is killed meanwhile', async () => {
-  const waiting = bed.as('alice', ['request', 'orders-db', '--wait', '-o', 'json']);
-  let name = '';
-  await until(async () => {
-    const { out } = await bed.as('alice', ['pending', '-o', 'name']);
-    name = /accessgrant\/(\S+)/.exec(out)?.[1] ?? '';
-    return name !== '';
+  let said = '';
+  const waiting = bed.as('alice', ['request', 'orders-db', '--wait', '-o', 'json'], {
+    onErr: (text) => (said += text),
   });
+  // Who has not begun to wait can not tell a server that knows nobody yet from one that refuses.
+  await until(() => said.includes(' waits for '));
+  const name = /orders-db-[a-z0-9]{5}/.exec(said)![0];
   await bed.plane.killApiServer();
   await bed.plane.startApiServer();
   await until(async () => (await bed.as('carol', ['approve', name, '--yes'])).code === 0, 'the approval', 60_000);
