@@ -9,6 +9,8 @@ export type ExitCode = number;
 export interface Io {
   out(text: string): void;
   err(text: string): void;
+  /** Resolves when little of what was written still waits for its reader, or nobody waits any more; between the parts of long output. */
+  ready(): Promise<void>;
   /** Whether output goes to a terminal: colour and progress only then. */
   readonly outTty: boolean;
   readonly errTty: boolean;
@@ -24,6 +26,7 @@ export function systemIo(signal: AbortSignal): Io {
   return {
     out: (text) => void process.stdout.write(text),
     err: (text) => void process.stderr.write(text),
+    ready: () => drained(process.stdout, signal),
     outTty: process.stdout.isTTY === true,
     errTty: process.stderr.isTTY === true,
     inTty: process.stdin.isTTY === true,
@@ -41,6 +44,19 @@ export function systemIo(signal: AbortSignal): Io {
     },
     signal,
   };
+}
+
+function drained(stream: NodeJS.WriteStream, signal: AbortSignal): Promise<void> {
+  if (!stream.writableNeedDrain || signal.aborted) return Promise.resolve();
+  return new Promise((resolve) => {
+    const done = (): void => {
+      stream.off('drain', done);
+      signal.removeEventListener('abort', done);
+      resolve();
+    };
+    stream.once('drain', done);
+    signal.addEventListener('abort', done, { once: true });
+  });
 }
 
 /** What a verb ends with when it can not go on: one sentence, what to do next, and the exit code. */

@@ -18,6 +18,7 @@ async function run(args: string[], env: Record<string, string> = {}): Promise<Ru
     outTty: false,
     errTty: false,
     inTty: false,
+    ready: () => Promise.resolve(),
     env: { SALLYPORT_STATE: '/nonexistent/sallyport', SALLYPORT_HOME: '/nonexistent/home', ...env },
     ask: async () => false,
     signal: new AbortController().signal,

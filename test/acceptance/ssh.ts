@@ -8,5 +8,6 @@ import { commands } from './ssh/commands.ts';
 import { cuts } from './ssh/cuts.ts';
 import { forwarding } from './ssh/forwarding.ts';
 import { openssh } from './ssh/openssh.ts';
+import { replay } from './ssh/replay.ts';
 
-await runCriteria('accept-ssh', [openssh, clients, auth, commands, cuts, forwarding, cluster]);
+await runCriteria('accept-ssh', [openssh, clients, auth, commands, cuts, forwarding, replay, cluster]);

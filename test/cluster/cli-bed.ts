@@ -265,6 +265,7 @@ export async function runCli(
     outTty: false,
     errTty: false,
     inTty: false,
+    ready: () => Promise.resolve(),
     env: { SALLYPORT_INVOKED_AS: given.prefix ?? 'kubectl-access', ...given.env },
     ask: async () => false,
     signal: given.signal ?? new AbortController().signal,

@@ -25,6 +25,7 @@ function capture(): { io: Io; out: () => string; err: () => string } {
     outTty: false,
     errTty: false,
     inTty: false,
+    ready: () => Promise.resolve(),
     env: {},
     ask: () => Promise.resolve(false),
     signal: new AbortController().signal,

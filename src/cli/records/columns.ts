@@ -36,6 +36,7 @@ export async function auditColumns(args: AuditColumnsArgs, io: Io, deps: Records
   let found = 0;
   const list = args.output === 'json' ? jsonList(io.out) : undefined;
   for (const read of columnReads(view, pattern, filter)) {
+    await io.ready();
     if (io.signal.aborted) return EXIT.failed;
     found += 1;
     const text = args.output === 'name' ? `${read.session}\n` : machine(args.output, read);

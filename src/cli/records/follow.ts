@@ -43,6 +43,8 @@ export async function followSession(
           problems.tell({ piece: item.piece, message: `records ${next} to ${item.record.seq - 1} are missing` });
         next = item.record.seq + 1;
         show(item.record);
+        await io.ready();
+        if (io.signal.aborted) break;
         isOver = item.record.kind === 'end';
       }
     }

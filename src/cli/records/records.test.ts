@@ -32,6 +32,7 @@ function captured(): Io & { stdout: string; stderr: string } {
     outTty: false,
     errTty: false,
     inTty: false,
+    ready: () => Promise.resolve(),
     env: {},
     ask: () => Promise.resolve(false),
     signal: new AbortController().signal,

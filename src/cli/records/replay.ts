@@ -134,10 +134,14 @@ async function asciicast(args: ReplayArgs, io: Io, deps: RecordsDeps): Promise<E
     for (; next.done !== true; next = moments.next()) {
       cast ??= createCast(args.session, next.value.start);
       out.write(cast.add(next.value.moment));
+      await io.ready();
+      if (io.signal.aborted) return INTERRUPTED;
     }
     out.write(cast?.end() ?? '');
     return next.value;
   } finally {
+    // What it holds open.
+    moments.return(EXIT.ok);
     out.close();
   }
 }
@@ -173,6 +177,7 @@ async function play(args: ReplayArgs, io: Io, deps: RecordsDeps): Promise<ExitCo
       if (io.signal.aborted) return INTERRUPTED;
       beforeMs = moment.atMs;
       player.show(moment);
+      await io.ready();
     }
   } catch (error) {
     if (io.signal.aborted) return INTERRUPTED;

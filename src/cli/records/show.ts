@@ -31,6 +31,7 @@ export async function eachRecord(
     const next = records.next();
     if (next.done === true) return next.value;
     show(next.value);
+    await io.ready();
   }
 }
 

@@ -97,6 +97,7 @@ async function answered<Answer extends SshAct>(
   let found = 0;
   const list = args.output === 'json' ? jsonList(io.out) : undefined;
   for (const answer of question.ask(view, filter)) {
+    await io.ready();
     if (io.signal.aborted) return EXIT.failed;
     found += 1;
     const text = args.output === 'name' ? `${answer.session}\n` : machine(args.output, answer);
