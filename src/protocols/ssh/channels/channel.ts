@@ -8,14 +8,15 @@ import type { SshCommand } from '../facts.ts';
 import { releasePayload } from '../transport/memory.ts';
 import { MalformedData, readData } from '../wire/data.ts';
 import { MSG } from '../wire/message-numbers.ts';
-import { beginCommand } from './begin.ts';
 import type { CommandRecorder } from './channel-recorder.ts';
 import { createCommandRecorder } from './channel-recorder.ts';
 import type { Core, FilterOptions } from './core.ts';
+import { EarlyMessages } from './early.ts';
 import { Features } from './features.ts';
 import type { ChannelFilter } from './filter.ts';
 import { createFilterHost, type FilterHostParts } from './filter-host.ts';
 import { Flow, RESERVE } from './flow.ts';
+import { takeRequest } from './from-client.ts';
 import { takeFromTarget } from './from-target.ts';
 import type { Judging } from './judge.ts';
 import {
@@ -53,10 +54,6 @@ export interface ChannelCore extends Core {
 /** Kept of a client before its command runs; afterwards the target's window decides. */
 const FIRST_WINDOW = 256 * 1024;
 export const LARGEST_PACKET = 128 * 1024;
-/** Data kept until a command runs is joined up to this many bytes. */
-const SMALL = 4 * 1024;
-/** Requests kept until a command runs. */
-const MOST_EARLY = 256;
 const INTERRUPT = 3; // ^C
 
 export type Phase = 'Fresh' | 'Judging' | 'Opening' | 'Live' | 'Over';
@@ -83,9 +80,7 @@ export class SessionChannel {
   /** The command, while it is judged. */
   judging: Judging | undefined;
   readonly #operations = new Set<Judging>();
-  /** What the client sent before there was anywhere to send it, in order. */
-  #early: Buffer[] = [];
-  #earlyBytes = 0;
+  readonly #early = new EarlyMessages();
   /** Lines told before there was a command to record them with. */
   #untold: string[] = [];
   #clientEnd = { eof: false, closed: false, closeSent: false };
@@ -102,7 +97,7 @@ export class SessionChannel {
     this.toTarget = new Flow(FIRST_WINDOW, {
       send: (payload, more) => this.target.send(payload, more),
       grant: (bytes) => core.toClient(windowAdjust(this.#client, bytes)),
-      kept: () => this.#earlyBytes + (this.filter?.heldBytes.client ?? 0),
+      kept: () => this.#early.bytes + (this.filter?.heldBytes.client ?? 0),
       reserve: 0,
     });
     this.toClient = new Flow(undefined, {
@@ -153,7 +148,7 @@ export class SessionChannel {
       case MSG.CHANNEL_EOF:
         if (this.#clientEnd.eof) return;
         this.#clientEnd.eof = true;
-        this.#later(payload);
+        this.later(payload);
         return;
       case MSG.CHANNEL_CLOSE:
         this.#clientClosed();
@@ -173,29 +168,16 @@ export class SessionChannel {
     if (this.#clientEnd.eof) throw new MalformedData('data after EOF');
     // Extended data of a client means nothing to any server.
     if (data.length === 0 || payload[0] !== MSG.CHANNEL_DATA || this.phase === 'Over') return;
-    if (this.phase !== 'Live') {
-      if (this.pty !== undefined && data.includes(INTERRUPT)) this.#withdrawAll();
-      this.#earlyBytes += data.length;
-    } else if (this.pty !== undefined && this.#operations.size > 0 && data.includes(INTERRUPT)) {
-      this.#withdrawAll();
-    }
-    this.#later(payload);
+    const isHeldUp = this.phase !== 'Live' || this.#operations.size > 0;
+    if (isHeldUp && this.pty !== undefined && data.includes(INTERRUPT)) this.withdrawAll();
+    this.later(payload);
   }
 
   /** To the target as soon as it is there. */
-  #later(payload: Buffer): void {
+  later(payload: Buffer): void {
     if (this.phase === 'Over') return;
     if (this.phase === 'Live') this.#forward(payload);
-    else {
-      if (this.#early.length >= MOST_EARLY && payload[0] !== MSG.CHANNEL_DATA)
-        throw new MalformedData('too many requests before anything runs');
-      const last = this.#early.at(-1);
-      // A byte a message would cost a hundred times its size.
-      const joins = last?.[0] === MSG.CHANNEL_DATA && payload[0] === MSG.CHANNEL_DATA;
-      if (joins && last.length + payload.length <= SMALL) {
-        this.#early[this.#early.length - 1] = channelData(0, Buffer.concat([dataOf(last)!, dataOf(payload)!]));
-      } else this.#early.push(payload);
-    }
+    else this.#early.push(payload);
   }
 
   #forward(payload: Buffer): void {
@@ -222,10 +204,7 @@ export class SessionChannel {
     const receiver = this.target.receiver;
     if (receiver === undefined) return;
     this.phase = 'Live';
-    const early = this.#early;
-    this.#early = [];
-    this.#earlyBytes = 0;
-    for (const payload of early) this.#forward(payload);
+    for (const payload of this.#early.take()) this.#forward(payload);
     this.toTarget.open(receiver);
   }
 
@@ -233,8 +212,8 @@ export class SessionChannel {
     if (this.#clientEnd.closed) throw new MalformedData('closed twice');
     this.#clientEnd.closed = true;
     this.#clientEnd.eof = true;
-    this.#withdrawAll();
-    this.#early = [];
+    this.withdrawAll();
+    this.#early.take();
     this.toClient.discardData();
     if (this.phase === 'Live') {
       // Clients close as soon as both halves are: the exit status is still to come, then the target's own CLOSE.
@@ -253,69 +232,22 @@ export class SessionChannel {
     this.settle();
   }
 
-  #withdrawAll(): void {
+  /** What waits for consent is given up. */
+  withdrawAll(): void {
     this.judging?.withdraw();
     for (const one of this.#operations) one.withdraw();
   }
 
   #clientRequest(payload: Buffer): void {
-    const { type, wantReply, rest } = parseChannelRequest(payload);
+    const request = parseChannelRequest(payload);
     if (this.#replies.unanswered >= MOST_UNANSWERED) throw new MalformedData('too many requests at once');
     if (this.#clientEnd.closed) throw new MalformedData('a request on a closed channel');
-    const reply = wantReply ? this.#replies.open() : undefined;
-    switch (type) {
-      case 'pty-req': {
-        const isSet = this.phase === 'Fresh' && this.setup.setPty(this.core, rest);
-        reply?.settle(isSet);
-        return;
-      }
-      case 'env': {
-        const isSet = this.phase === 'Fresh' && this.setup.setVariable(this.core, rest);
-        reply?.settle(isSet);
-        return;
-      }
-      case 'shell':
-      case 'exec':
-      case 'subsystem':
-        beginCommand(this, type, rest, reply);
-        return;
-      case 'window-change':
-        this.#resize(payload, rest);
-        reply?.settle(true);
-        return;
-      case 'signal':
-      case 'break':
-      case 'eow@openssh.com':
-        this.#pass(payload, type, rest, reply);
-        return;
-      case 'auth-agent-req@openssh.com':
-      case 'x11-req':
-        this.features.request(type === 'x11-req' ? 'X11Forwarding' : 'AgentForwarding', rest, reply);
-        return;
-      default:
-        this.core.session.record.append('notice', { event: 'UnknownRequest', request: type.slice(0, 64) }, this.number);
-        reply?.settle(false);
-    }
+    takeRequest(this, payload, request, request.wantReply ? this.#replies.open() : undefined);
   }
 
-  #resize(payload: Buffer, rest: Buffer): void {
-    const reader = readData(rest);
-    const [columns, rows, width, height] = [reader.uint32(), reader.uint32(), reader.uint32(), reader.uint32()];
-    reader.end();
-    if (!this.setup.resize({ columns, rows, width, height })) return;
-    this.recorder?.resized(columns, rows);
-    // Until it runs, the latest size is all that matters.
-    if (this.phase === 'Live') this.toTarget.control(payload);
-  }
-
-  #pass(payload: Buffer, type: string, rest: Buffer, reply: Reply | undefined): void {
-    if (type === 'signal' && (this.phase === 'Judging' || this.#operations.size > 0)) {
-      const name = readData(rest).text(64);
-      if (name === 'INT') this.#withdrawAll();
-    }
-    if (this.phase === 'Over' || this.phase === 'Fresh') return reply?.settle(false);
-    if (reply !== undefined) this.atTarget.push(reply);
-    this.#later(payload);
+  /** Somebody decides about the command, or about an operation of it. */
+  get isJudged(): boolean {
+    return this.phase === 'Judging' || this.#operations.size > 0;
   }
 
   /** Withdrawn where the command is. */
@@ -386,7 +318,7 @@ export class SessionChannel {
     this.recorder?.exited({ status: exitStatus });
     this.recorder?.ended();
     this.filter?.closed();
-    this.#early = [];
+    this.#early.take();
     this.toClient.control(channelRequest(0, 'exit-status', false, { uint32: exitStatus }));
     this.toClient.control(bare(MSG.CHANNEL_EOF, 0));
     this.toClient.control(bare(MSG.CHANNEL_CLOSE, 0));
@@ -396,11 +328,11 @@ export class SessionChannel {
 
   /** Stops everything but last words, which are recorded as part of what the user saw: the connection is being cut. */
   freeze(error: { code: string; message: string }, line?: string): void {
-    this.#withdrawAll();
+    this.withdrawAll();
     this.features.ended();
     this.phase = 'Over';
     this.filter?.closed();
-    this.#early = [];
+    this.#early.take();
     const undelivered = this.toClient.queuedBytes;
     this.toClient.stop();
     this.toTarget.stop();

@@ -3,6 +3,7 @@
 import { MSG } from '../wire/message-numbers.ts';
 import type { SessionChannel } from './channel.ts';
 import type { FilterHost, Verdict } from './filter.ts';
+import type { Flow } from './flow.ts';
 import { type Judging, judge } from './judge.ts';
 import { bare } from './messages.ts';
 
@@ -14,7 +15,9 @@ export interface FilterHostParts {
 }
 
 /** Larger buffers go out in several messages, so that one does not hold up the others. */
-const LARGEST_PIECE = 32 * 1024;
+const LARGEST_PIECE = 128 * 1024;
+/** Receivers that take less at once have it cut again by the flow. */
+const SMALLEST_PIECE = 4 * 1024;
 
 export function createFilterHost({ channel, operations, fail }: FilterHostParts): FilterHost {
   const { core } = channel;
@@ -24,13 +27,13 @@ export function createFilterHost({ channel, operations, fail }: FilterHostParts)
     user: core.user,
     toTarget(data) {
       if (isOver()) return;
-      for (const piece of pieces(data)) channel.toTarget.bytes(piece);
+      for (const piece of pieces(data, channel.toTarget)) channel.toTarget.bytes(piece);
       channel.toTarget.replenish();
     },
     toClient(data) {
       if (isOver()) return;
       channel.recorder?.passing('stdout', data);
-      for (const piece of pieces(data)) channel.toClient.bytes(piece);
+      for (const piece of pieces(data, channel.toClient)) channel.toClient.bytes(piece);
       channel.toClient.replenish();
     },
     eofToTarget() {
@@ -61,6 +64,8 @@ export function createFilterHost({ channel, operations, fail }: FilterHostParts)
   };
 }
 
-function* pieces(data: Buffer): Generator<Buffer> {
-  for (let at = 0; at < data.length; at += LARGEST_PIECE) yield data.subarray(at, at + LARGEST_PIECE);
+/** As the receiver takes them. */
+function* pieces(data: Buffer, { maxPacket }: Flow): Generator<Buffer> {
+  const size = Math.max(SMALLEST_PIECE, Math.min(maxPacket, LARGEST_PIECE));
+  for (let at = 0; at < data.length; at += size) yield data.subarray(at, at + size);
 }

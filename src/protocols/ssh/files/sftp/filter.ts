@@ -14,21 +14,12 @@ import type { Meter } from '../digest.ts';
 import type { NameLock } from '../name-lock.ts';
 import { createOutlet } from '../outlet.ts';
 import { type Answers, createAnswers, type Slot } from './answers.ts';
-import { closedByClient, closedByEnd, type Handle } from './handles.ts';
+import type { Handle } from './handles.ts';
 import { createJudged, type JudgedRequest } from './judged.ts';
-import {
-  LONGEST_HANDLE,
-  LONGEST_PACKET,
-  LONGEST_READ,
-  packet,
-  STATUS,
-  statusPacket,
-  TYPE,
-  VERSION,
-} from './packets.ts';
+import { createOnHandles, refuse } from './on-handles.ts';
+import { LONGEST_HANDLE, LONGEST_PACKET, packet, STATUS, TYPE, VERSION } from './packets.ts';
 import { createResolver } from './paths.ts';
 import type { PlanContext } from './plan.ts';
-import { isName } from './replies.ts';
 import { EXTENSIONS, readRequest, type SftpRequest } from './requests.ts';
 import { createUpstream, Ended } from './upstream.ts';
 
@@ -89,8 +80,6 @@ export function createSftpFilter(host: FilterHost, options: SftpOptions): Channe
   });
   const answers: Answers = createAnswers(client);
   const handles = new Map<string, Handle>();
-  /** CLOSE was sent, and its result is not written. */
-  const closing = new Set<Handle>();
   const input = createByteQueue();
   let over = false;
   const end = (): void => {
@@ -106,6 +95,7 @@ export function createSftpFilter(host: FilterHost, options: SftpOptions): Channe
   };
   const upstream = createUpstream(target, (text) => fail('Target', text));
   const offered = new Set<string>();
+  const onHandles = createOnHandles({ host, upstream, answers, handles, offered, fail, settle });
 
   let greeted = false;
   let welcomed = false;
@@ -163,7 +153,7 @@ export function createSftpFilter(host: FilterHost, options: SftpOptions): Channe
       if (task.state === 'Passed' || !isJudged(task.request)) {
         tasks.shift();
         taskBytes -= task.packet.length;
-        if (task.state !== 'Passed') direct(task.slot, task.request, task.packet);
+        if (task.state !== 'Passed') onHandles.request(task.slot, task.request, task.packet);
         continue;
       }
       task.start();
@@ -204,104 +194,6 @@ export function createSftpFilter(host: FilterHost, options: SftpOptions): Channe
       .catch((error: unknown) => {
         fail('Target', `The file transfer can not go on: ${error instanceof Error ? error.name : 'unknown'}`);
       });
-  }
-
-  const refuse = (slot: Slot, code: number, message: string): void => {
-    answers.whole(slot, statusPacket(slot.id, code, message));
-  };
-  /** Sends a request as it came; its answer passes as it comes. */
-  const relay = (slot: Slot, whole: Buffer, accepts: readonly number[], then?: (failed: boolean) => void): void => {
-    upstream.pass(whole, accepts).then(({ reply, packet: answer }) => {
-      then?.(reply.kind === 'Status' && reply.code !== STATUS.OK && reply.code !== STATUS.EOF);
-      answer.writeUInt32BE(slot.id, 5);
-      answers.whole(slot, answer);
-      settle();
-    }, ignoreEnd);
-  };
-
-  /** Requests on handles, and those that are about no file. */
-  function direct(slot: Slot, request: SftpRequest, whole: Buffer): void {
-    if (request.kind === 'Limits') {
-      if (offered.has('limits@openssh.com')) return relay(slot, whole, [TYPE.EXTENDED_REPLY]);
-      return refuse(slot, STATUS.OP_UNSUPPORTED, 'the target does not know it');
-    }
-    if (!('handle' in request)) return refuse(slot, STATUS.OP_UNSUPPORTED, 'Sallyport: not supported');
-    const handle = handles.get(request.handle);
-    const fits =
-      handle !== undefined &&
-      (request.kind === 'Read'
-        ? handle.kind === 'File' && handle.reads
-        : request.kind === 'ReadDirectory'
-          ? handle.kind === 'Directory'
-          : true);
-    if (!fits) return refuse(slot, STATUS.FAILURE, 'Sallyport: not a handle that is open for it');
-    const count = (failed: boolean): void => {
-      if (failed) handle.errors += 1;
-    };
-    switch (request.kind) {
-      case 'Read':
-        return read(slot, handle, request.offset, request.length, whole);
-      case 'ReadDirectory':
-        upstream.pass(whole, [TYPE.NAME]).then(({ reply, packet: answer }) => {
-          if (reply.kind === 'Names') {
-            if (!reply.names.every(isName))
-              return fail('Target', 'The target broke the file transfer protocol: a listed name is no name');
-            handle.entries += reply.names.length;
-          } else count(reply.kind === 'Status' && reply.code !== STATUS.EOF);
-          answer.writeUInt32BE(slot.id, 5);
-          answers.whole(slot, answer);
-          settle();
-        }, ignoreEnd);
-        return;
-      case 'Close':
-        handles.delete(request.handle);
-        closing.add(handle);
-        upstream
-          .pass(whole, [TYPE.STATUS])
-          .then(async ({ packet: answer }) => {
-            // Its record is complete before the client hears of it: then it may leave.
-            const body = await closedByClient(handle);
-            if (!closing.delete(handle)) return;
-            host.result(handle.command, body);
-            answer.writeUInt32BE(slot.id, 5);
-            answers.whole(slot, answer);
-            settle();
-          })
-          .catch(ignoreEnd);
-        return;
-      case 'HandleStat':
-        return relay(slot, whole, [TYPE.ATTRS], count);
-      case 'HandleFileSystem':
-        return relay(slot, whole, [TYPE.EXTENDED_REPLY], count);
-      case 'Sync':
-        return relay(slot, whole, [TYPE.STATUS], count);
-      default:
-        return refuse(slot, STATUS.OP_UNSUPPORTED, 'Sallyport: not supported');
-    }
-  }
-
-  function read(slot: Slot, handle: Handle, offset: number, wanted: number, whole: Buffer): void {
-    const length = Math.min(wanted, LONGEST_READ);
-    let first = true;
-    // The length is the last field; servers answer with less where more is asked than they give.
-    whole.writeUInt32BE(length, whole.length - 4);
-    upstream.read(whole, {
-      length,
-      begin(header) {
-        header.writeUInt32BE(slot.id, 5);
-        answers.part(slot, { data: header });
-      },
-      piece(data) {
-        answers.part(slot, { data, meter: handle.read, ...(first ? { offset } : {}) });
-        first = false;
-      },
-      end: () => answers.end(slot),
-      status({ reply, packet: answer }) {
-        if (reply.kind === 'Status' && reply.code !== STATUS.EOF) handle.errors += 1;
-        answer.writeUInt32BE(slot.id, 5);
-        answers.whole(slot, answer);
-      },
-    });
   }
 
   /** Reads as many requests as may be dealt with now. */
@@ -369,20 +261,10 @@ export function createSftpFilter(host: FilterHost, options: SftpOptions): Channe
       return false;
     }
     const slot = answers.ask(header.readUInt32BE(5));
-    const handle = handles.get(header.toString('latin1', 13, 13 + named));
-    if (handle?.kind !== 'File' || !handle.writes) {
-      refuse(slot, STATUS.FAILURE, 'Sallyport: not a handle that is open for it');
-      if (size > 0) body = { left: size, meter: undefined };
-      return true;
-    }
+    const handle = header.toString('latin1', 13, 13 + named);
     const offset = header.readUInt32BE(ahead - 12) * 0x1_0000_0000 + header.readUInt32BE(ahead - 8);
-    if (size > 0) {
-      handle.written.seek(offset);
-      body = { left: size, meter: handle.written };
-    }
-    relay(slot, header, [TYPE.STATUS], (failed) => {
-      if (failed) handle.errors += 1;
-    });
+    const meter = onHandles.write(slot, header, { handle, offset, size });
+    if (size > 0) body = { left: size, meter };
     return true;
   }
 
@@ -393,11 +275,11 @@ export function createSftpFilter(host: FilterHost, options: SftpOptions): Channe
       request = readRequest(type, whole.subarray(9));
     } catch (error) {
       if (!(error instanceof MalformedData)) throw error;
-      return refuse(slot, STATUS.BAD_MESSAGE, `Sallyport: ${error.message}`);
+      return refuse(answers, slot, STATUS.BAD_MESSAGE, `Sallyport: ${error.message}`);
     }
     if ((request.kind === 'Open' || request.kind === 'OpenDirectory') && handles.size + judging >= HANDLES)
-      return refuse(slot, STATUS.FAILURE, `Sallyport: ${HANDLES} handles are open`);
-    if (tasks.length === 0 && !isJudged(request)) return direct(slot, request, whole);
+      return refuse(answers, slot, STATUS.FAILURE, `Sallyport: ${HANDLES} handles are open`);
+    if (tasks.length === 0 && !isJudged(request)) return onHandles.request(slot, request, whole);
     let start = (): void => {};
     const mine = new Promise<void>((resolve) => {
       start = resolve;
@@ -445,13 +327,7 @@ export function createSftpFilter(host: FilterHost, options: SftpOptions): Channe
     },
     closed() {
       end();
-      for (const handle of [...handles.values(), ...closing]) host.result(handle.command, closedByEnd(handle));
-      handles.clear();
-      closing.clear();
+      onHandles.ended();
     },
   };
-}
-
-function ignoreEnd(error: unknown): void {
-  if (!(error instanceof Ended)) throw error;
 }
