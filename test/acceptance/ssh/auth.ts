@@ -11,6 +11,7 @@ import {
 } from '../../../src/protocols/ssh/transport/test-peers.ts';
 import { writeData } from '../../../src/protocols/ssh/wire/data.ts';
 import { MSG } from '../../../src/protocols/ssh/wire/message-numbers.ts';
+import { idleSockets } from '../../support/idle-sockets.ts';
 import { rightCertificate, wrongCertificates } from '../../support/ssh-certificate-client.ts';
 import { type AttackClass, type LoginAttack, loginAttacks, rsaAuthority } from '../../support/ssh-login-attacks.ts';
 import {
@@ -309,6 +310,39 @@ const realClient: Criterion = {
   },
 };
 
+const IDLE = 1000;
+const LOGINS = 10;
+const LOGIN_MS = 1_000;
+
+const crowded: Criterion = {
+  claim: 'INV-11: sockets that say nothing, from one address or from many, keep nobody else waiting for 1 s',
+  check: async () => {
+    const right = byKey('right', 'InForce');
+    const figures: string[] = [];
+    for (const [from, what] of [
+      [['127.0.0.1'], 'one address'],
+      [Array.from({ length: 20 }, (_, at) => `127.0.1.${at + 1}`), '20 addresses'],
+    ] as const) {
+      const idle = await idleSockets(scene.port, { from, count: IDLE, words: 'SSH-2.0-Idle\r\n' });
+      const times: number[] = [];
+      for (let at = 0; at < LOGINS; at += 1) {
+        const started = performance.now();
+        const { said, told } = await scene.attempt(right, '127.0.0.2');
+        assert.equal(said, 'in', told);
+        times.push(performance.now() - started);
+      }
+      idle.leave();
+      times.sort((a, b) => a - b);
+      const [median, worst] = [times[LOGINS / 2]!, times.at(-1)!];
+      assert.ok(median < LOGIN_MS, `${what}: ${median.toFixed(0)} ms`);
+      figures.push(
+        `${IDLE} from ${what}: login and first command p50 ${median.toFixed(0)} ms, worst ${worst.toFixed(0)} ms`,
+      );
+    }
+    return figures.join('; ');
+  },
+};
+
 /** Named before there is a scene: the claims are the same whoever plays. */
 const NAMES = loginAttacks({
   user: 'user',
@@ -335,6 +369,7 @@ export const auth: CriteriaGroup = {
     strictExchange,
     terrapin,
     realClient,
+    crowded,
   ],
   stop: async () => scene?.stop(),
 };

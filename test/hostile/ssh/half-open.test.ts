@@ -1,8 +1,8 @@
 // Sockets that come and say nothing, or stop half-way: they take their sender's places, and nobody else's.
 import assert from 'node:assert/strict';
-import net from 'node:net';
 import { after, before, test } from 'node:test';
 import { DEFAULT_PROCESS_LIMITS } from '../../../src/gateway/limits.ts';
+import { idleSockets } from '../../support/idle-sockets.ts';
 import { keyRequest, serviceRequest } from '../../support/ssh-login-messages.ts';
 import { type LoginScene, startLoginScene } from '../../support/ssh-login-scene.ts';
 import type { RawClient } from '../../support/ssh-raw-client.ts';
@@ -16,34 +16,6 @@ before(async () => {
   scene = await startLoginScene();
 });
 after(() => scene?.stop());
-
-interface Crowd {
-  sockets: net.Socket[];
-  leave(): void;
-}
-
-/** Opens sockets from these addresses in turn, and sends nothing but what is given. */
-async function crowd(addresses: readonly string[], count: number, words = ''): Promise<Crowd> {
-  const sockets: net.Socket[] = [];
-  for (let at = 0; at < count; at += 1) {
-    const socket = net.connect({
-      port: scene.port,
-      host: '127.0.0.1',
-      localAddress: addresses[at % addresses.length]!,
-    });
-    socket.on('error', () => undefined);
-    socket.on('data', () => undefined);
-    sockets.push(socket);
-    await new Promise((resolve) => socket.once('connect', resolve).once('close', resolve));
-    if (words !== '') socket.write(words);
-  }
-  return {
-    sockets,
-    leave() {
-      for (const socket of sockets) socket.destroy();
-    },
-  };
-}
 
 async function honest(): Promise<number> {
   const started = performance.now();
@@ -61,15 +33,15 @@ async function honest(): Promise<number> {
 const halfOpen = (): number => scene.harness.gateway.sessions().filter(({ state }) => state === 'Handshake').length;
 
 test('INV-11: a thousand silent sockets from one address keep nobody else out', async () => {
-  const idle = await crowd(['127.0.0.1'], 1000);
+  const idle = await idleSockets(scene.port, { from: ['127.0.0.1'], count: 1000 });
   assert.equal(halfOpen(), DEFAULT_PROCESS_LIMITS.halfOpenPerAddress);
   assert.ok((await honest()) < AT_ONCE_MS);
   idle.leave();
 });
 
 test('INV-11: nor do a thousand from many addresses that fill every place', async () => {
-  const addresses = Array.from({ length: 20 }, (_, at) => `127.0.1.${at + 1}`);
-  const idle = await crowd(addresses, 1000, 'SSH-2.0-Idle\r\n');
+  const from = Array.from({ length: 20 }, (_, at) => `127.0.1.${at + 1}`);
+  const idle = await idleSockets(scene.port, { from, count: 1000, words: 'SSH-2.0-Idle\r\n' });
   assert.equal(halfOpen(), DEFAULT_PROCESS_LIMITS.halfOpen);
   assert.ok((await honest()) < AT_ONCE_MS);
   assert.ok(halfOpen() <= DEFAULT_PROCESS_LIMITS.halfOpen);
