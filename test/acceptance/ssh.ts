@@ -9,5 +9,6 @@ import { cuts } from './ssh/cuts.ts';
 import { forwarding } from './ssh/forwarding.ts';
 import { openssh } from './ssh/openssh.ts';
 import { replay } from './ssh/replay.ts';
+import { speed } from './ssh/speed.ts';
 
-await runCriteria('accept-ssh', [openssh, clients, auth, commands, cuts, forwarding, replay, cluster]);
+await runCriteria('accept-ssh', [openssh, clients, auth, commands, cuts, forwarding, replay, speed, cluster]);

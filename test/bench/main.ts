@@ -1,6 +1,7 @@
 // `make bench`: the gateway beside the direct path and its peers, interleaved in one run, TLS on every leg, policy and
 // recording on. Prints ratios with their spread and writes the tables of docs/performance.md.
-// BENCH_SECONDS (3) a measurement, BENCH_ROUNDS (3), BENCH_TRIALS (100) cuts of each kind, BENCH_ONLY a part's name.
+// BENCH_SECONDS (3) a measurement, BENCH_ROUNDS (3), BENCH_TRIALS (100) cuts of each kind, BENCH_MB (512) a file by SSH,
+// BENCH_ONLY a part's name: `ssh` writes its part of the page anew, others only print.
 import { execFile, execFileSync } from 'node:child_process';
 import fs from 'node:fs';
 import os from 'node:os';
@@ -11,6 +12,7 @@ import { connectionYaml, type Local, postgresEnvironment, startLocal } from '../
 import { type PostgresServer, startPostgres } from '../support/postgres.ts';
 import { measureCuts } from './cuts.ts';
 import { startPgbouncer, startRelay } from './peers.ts';
+import { reportSsh, SSH_TITLE } from './ssh/report.ts';
 import { formatRatio, median, percentile, ratio } from './statistics.ts';
 
 const SECONDS = Number(process.env.BENCH_SECONDS ?? 3);
@@ -238,7 +240,7 @@ async function memory(local: Local, way: Way, relay: Way): Promise<string> {
   return table(['memory before any load', 'RSS, MiB', 'per idle TLS session, KiB'], rows);
 }
 
-async function main(): Promise<void> {
+async function benchPostgres(): Promise<string | undefined> {
   const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'sallyport-bench-'));
   const wanted = (part: string): boolean => ONLY === undefined || ONLY.split(',').includes(part);
   console.log('Starting PostgreSQL 18, pgbouncer, the bare relay and Sallyport ...');
@@ -292,8 +294,9 @@ async function main(): Promise<void> {
       const rows = await measureCuts(local, server, TRIALS, (line) => console.log(line));
       return table(['what ends a sleeping session', 'trials', 'p50, ms', 'p99, ms', 'most, ms'], rows);
     });
-    if (ONLY === undefined) writeReport(parts, idleRss);
-    else console.log(`\n${parts.join('\n')}`);
+    if (ONLY === undefined) return reportOf(parts, idleRss);
+    console.log(`\n${parts.join('\n')}`);
+    return undefined;
   } finally {
     await local.stop();
     await bouncer?.stop();
@@ -303,9 +306,9 @@ async function main(): Promise<void> {
   }
 }
 
-function writeReport(parts: readonly string[], idleRss: number): void {
+function reportOf(parts: readonly string[], idleRss: number): string {
   const cpu = os.cpus();
-  const text = `# Performance
+  return `# Performance
 
 Written by \`make bench\` (${ROUNDS} interleaved rounds of ${SECONDS} s; median, ratios with their least and greatest). TLS on every leg; the
 gateway decides by four rules and writes a record before each command it forwards. "Bare relay" is
@@ -315,8 +318,22 @@ Machine: ${cpu.length} × ${cpu[0]?.model.trim() ?? 'unknown'}, shared with clie
 figures are this machine's; compare ratios. Sallyport's process, operator and proxy in one, had ${idleRss.toFixed(0)} MiB resident before the runs.
 
 ${parts.join('\n')}`;
-  const file = path.resolve(import.meta.dirname, '../../docs/performance.md');
-  fs.writeFileSync(file, text);
+}
+
+const file = path.resolve(import.meta.dirname, '../../docs/performance.md');
+
+async function main(): Promise<void> {
+  const postgres = ONLY === 'ssh' ? undefined : await benchPostgres();
+  let ssh: string | undefined;
+  if (ONLY === undefined || ONLY.split(',').includes('ssh')) {
+    console.log('\nSSH: starting sshd and Sallyport ...');
+    const mib = Number(process.env.BENCH_MB ?? 512);
+    ssh = await reportSsh({ rounds: ROUNDS, mib, keys: 1000, sessions: 100 }, table);
+  }
+  if (ssh === undefined) return;
+  // What was not measured stays as it was.
+  const before = postgres ?? fs.readFileSync(file, 'utf8').split(`${SSH_TITLE}\n`, 1)[0]!;
+  fs.writeFileSync(file, `${before.trimEnd()}\n\n${ssh.trimEnd()}\n`);
   console.log(`\nWrote ${path.relative(process.cwd(), file)}`);
 }
 
