@@ -18,12 +18,10 @@ import {
 } from '../../../src/protocols/ssh/files/testing/fake-host.ts';
 import {
   at,
-  codeOf,
+  at64,
   createSftpClient,
-  dataOf,
   handleOf,
   NO_ATTRIBUTES,
-  namesOf,
   type SftpClient,
 } from '../../../src/protocols/ssh/files/testing/sftp-client.ts';
 import type { Field } from '../../../src/protocols/ssh/wire/data.ts';
@@ -99,7 +97,6 @@ afterEach(async () => {
 after(() => assert.equal(beds.length, 0));
 
 const { READ, WRITE, CREAT, TRUNC, EXCL, APPEND } = OPEN_FLAG;
-const at64 = (offset: number): Field => ({ uint64: BigInt(offset) });
 const { PERMISSION_DENIED, FAILURE, OK, NO_SUCH_FILE, OP_UNSUPPORTED, BAD_MESSAGE } = STATUS;
 
 /** Everything below `secret` and its own bits, to prove that nothing of it changed. */
@@ -121,8 +118,8 @@ test('VERSION offers only extensions that are judged', async () => {
   assert.ok(extensions.has('posix-rename@openssh.com'));
   assert.ok(extensions.has('limits@openssh.com'));
   for (const name of extensions.keys()) assert.doesNotMatch(name, /vendor|newline|acl|check-file/);
-  assert.equal(codeOf(await client.extended('check-file@example.com', at('/etc/passwd'))), OP_UNSUPPORTED);
-  assert.equal(codeOf(await client.extended('', at('x'))), OP_UNSUPPORTED);
+  assert.equal(await client.extendedCode('check-file@example.com', at('/etc/passwd')), OP_UNSUPPORTED);
+  assert.equal(await client.extendedCode('', at('x')), OP_UNSUPPORTED);
 });
 
 test('no spelling of a path gets around what is permitted', async () => {
@@ -166,8 +163,8 @@ test('no spelling of a path gets around what is permitted', async () => {
     told(await client.code(TYPE.REALPATH, at(trick)));
     told(await client.code(TYPE.SETSTAT, at(trick), { uint32: ATTR.SIZE }, at64(0)));
     told(await client.code(TYPE.SETSTAT, at(trick), { uint32: ATTR.PERMISSIONS }, { uint32: 0o777 }));
-    told(codeOf(await client.extended('statvfs@openssh.com', at(trick))));
-    told(codeOf(await client.extended('expand-path@openssh.com', at(trick))));
+    told(await client.extendedCode('statvfs@openssh.com', at(trick)));
+    told(await client.extendedCode('expand-path@openssh.com', at(trick)));
   }
   assert.equal(stateOf(secret), before);
   for (const { command, ruling } of host.judged)
@@ -190,27 +187,25 @@ test('operations on a name act on the name, and only there', async () => {
       ['file', name],
     ] as const) {
       assert.equal(await client.code(TYPE.RENAME, at(from), at(to)), PERMISSION_DENIED, name);
-      assert.equal(codeOf(await client.extended('posix-rename@openssh.com', at(from), at(to))), PERMISSION_DENIED);
-      assert.equal(codeOf(await client.extended('hardlink@openssh.com', at(from), at(to))), PERMISSION_DENIED);
+      assert.equal(await client.extendedCode('posix-rename@openssh.com', at(from), at(to)), PERMISSION_DENIED);
+      assert.equal(await client.extendedCode('hardlink@openssh.com', at(from), at(to)), PERMISSION_DENIED);
     }
     assert.equal(
-      codeOf(
-        await client.extended(
-          'lsetstat@openssh.com',
-          at(name),
-          { uint32: ATTR.ACMODTIME },
-          { uint32: 1 },
-          { uint32: 1 },
-        ),
+      await client.extendedCode(
+        'lsetstat@openssh.com',
+        at(name),
+        { uint32: ATTR.ACMODTIME },
+        { uint32: 1 },
+        { uint32: 1 },
       ),
       PERMISSION_DENIED,
     );
   }
   // The link itself lies where it may be looked at and removed; what it leads to does not.
   assert.equal(await client.code(TYPE.LSTAT, at('leak')), OK);
-  assert.equal(namesOf(await client.request(TYPE.READLINK, at('leak')))[0], `${secret}/file`);
+  assert.equal((await client.names(TYPE.READLINK, at('leak')))[0], `${secret}/file`);
   assert.equal(await client.code(TYPE.LSTAT, at('out/')), PERMISSION_DENIED);
-  assert.equal(codeOf(await client.extended('hardlink@openssh.com', at('leak'), at('hard'))), PERMISSION_DENIED);
+  assert.equal(await client.extendedCode('hardlink@openssh.com', at('leak'), at('hard')), PERMISSION_DENIED);
   assert.equal(await client.code(TYPE.REMOVE, at('leak')), OK);
   assert.equal(stateOf(secret), before);
   assert.ok(!existsSync(path.join(allowed, 'leak')));
@@ -237,14 +232,14 @@ test('a symbolic link is judged by itself and by where it leads', async () => {
   assert.equal(fs.readlinkSync(path.join(allowed, 'd/link')), '../file');
   assert.equal(await client.code(TYPE.SYMLINK, at('not/there/yet'), at('later')), OK);
   const handle = await client.open('d/link', READ);
-  assert.equal(dataOf(await client.request(TYPE.READ, at(handle), at64(0), { uint32: 100 })).toString(), 'permitted');
+  assert.equal(String(await client.read(handle, 0, 100)), 'permitted');
 });
 
 test('a hard link or a rename needs what both names would give', async () => {
   const { client, host } = await open();
-  assert.equal(codeOf(await client.extended('hardlink@openssh.com', at('file'), at('hard'))), OK);
+  assert.equal(await client.extendedCode('hardlink@openssh.com', at('file'), at('hard')), OK);
   assert.equal(await client.code(TYPE.RENAME, at('d'), at('e')), OK);
-  assert.equal(codeOf(await client.extended('posix-rename@openssh.com', at('hard'), at('e/hard'))), OK);
+  assert.equal(await client.extendedCode('posix-rename@openssh.com', at('hard'), at('e/hard')), OK);
   const renamed = host.judged.filter(({ facts }) => /rename/i.test(facts.operation));
   assert.equal(renamed.length, 2);
   for (const { facts } of renamed) {
@@ -260,7 +255,7 @@ test('handles: only live ones, for what they were opened for', async () => {
   const { client, host } = await open();
   const reading = await client.open('file', READ);
   const writing = await client.open('new', WRITE | CREAT, 0o600);
-  const listing = handleOf(await client.request(TYPE.OPENDIR, at('d')));
+  const listing = await client.openDirectory('d');
   const write = (handle: string, text: string): Promise<number> =>
     client.code(TYPE.WRITE, at(handle), at64(0), { string: text });
   const read = (handle: string): Promise<number> => client.code(TYPE.READ, at(handle), at64(0), { uint32: 9 });
@@ -276,13 +271,13 @@ test('handles: only live ones, for what they were opened for', async () => {
     assert.equal(await client.code(TYPE.CLOSE, at(strange)), FAILURE);
     assert.equal(await client.code(TYPE.FSTAT, at(strange)), FAILURE);
     assert.equal(await client.code(TYPE.FSETSTAT, at(strange), NO_ATTRIBUTES), FAILURE);
-    assert.equal(codeOf(await client.extended('fsync@openssh.com', at(strange))), FAILURE);
+    assert.equal(await client.extendedCode('fsync@openssh.com', at(strange)), FAILURE);
   }
   assert.equal(await client.code(TYPE.CLOSE, at(reading)), OK);
   assert.equal(await read(reading), FAILURE);
   assert.equal(await client.code(TYPE.CLOSE, at(reading)), FAILURE);
   assert.equal(fs.readFileSync(path.join(allowed, 'file'), 'utf8'), 'permitted');
-  assert.equal(codeOf(await client.extended('fsync@openssh.com', at(writing))), OK);
+  assert.equal(await client.extendedCode('fsync@openssh.com', at(writing)), OK);
   // Pipelined behind the CLOSE of its handle: it never reaches the server.
   const closed = client.code(TYPE.CLOSE, at(writing));
   const late = write(writing, 'late');
@@ -304,7 +299,7 @@ test('what grants is Grant: setuid, setgid, sticky, owners', async () => {
     );
     assert.equal(await client.code(TYPE.MKDIR, at('sticky'), ...permissions), PERMISSION_DENIED);
     assert.equal(await client.code(TYPE.SETSTAT, at('file'), ...permissions), PERMISSION_DENIED);
-    assert.equal(codeOf(await client.extended('lsetstat@openssh.com', at('file'), ...permissions)), PERMISSION_DENIED);
+    assert.equal(await client.extendedCode('lsetstat@openssh.com', at('file'), ...permissions), PERMISSION_DENIED);
     const handle = await client.open('file', READ);
     assert.equal(await client.code(TYPE.FSETSTAT, at(handle), ...permissions), PERMISSION_DENIED);
     await client.code(TYPE.CLOSE, at(handle));
@@ -351,8 +346,8 @@ test('paths are bytes: no UTF-8, control characters, long ones, NUL', async () =
   const handle = await client.open(odd, WRITE | CREAT, 0o600);
   await client.code(TYPE.CLOSE, at(handle));
   assert.ok(fs.readdirSync(allowed, { encoding: 'latin1' }).includes(odd));
-  const listing = handleOf(await client.request(TYPE.OPENDIR, at('.')));
-  assert.ok(namesOf(await client.request(TYPE.READDIR, at(listing))).includes(odd));
+  const listing = await client.openDirectory('.');
+  assert.ok((await client.names(TYPE.READDIR, at(listing))).includes(odd));
   const opened = host.judged.find(({ facts }) => facts.operation === 'OPEN');
   assert.equal(opened?.facts.access[0]?.path, `${allowed}/${odd}`);
   assert.match(opened.command.text, /caf\\xe9\\xff\\x0a\\x1b\[31m/);
@@ -458,7 +453,7 @@ test('another channel of the connection can not rename between a decision and it
     const answer = await one.client.request(TYPE.OPEN, at('inner/file'), { uint32: READ }, NO_ATTRIBUTES);
     if (answer.type !== TYPE.HANDLE) continue;
     const handle = handleOf(answer);
-    const data = dataOf(await one.client.request(TYPE.READ, at(handle), at64(0), { uint32: 100 })).toString();
+    const data = String(await one.client.read(handle, 0, 100));
     assert.equal(data, 'permitted');
     read += 1;
     await one.client.code(TYPE.CLOSE, at(handle));
@@ -506,7 +501,7 @@ test('copy-data goes from a handle that reads to one that writes', async () => {
   const from = await client.open('file', READ);
   const to = await client.open('copy', WRITE | CREAT, 0o600);
   const copy = (a: string, b: string): Promise<number> =>
-    client.extended('copy-data', at(a), at64(0), at64(0), at(b), at64(0)).then(codeOf);
+    client.extendedCode('copy-data', at(a), at64(0), at64(0), at(b), at64(0));
   assert.equal(await copy(to, from), FAILURE);
   assert.equal(await copy(from, 'none'), FAILURE);
   const supported = (await copy(from, to)) === OK;
@@ -533,10 +528,8 @@ test('digests: of what came in order, from where it began; none of what did not'
   await Promise.all([write(third, 0, 10), write(third, 20, 30)]);
   await client.code(TYPE.CLOSE, at(third));
   const fourth = await client.open('one', READ);
-  const reads = [0, 60_000, 120_000, 180_000].map((offset) =>
-    client.request(TYPE.READ, at(fourth), at64(offset), { uint32: 60_000 }),
-  );
-  assert.deepEqual(Buffer.concat((await Promise.all(reads)).map(dataOf)), data);
+  const reads = [0, 60_000, 120_000, 180_000].map((offset) => client.read(fourth, offset, 60_000));
+  assert.deepEqual(Buffer.concat(await Promise.all(reads)), data);
   await client.code(TYPE.CLOSE, at(fourth));
   await new Promise((resolve) => setTimeout(resolve, 200));
   const facts = [...host.results.values()].map((result) => (result.facts as { ssh: Record<string, unknown> }).ssh);

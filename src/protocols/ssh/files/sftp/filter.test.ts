@@ -3,20 +3,10 @@ import { test } from 'node:test';
 import fc from 'fast-check';
 import { systemClock } from '../../../../system/clock.ts';
 import type { ChannelFilter } from '../../channels/filter.ts';
-import type { Field } from '../../wire/data.ts';
 import { createNameLock } from '../name-lock.ts';
 import { createFakeHost, type FakeHost, type Ruling } from '../testing/fake-host.ts';
 import { createFakeTarget, type FakeTarget } from '../testing/fake-target.ts';
-import {
-  at,
-  codeOf,
-  createSftpClient,
-  dataOf,
-  handleOf,
-  NO_ATTRIBUTES,
-  namesOf,
-  type SftpClient,
-} from '../testing/sftp-client.ts';
+import { at, at64, createSftpClient, NO_ATTRIBUTES, type SftpClient } from '../testing/sftp-client.ts';
 import { createSftpFilter } from './filter.ts';
 import { namePacket, OPEN_FLAG, packet, STATUS, statusPacket, TYPE } from './packets.ts';
 
@@ -61,7 +51,6 @@ function bed(options: { cut?: (data: Buffer) => Buffer[]; rule?: () => Ruling; v
   return { client, host, target, filter, say };
 }
 
-const at64 = (offset: number): Field => ({ uint64: BigInt(offset) });
 const { READ, WRITE, CREAT } = OPEN_FLAG;
 
 test('whatever pieces the bytes come in, the same passes', async () => {
@@ -90,10 +79,9 @@ test('whatever pieces the bytes come in, the same passes', async () => {
           asked.push(client.code(TYPE.WRITE, at(handle), at64(from), { string: data.subarray(from, from + step) }));
         for (const code of await Promise.all(asked)) assert.equal(code, STATUS.OK);
         assert.deepEqual(target.files.get('/f'), data);
-        const reads: ReturnType<SftpClient['request']>[] = [];
-        for (let from = 0; from < data.length; from += step)
-          reads.push(client.request(TYPE.READ, at(handle), at64(from), { uint32: step }));
-        assert.deepEqual(Buffer.concat((await Promise.all(reads)).map(dataOf)), data);
+        const reads: Promise<Buffer>[] = [];
+        for (let from = 0; from < data.length; from += step) reads.push(client.read(handle, from, step));
+        assert.deepEqual(Buffer.concat(await Promise.all(reads)), data);
         assert.equal(await client.code(TYPE.CLOSE, at(handle)), STATUS.OK);
         filter.clientEof();
         assert.ok(host.targetEof);
@@ -111,9 +99,7 @@ test('answers that come out of order reach the client in order', async () => {
   target.files.set('/f', Buffer.from('abcdefgh'));
   const handle = await client.open('/f', READ);
   target.keep = ({ type }) => type === TYPE.READ;
-  const reads = [0, 1, 2, 3].map((offset) =>
-    client.request(TYPE.READ, at(handle), at64(offset), { uint32: 1 }).then((answer) => dataOf(answer).toString()),
-  );
+  const reads = [0, 1, 2, 3].map((offset) => client.read(handle, offset, 1).then(String));
   while (target.kept.length < 4) await new Promise((resolve) => setImmediate(resolve));
   for (const index of [2, 0, 3, 1]) say(target.kept[index]!);
   assert.deepEqual(await Promise.all(reads), ['a', 'b', 'c', 'd']);
@@ -179,7 +165,7 @@ test('more data than was asked for, listed names that are paths, a handle twice:
     await client.init();
     const file = await client.open('/f', READ);
     assert.equal(file, 'h1');
-    const directory = handleOf(await client.request(TYPE.OPENDIR, at('/d')));
+    const directory = await client.openDirectory('/d');
     target.keep = (asked) => asked.type === type;
     const asked =
       type === TYPE.OPEN
@@ -290,10 +276,10 @@ test('where the session begins costs no decision; anywhere else does', async () 
   assert.equal(await client.realpath(''), '/home');
   assert.equal(host.judged.length, 0);
   assert.equal(await client.realpath('..'), '/');
-  assert.deepEqual(namesOf(await client.request(TYPE.REALPATH, at('/x/../y'))), ['/y']);
+  assert.deepEqual(await client.names(TYPE.REALPATH, at('/x/../y')), ['/y']);
   assert.deepEqual(
     host.judged.map(({ facts }) => facts.access[0]?.path),
     ['/', '/y'],
   );
-  assert.equal(codeOf(await client.request(99, at('x'))), STATUS.OP_UNSUPPORTED);
+  assert.equal(await client.code(99, at('x')), STATUS.OP_UNSUPPORTED);
 });

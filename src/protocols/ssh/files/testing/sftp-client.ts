@@ -20,13 +20,20 @@ export interface SftpClient {
   extended(name: string, ...fields: readonly Field[]): Promise<Answered>;
   /** Status code; OK where the answer was no STATUS. */
   code(type: number, ...fields: readonly Field[]): Promise<number>;
+  /** As `code`, of an extension. */
+  extendedCode(name: string, ...fields: readonly Field[]): Promise<number>;
   open(path: string, flags: number, permissions?: number): Promise<string>;
+  openDirectory(path: string): Promise<string>;
+  read(handle: string, offset: number, length: number): Promise<Buffer>;
+  /** Names that answer READLINK, REALPATH, READDIR. */
+  names(type: number, ...fields: readonly Field[]): Promise<string[]>;
   realpath(path: string): Promise<string>;
   /** The server's bytes ended. */
   ended(): void;
 }
 
 export const at = (path: string): Field => ({ string: bytesOf(path) });
+export const at64 = (offset: number): Field => ({ uint64: BigInt(offset) });
 export const NO_ATTRIBUTES: Field = { uint32: 0 };
 
 export class SftpFailure extends Error {
@@ -94,8 +101,20 @@ export function createSftpClient(send: (data: Buffer) => void): SftpClient {
         permissions === undefined ? [NO_ATTRIBUTES] : [{ uint32: 4 }, { uint32: permissions }];
       return handleOf(await client.request(TYPE.OPEN, at(path), { uint32: flags }, ...attributes));
     },
+    async extendedCode(name, ...fields) {
+      return codeOf(await client.extended(name, ...fields));
+    },
+    async openDirectory(path) {
+      return handleOf(await client.request(TYPE.OPENDIR, at(path)));
+    },
+    async read(handle, offset, length) {
+      return dataOf(await client.request(TYPE.READ, at(handle), at64(offset), { uint32: length }));
+    },
+    async names(type, ...fields) {
+      return namesOf(await client.request(type, ...fields));
+    },
     async realpath(path) {
-      return namesOf(await client.request(TYPE.REALPATH, at(path)))[0]!;
+      return (await client.names(TYPE.REALPATH, at(path)))[0]!;
     },
     ended() {
       over = true;
@@ -105,7 +124,7 @@ export function createSftpClient(send: (data: Buffer) => void): SftpClient {
   return client;
 }
 
-export function codeOf(answer: Answered): number {
+function codeOf(answer: Answered): number {
   return answer.type === TYPE.STATUS ? answer.body.readUInt32BE(0) : STATUS.OK;
 }
 
@@ -114,7 +133,7 @@ export function handleOf(answer: Answered): string {
   return readData(answer.body).string().toString('latin1');
 }
 
-export function namesOf(answer: Answered): string[] {
+function namesOf(answer: Answered): string[] {
   if (answer.type !== TYPE.NAME) throw failure(answer);
   const reader = readData(answer.body);
   const names: string[] = [];
@@ -127,7 +146,7 @@ export function namesOf(answer: Answered): string[] {
   return names;
 }
 
-export function dataOf(answer: Answered): Buffer {
+function dataOf(answer: Answered): Buffer {
   if (answer.type !== TYPE.DATA) throw failure(answer);
   return readData(answer.body).string();
 }
