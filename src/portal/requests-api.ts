@@ -35,8 +35,8 @@ const ONE = /^\/v1\/requests\/([a-z0-9][-a-z0-9.]{0,252})\/([a-z0-9][-a-z0-9.]{0
 const MOST_HOLDS = 20;
 const MOST_LISTED = 20;
 const LONGEST_TOKEN = 16 * 1024;
-/** Bad tokens a minute, all together, before the next are turned away unlooked at. */
-const MOST_BAD = 600;
+/** Refusals a minute, all together, that are told by their cause; good tokens pass however many bad ones come. */
+const MOST_REFUSED = 600;
 
 /** Jobs ask again by themselves: within moments a new key is known. */
 class UnknownKeyError extends HttpError {
@@ -48,15 +48,14 @@ class UnknownKeyError extends HttpError {
 export function createRequestsApi(
   portal: Portal,
 ): (request: IncomingMessage, response: ServerResponse, path: string) => Promise<boolean> {
-  let bad = 0;
+  let refused = 0;
   let windowMs = portal.clock.monotonic();
   const person = async (request: IncomingMessage): Promise<{ text: string; token: ProvenToken }> => {
     const now = portal.clock.monotonic();
     if (now - windowMs > 60_000) {
       windowMs = now;
-      bad = 0;
+      refused = 0;
     }
-    if (bad >= MOST_BAD) throw new HttpError(429, 'Too many tokens that are no good come in.', 'Wait a minute.');
     const [, text = ''] = /^Bearer +([A-Za-z0-9_.-]+)$/i.exec(request.headers.authorization ?? '') ?? [];
     const verdict =
       text === '' || text.length > LONGEST_TOKEN
@@ -67,15 +66,15 @@ export function createRequestsApi(
             nowMs: portal.clock.now(),
           });
     if (verdict?.kind === 'Good') return { text, token: verdict.token };
-    if (verdict !== undefined) {
+    refused += 1;
+    if (verdict !== undefined && refused <= MOST_REFUSED)
       portal.log('info', 'a job’s token was refused', { fault: verdict.fault, detail: verdict.detail ?? '' });
-      // Not counted: no signature was looked at, and after a rotation every job asks so until the new key is known.
-      if (verdict.unknownKid === true && verdict.provider !== undefined) {
-        portal.world.unknownKey(verdict.provider);
-        throw new UnknownKeyError();
-      }
+    // No signature was looked at, and after a rotation every job asks so until the new key is known.
+    if (verdict?.unknownKid === true && verdict.provider !== undefined) {
+      portal.world.unknownKey(verdict.provider);
+      throw new UnknownKeyError();
     }
-    bad += 1;
+    if (refused > MOST_REFUSED) throw new HttpError(429, 'Too many tokens that are no good come in.', 'Wait a minute.');
     throw new HttpError(
       401,
       'This is no token of a workload that Sallyport knows.',

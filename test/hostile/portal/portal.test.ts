@@ -37,11 +37,17 @@ interface Answer {
   body: string;
 }
 /** Exactly these headers, nothing added by a browser. */
-function send(method: string, path: string, headers: Record<string, string> = {}, body?: string): Promise<Answer> {
+function send(
+  method: string,
+  path: string,
+  headers: Record<string, string> = {},
+  body?: string,
+  agent: https.Agent | false = false,
+): Promise<Answer> {
   return new Promise((resolve, reject) => {
     const request = https.request(
       bed.origin,
-      { method, path, ca: bed.ca, headers, agent: false, servername: 'localhost', signal: AbortSignal.timeout(10_000) },
+      { method, path, ca: bed.ca, headers, agent, servername: 'localhost', signal: AbortSignal.timeout(10_000) },
       (response) => {
         const parts: Buffer[] = [];
         response.on('data', (part: Buffer) => parts.push(part));
@@ -377,4 +383,20 @@ test('the API of jobs takes no person’s token, tells no cause, and shows nobod
   const none = await send('GET', '/v1/requests/payments/no-such', { authorization: `Bearer ${job}` });
   assert.deepEqual([peek.status, peek.body], [404, none.body]);
   assert.ok(!bed.log.join('\n').includes('eyJ'), 'no token in the log');
+});
+
+test('INV-11: tokens that are no good, however many, keep no good one out; they are told less and logged no more', async () => {
+  const agent = new https.Agent({ keepAlive: true, maxSockets: 8 });
+  const get = (token: string): Promise<Answer> =>
+    send('GET', '/v1/requests/payments/no-such', { authorization: `Bearer ${token}` }, undefined, agent);
+  const statuses = new Map<number, number>();
+  for (let round = 0; round < 33; round += 1) {
+    const answers = await Promise.all(Array.from({ length: 20 }, () => get('not.a.token')));
+    for (const { status } of answers) statuses.set(status, (statuses.get(status) ?? 0) + 1);
+  }
+  assert.deepEqual([...statuses.keys()].toSorted(), [401, 429]);
+  assert.ok(bed.log.filter((line) => line.includes('token was refused')).length <= 600);
+  const job = await bed.idp.tokenFor('repo', { use: 'ID', client: 'ci', audience: 'ci' });
+  assert.equal((await get(job)).status, 404);
+  agent.destroy();
 });
