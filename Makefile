@@ -86,7 +86,7 @@ accept-identity-sample: node_modules/.installed ## What of accept-identity runs 
 	@if scripts/tools.sh keycloak; then keycloak=idp; else echo 'skipped: what needs Keycloak'; fi; \
 	  ACCEPT_TRIALS=$(or $(ACCEPT_TRIALS),12) ACCEPT_SECONDS=150 node test/acceptance/identity.ts tokens approvals breakglass $$keycloak
 
-accept-ssh: node_modules/.installed ## Run every acceptance criterion of SSH, one line each
+accept-ssh: node_modules/.installed ## Run every acceptance criterion of SSH, one line each (root for its cluster)
 	@scripts/tools.sh ssh
 	@node test/acceptance/ssh.ts
 

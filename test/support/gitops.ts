@@ -10,6 +10,7 @@ const ROOT = path.resolve(import.meta.dirname, '../..');
 /** Folders under examples/ that hold objects for a cluster. */
 export const EXAMPLES = [
   'orders',
+  'bastion',
   'gitops/billing',
   'gitops/argocd',
   'gitops/flux',

@@ -18,6 +18,7 @@ import { claimOf, readRecords, trustedRoot, verifyRecords } from '../../e2e/reco
 import { KUBECTL_ACCESS, NAMESPACE, type Ran, RELEASE, type Scene, say, succeeded } from '../../e2e/scene.ts';
 import { ok } from '../../support/cluster/sallyport.ts';
 import { startTerminal } from '../../support/terminal.ts';
+import { exampleObjects } from '../../support/gitops.ts';
 import { openScreen } from '../../support/terminal-screen.ts';
 import { tools } from '../../support/tools.ts';
 import { type CriteriaGroup, trials } from '../criterion.ts';
@@ -458,6 +459,35 @@ export const cluster: CriteriaGroup = {
           return `${verified}; ${sessions.length} sessions, ${events.length} events drawn anew`;
         }
         throw new Error('no session has the shell');
+      },
+    },
+    {
+      claim:
+        'examples/bastion applied ten times by a GitOps tool, while the operator writes beside it: never a difference',
+      async check() {
+        const objects = exampleObjects('bastion');
+        await scene.apply({ apiVersion: 'v1', kind: 'Namespace', metadata: { name: 'shop' } });
+        const input = JSON.stringify({ apiVersion: 'v1', kind: 'List', items: objects });
+        const tool = ['--server-side', '--field-manager=gitops', '-f', '-'];
+        const generations = async (): Promise<string> =>
+          scene.cluster.kubectl(['get', '-f', '-', '-o', 'jsonpath={.items[*].metadata.generation}'], { input });
+        await scene.cluster.kubectl(['apply', ...tool], { input });
+        const first = await generations();
+        for (let round = 1; round < 10; round += 1) {
+          await scene.cluster.kubectl(['apply', ...tool], { input });
+          // Exits 1 where there is a difference, which throws.
+          assert.equal(await scene.cluster.kubectl(['diff', ...tool], { input }), '');
+        }
+        assert.equal(await generations(), first);
+        const { items } = JSON.parse(
+          await scene.cluster.kubectl(['-n', 'shop', 'get', 'connections,accesspolicies', '-o', 'json']),
+        ) as { items: Pick<Connection, 'kind' | 'status'>[] };
+        for (const { kind, status } of items) {
+          const accepted = status?.conditions?.find(({ type }) => type === 'Accepted');
+          assert.equal(accepted?.status, 'True', `${kind}: ${accepted?.message}`);
+        }
+        await scene.cluster.kubectl(['delete', 'namespace', 'shop', '--wait=false']);
+        return `${objects.length} objects, generations ${first}`;
       },
     },
     {

@@ -12,7 +12,7 @@ export const SSH_USERS: Readonly<Record<string, number>> = { deploy: 1000, backu
 /** For client pods: nobody in particular. */
 export const SSH_CLIENT_USER = 1010;
 
-const PROGRAMS = ['bash', 'chown', 'env', 'grep', 'kill', 'ps', 'readlink', 'stat', 'tty', 'uname', 'whoami'];
+const PROGRAMS = ['chown', 'env', 'grep', 'kill', 'ps', 'readlink', 'stat', 'tty', 'uname', 'whoami'];
 const PYTHON = ['/usr/lib/python3.11', '/usr/lib/python3.12', '/usr/lib/python3.13'];
 /** Of Python's library, and of no use on a machine. */
 const LEFT_OUT = /\/(?:__pycache__|dist-packages|test|idlelib|lib2to3|ensurepip|tkinter|config-[^/]+)(?:\/|$)/;
@@ -36,7 +36,8 @@ function stageMachine(stage: string): void {
     ],
     group: ['tty:x:5:', 'nogroup:x:65534:', ...users.map(([name, id]) => `${name}:x:${id}:`)],
   });
-  for (const name of PROGRAMS) putProgram(findProgram(name), stage, `bin/${name}`);
+  putProgram(findProgram('bash'), stage, 'bin/bash');
+  for (const name of PROGRAMS) putProgram(findProgram(name), stage, `usr/bin/${name}`);
   for (const name of ['ssh', 'scp', 'sftp', 'ssh-keygen']) putProgram(findProgram(name), stage, `usr/bin/${name}`);
   putProgram(findProgram('sshd'), stage, 'usr/sbin/sshd');
   stagePython(stage);
