@@ -394,7 +394,7 @@ test('INV-11: tokens that are no good, however many, keep no good one out; they 
     const answers = await Promise.all(Array.from({ length: 20 }, () => get('not.a.token')));
     for (const { status } of answers) statuses.set(status, (statuses.get(status) ?? 0) + 1);
   }
-  assert.deepEqual([...statuses.keys()].toSorted(), [401, 429]);
+  assert.deepEqual(new Set(statuses.keys()), new Set([401, 429]));
   assert.ok(bed.log.filter((line) => line.includes('token was refused')).length <= 600);
   const job = await bed.idp.tokenFor('repo', { use: 'ID', client: 'ci', audience: 'ci' });
   assert.equal((await get(job)).status, 404);
