@@ -15,9 +15,7 @@ import { blobOfKeyObject, keyObjectOf, readPublicKey } from '../../src/protocols
 import { ed25519Signer, PrivateKeyError, signerOf, signerOfKeyObject } from '../../src/protocols/ssh/keys/signer.ts';
 import { fits, SIGNATURE_ALGORITHMS, verifySignature } from '../../src/protocols/ssh/keys/verify.ts';
 import { MalformedData, writeData } from '../../src/protocols/ssh/wire/data.ts';
-import { systemClock } from '../../src/system/clock.ts';
-import { systemRandom } from '../../src/system/random.ts';
-import { authGateway, transportPair } from '../support/ssh-auth.ts';
+import { authGateway, transportPair, upstreamLogin } from '../support/ssh-auth.ts';
 import { rawCertificate, softwareSecurityKey } from '../support/ssh-keys.ts';
 
 const RUNS = Number(process.env.FUZZ_RUNS ?? 300);
@@ -358,17 +356,8 @@ test('INV-05: whatever a target answers, a password goes out once at most, and o
           if (next !== undefined) server.send(next);
           else server.disconnect(2, 'enough');
         };
-        const outcome = await logIn(client, {
-          user: 'deploy',
-          credential,
-          keys: undefined,
-          session: { id: 's', grant: 'g', person: 'p', grantExpiresAtMs: Date.now() + 60_000 },
-          permits: {},
-          clock: systemClock,
-          random: systemRandom,
-          deadlineMs: 50,
-          signal: new AbortController().signal,
-        }).catch((error: unknown) => error);
+        const login = upstreamLogin(credential, { deadlineMs: 50 });
+        const outcome = await logIn(client, login).catch((error: unknown) => error);
         assert.ok(outcome instanceof LoginError, 'nobody said SUCCESS');
         assert.ok(!`${outcome.message}${outcome.hint}${outcome.stack}`.includes('correct horse'));
         assert.ok(secrets <= 1);

@@ -1,5 +1,6 @@
 // Two ends of an SSH transport in memory, and a gateway's side of a login: for tests of authentication alone.
 import { randomBytes } from 'node:crypto';
+import type { Credential } from '../../src/protocols/credential.ts';
 import type {
   AuthenticatedSession,
   Authentication,
@@ -8,6 +9,7 @@ import type {
   Proof,
   SessionContext,
 } from '../../src/protocols/protocol.ts';
+import type { UpstreamLogin } from '../../src/protocols/ssh/auth/client.ts';
 import { ed25519Signer } from '../../src/protocols/ssh/keys/signer.ts';
 import type { Transport } from '../../src/protocols/ssh/transport/transport.ts';
 import type { Clock } from '../../src/system/clock.ts';
@@ -174,4 +176,20 @@ function sessionThatOnlyEnds(ended: (reason: string) => void): AuthenticatedSess
     ended: (reason) => ended(reason),
   };
   return session as AuthenticatedSession;
+}
+
+/** Our own login at a target, of anybody; `more` says what of it matters. */
+export function upstreamLogin(credential: Credential, more: Partial<UpstreamLogin> = {}): UpstreamLogin {
+  return {
+    user: 'deploy',
+    credential,
+    keys: undefined,
+    session: { id: 's-1', grant: 'g', person: 'ana@corp.example', grantExpiresAtMs: Date.now() + 60_000 },
+    permits: {},
+    clock: systemClock,
+    random: systemRandom,
+    deadlineMs: 5_000,
+    signal: new AbortController().signal,
+    ...more,
+  };
 }

@@ -16,6 +16,7 @@ import { writeData } from '../../../src/protocols/ssh/wire/data.ts';
 import { MSG } from '../../../src/protocols/ssh/wire/message-numbers.ts';
 import { manualClock } from '../../../src/system/manual-clock.ts';
 import { systemRandom } from '../../../src/system/random.ts';
+import { upstreamLogin } from '../../support/ssh-auth.ts';
 import type { RawCertificate } from '../../support/ssh-keys.ts';
 import { certificateSigner } from '../../support/ssh-login-messages.ts';
 import { startSshd } from '../../support/sshd.ts';
@@ -75,7 +76,7 @@ async function dial(
     random: systemRandom,
     signal: new AbortController().signal,
     open: transportOpener({ ...SYSTEM_TOOLS, clock }),
-    login: login('deploy', credential),
+    login: upstreamLogin(credential),
   }).then(
     (upstream) => ({ upstream }),
     (error: unknown) => {
@@ -103,14 +104,6 @@ async function dial(
 }
 
 const tick = (): Promise<void> => new Promise((resolve) => setTimeout(resolve, 5));
-const login = (user: string, credential: Credential): Parameters<typeof connectUpstream>[0]['login'] => ({
-  user,
-  credential,
-  keys: undefined,
-  permits: {},
-  session: { id: 's', grant: 'g', person: 'p', grantExpiresAtMs: Date.now() + 60_000 },
-});
-
 /** The error, which holds nothing of what the enemy says, nor what it was not to hear. */
 async function refused(enemy: Enemy, code: UpstreamError['code'], text?: RegExp): Promise<UpstreamError> {
   // Whoever is told waits a little for the other to close.
@@ -199,7 +192,10 @@ test('a target with weak algorithms alone is left, and told apart from one that 
       clock: manualClock(),
       random: systemRandom,
       signal: new AbortController().signal,
-      login: login(sshd.user, { kind: 'Key', username: sshd.user, privateKey: sshd.privateKey, hosts: [] }),
+      login: upstreamLogin(
+        { kind: 'Key', username: sshd.user, privateKey: sshd.privateKey, hosts: [] },
+        { user: sshd.user },
+      ),
     });
     await assert.rejects(failed, (error) => error instanceof UpstreamError && /in common/.test(error.message), weak);
     assert.doesNotMatch(sshd.log(), /Accepted|userauth/);

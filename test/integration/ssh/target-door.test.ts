@@ -12,6 +12,7 @@ import { UpstreamError } from '../../../src/protocols/ssh/upstream/error.ts';
 import { MSG } from '../../../src/protocols/ssh/wire/message-numbers.ts';
 import { systemClock } from '../../../src/system/clock.ts';
 import { systemRandom } from '../../../src/system/random.ts';
+import { upstreamLogin } from '../../support/ssh-auth.ts';
 import { type SshGateway, startSshGateway } from '../../support/ssh-context.ts';
 import { keyRequest, serviceRequest } from '../../support/ssh-login-messages.ts';
 import { echo, type RawClient, rawConnection } from '../../support/ssh-raw-client.ts';
@@ -116,13 +117,10 @@ test('INV-03: a session that ends while the target is being reached leaves no lo
       random: systemRandom,
       signal,
       ...(stop === undefined ? {} : { stop }),
-      login: {
-        user: sshd.user,
-        credential: { kind: 'Key', username: sshd.user, privateKey: sshd.privateKey, hosts: [] },
-        keys: undefined,
-        permits: {},
-        session: { id: 's', grant: 'g', person: 'p', grantExpiresAtMs: Date.now() + 60_000 },
-      },
+      login: upstreamLogin(
+        { kind: 'Key', username: sshd.user, privateKey: sshd.privateKey, hosts: [] },
+        { user: sshd.user },
+      ),
     });
   const session = new AbortController();
   await assert.rejects(

@@ -18,8 +18,7 @@ import { openTransport } from '../../../src/protocols/ssh/transport/open-transpo
 import type { Transport } from '../../../src/protocols/ssh/transport/transport.ts';
 import { readData, writeData } from '../../../src/protocols/ssh/wire/data.ts';
 import { MSG } from '../../../src/protocols/ssh/wire/message-numbers.ts';
-import { systemClock } from '../../../src/system/clock.ts';
-import { systemRandom } from '../../../src/system/random.ts';
+import { upstreamLogin } from '../../support/ssh-auth.ts';
 import { missing, tools } from '../../support/tools.ts';
 
 const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'sallyport-ssh-target-'));
@@ -127,10 +126,9 @@ async function open(trust: Trust = { hostKeys: [text('host.pub').trim()] }, to =
   });
 }
 
-function login(credential: Credential, more: Partial<UpstreamLogin> = {}): UpstreamLogin {
-  return {
+const login = (credential: Credential, more: Partial<UpstreamLogin> = {}): UpstreamLogin =>
+  upstreamLogin(credential, {
     user,
-    credential,
     keys,
     session: {
       id: 's-1',
@@ -138,14 +136,9 @@ function login(credential: Credential, more: Partial<UpstreamLogin> = {}): Upstr
       person: 'ana@corp.example',
       grantExpiresAtMs: Date.now() + 3_600_000,
     },
-    permits: {},
-    clock: systemClock,
-    random: systemRandom,
     deadlineMs: 10_000,
-    signal: new AbortController().signal,
     ...more,
-  };
-}
+  });
 
 /** Runs a command the plainest way there is, and answers what it printed. */
 function exec(transport: Transport, { handOver }: LoggedIn, command: string): Promise<string> {

@@ -7,10 +7,9 @@ import {
   authGateway,
   type FakeTransport,
   transportPair,
+  upstreamLogin,
 } from '../../../../test/support/ssh-auth.ts';
-import { systemClock } from '../../../system/clock.ts';
 import { type ManualClock, manualClock } from '../../../system/manual-clock.ts';
-import { systemRandom } from '../../../system/random.ts';
 import type { Credential } from '../../credential.ts';
 import { readData, writeData } from '../wire/data.ts';
 import { DISCONNECT, MSG } from '../wire/message-numbers.ts';
@@ -24,21 +23,6 @@ const raw = publicKey.export({ format: 'jwk' }).x!;
 const keyCredential: Credential = { kind: 'Key', username: 'deploy', privateKey: pem, hosts: [] };
 const passwordCredential: Credential = { kind: 'Password', username: 'deploy', password: 'pass word', hosts: [] };
 const authority = { seed: randomBytes(32), certificates: () => [] };
-
-function upstreamLogin(credential: Credential, more: Partial<UpstreamLogin> = {}): UpstreamLogin {
-  return {
-    user: 'deploy',
-    credential,
-    keys: undefined,
-    session: { id: 's-1', grant: 'g', person: 'ana@corp.example', grantExpiresAtMs: Date.now() + 60_000 },
-    permits: {},
-    clock: systemClock,
-    random: systemRandom,
-    deadlineMs: 5_000,
-    signal: new AbortController().signal,
-    ...more,
-  };
-}
 
 const grantsKey: AuthGatewayOptions['grants'] = (proof) =>
   proof.kind === 'Key' && proof.publicKey === raw ? 'Granted' : undefined;
