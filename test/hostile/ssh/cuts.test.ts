@@ -198,6 +198,38 @@ test('INV-03: who kills the shell that stands by gains nothing', async () => {
   assert.deepEqual(latest().ended?.survivors, []);
 });
 
+test('INV-03: what hides in a terminal multiplexer ends, too', { skip: !fs.existsSync('/usr/bin/tmux') }, async () => {
+  const hidden = sleeper();
+  const socket = `cut-${randomUUID().slice(0, 8)}`;
+  const done = collect(gateway.spawn(['-tt', host, `tmux -L ${socket} new -d '${hidden.line}'; exec sleep 1000`]));
+  await until(() => hidden.started(), 'the program');
+  await sleep(1500);
+  latest().cut(CUT);
+  await done;
+  await assertEnds(latest(), hidden);
+  assert.deepEqual(latest().ended?.survivors, []);
+});
+
+test('where a forced command stands in the place of every other, the record says that it knows nothing', async () => {
+  const forced = await startSshd({ config: ['ForceCommand cat'] });
+  const behind = await startSshGateway({ protocol: createSshProtocol(), sshd: forced, policy: transparentPolicy() });
+  try {
+    const child = behind.spawn([`${forced.user}@127.0.0.1`, 'anything']);
+    let echoed = '';
+    child.stdout!.on('data', (data: Buffer) => (echoed += data.toString()));
+    child.stdin!.write('hello\n');
+    await until(() => echoed === 'hello\n', 'the forced command');
+    await sleep(1500);
+    const session = behind.sessions.at(-1)!;
+    session.cut(CUT);
+    await Promise.race([session.endedPromise, sleep(GUARD_MS)]);
+    assert.deepEqual(session.ended?.survivors, ['unknown: the sweep has not come to its end']);
+  } finally {
+    await behind.close();
+    await forced.stop();
+  }
+});
+
 test('what ran when a session was cut is named in its record', async () => {
   const program = sleeper('(setsid sleep 1234 &); sleep 1000');
   const done = collect(gateway.spawn([host, program.line]));
