@@ -4,7 +4,7 @@
 import { compileGlob } from '../policy/glob.ts';
 import { type AuditFilter, withStart } from './audit.ts';
 import type { CommandBody, RecordEnvelope, ResultBody, StartBody } from './envelope.ts';
-import { destinationOf, type Facts, filesOf, programsOf, sshFactsOf } from './ssh-facts.ts';
+import { destinationOf, type Facts, filesOf, programsOf, sshFactsOf, streamsOf } from './ssh-facts.ts';
 import type { StoreView } from './store-view.ts';
 
 export interface SshAct {
@@ -46,7 +46,10 @@ export interface Transfer extends SshAct {
 export interface ForwardUse extends SshAct {
   direction: string;
   destination: string;
+  /** Both ways together, and each; 0 where nothing passed, as for a port that was only listened on. */
   bytes: number;
+  toTarget: number;
+  toClient: number;
 }
 
 interface Paired {
@@ -148,11 +151,15 @@ function tallyOf(sum: unknown): { bytes: number; sha256?: string } {
 export function* forwardUses(view: StoreView, filter: AuditFilter = {}): Generator<ForwardUse> {
   for (const { act, ssh, result } of paired(view, filter, ({ kind }) => kind === 'Forward')) {
     const { direction } = ssh;
+    const streams = streamsOf(sshFactsOf(result?.facts));
+    const passed = (way: string): number => streams.find(({ name }) => name === way)?.bytes ?? 0;
     yield {
       ...act,
       direction: typeof direction === 'string' ? direction : '',
       destination: destinationOf(ssh) ?? act.text,
       bytes: result?.bytes ?? 0,
+      toTarget: passed('toTarget'),
+      toClient: passed('toClient'),
     };
   }
 }

@@ -70,8 +70,13 @@ export function auditForwards(args: SshAuditArgs, io: Io, deps: RecordsDeps): Pr
     act: 'AuditForwards',
     object: { kind: 'Records', name: '*' },
     ask: forwardUses,
-    head: ['DIRECTION', 'DESTINATION', 'BYTES'],
-    row: ({ direction, destination, bytes }) => [direction, destination, byteCount(bytes)],
+    head: ['DIRECTION', 'DESTINATION', 'TO TARGET', 'TO CLIENT'],
+    row: ({ direction, destination, toTarget, toClient }) => [
+      direction,
+      destination,
+      byteCount(toTarget),
+      byteCount(toClient),
+    ],
     none: 'No forward is recorded.\n',
   });
 }

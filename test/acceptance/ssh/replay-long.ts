@@ -6,7 +6,7 @@ import { SALLYPORT } from '../../support/local.ts';
 import { sessionsOf } from '../../support/ssh-replay.ts';
 import type { SshScene } from '../../support/ssh-scene.ts';
 
-const MEGABYTES = Number(process.env.ACCEPT_MB ?? 256);
+const MEGABYTES = Number(process.env.ACCEPT_MB ?? 64);
 /** Of a process that reads or writes records, whatever the session's length. */
 const MOST_MB = 400;
 

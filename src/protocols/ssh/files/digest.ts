@@ -20,6 +20,8 @@ export interface Meter {
   take(piece: Buffer): void;
   /** It is no use to hash any more. */
   scatter(): void;
+  /** The file is made this long. Where its bytes end anyhow, as scp makes sure of, nothing changes; otherwise as `scatter`. */
+  resized(size: bigint): void;
   end(): Promise<Tally | undefined>;
   /** As `end`, at once, for what was cut off: without a digest where that takes a moment. */
   stop(): Tally | undefined;
@@ -66,6 +68,11 @@ export function createMeter(): Meter {
       hash?.update(piece);
     },
     scatter() {
+      scattered = true;
+      drop();
+    },
+    resized(size) {
+      if (next !== undefined && BigInt(next) === size) return;
       scattered = true;
       drop();
     },

@@ -228,7 +228,10 @@ export function createJudged(context: JudgedContext): (request: JudgedRequest, t
     if (request.kind === 'CopyData') {
       live[0]!.read.scatter();
       live[1]!.written.scatter();
-    } else if (request.attributes.size) live[0]!.written.scatter();
+    } else if (request.attributes.size) {
+      // It stands behind the flags.
+      live[0]!.written.resized(request.attributes.bytes.readBigUInt64BE(4));
+    }
     const fields =
       request.kind === 'HandleSetStat'
         ? [{ string: bytesOf(request.handle) }, { raw: request.attributes.bytes }]
