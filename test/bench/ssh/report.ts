@@ -1,5 +1,6 @@
 // SSH's part of docs/performance.md: the same sshd straight and through Sallyport, with the same algorithms, in turns.
 import { readFileSync } from 'node:fs';
+import { cpus } from 'node:os';
 import { formatRatio } from '../statistics.ts';
 import { latenciesOf, measureKeystrokes } from './keystrokes.ts';
 import { measureCommands, measureIdle, measureLogins, timesOf } from './sessions.ts';
@@ -56,10 +57,13 @@ export async function reportSsh(
 
 function intro({ mib, rounds, keys }: SshBench, ways: Ways): string {
   const load = readFileSync('/proc/loadavg', 'utf8').split(' ', 1)[0]!;
-  return `OpenSSH's own programs and sshd, files of ${mib} MiB in memory, ${rounds} pairs of direct and through in turns, ${keys} keys each
-way in turns; ${ways.algorithms} on both ways. The gateway judges each operation and command by four rules, records it, and takes the
-SHA-256 of what passes. CPU is that of a process with all its threads and the kernel's work for it, for 10^9 bytes; it is the steadier
-figure where a machine has other work. The load of this one was ${load} at the time of the first of these figures.`;
+  return `Written by \`BENCH_ONLY=ssh make bench\`, or with all the rest. OpenSSH's own programs and sshd, files of ${mib} MiB in memory,
+${rounds} pairs of direct and through in turns, ${keys} keys each way in turns; ${ways.algorithms} on
+both ways. The gateway judges each operation and command by five rules, records it, and takes the SHA-256 of what passes. CPU is
+that of a process with all its threads and the kernel's work for it, for 10^9 bytes: the steadier figure where a machine has
+other work. The load of this one, with ${cpus().length} processors for both ends and the gateway, was ${load} after the sessions and keys.
+What the target shows is written to the records (write(2); fsync where the Connection says \`durability: Disk\`) before it
+is shown; a key typed on a terminal is not recorded and waits for nothing.`;
 }
 
 async function transferRows(ways: Ways, { mib, rounds }: SshBench): Promise<string[][]> {

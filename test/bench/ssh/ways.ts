@@ -69,7 +69,7 @@ export async function startWays(): Promise<Ways> {
     const straight = await agreedOn(scene, direct);
     if (JSON.stringify(straight) !== JSON.stringify(agreed))
       throw new Error(`not the same algorithms: ${JSON.stringify(straight)} and ${JSON.stringify(agreed)}`);
-    const algorithms = `${agreed.cipher} (${agreed.mac}), ${agreed.kex}`;
+    const algorithms = `${agreed.cipher} (MAC: ${agreed.mac.replace(/[<>]/g, '')}), ${agreed.kex}`;
     return { scene, direct, through, algorithms, file, stop };
   } catch (error) {
     await stop();
