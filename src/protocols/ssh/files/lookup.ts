@@ -4,6 +4,7 @@
 // Guarantees: a path that leads nowhere is told from one that is not there yet, so that nothing is created through a link.
 // Does not guarantee: that a path leads there a moment later, or that it leads there for a program that starts elsewhere
 // than sftp does (a target user's start-up files may say so: then relative paths are not known).
+import type { FileAccess } from '../facts.ts';
 import { join, lexicalForm, problemOfPath, splitName } from './paths.ts';
 import { path, STATUS, TYPE } from './sftp/packets.ts';
 import { createResolver, type Resolved } from './sftp/paths.ts';
@@ -80,4 +81,15 @@ export async function ledBy(teller: PathTeller | undefined, spelled: string): Pr
   if (problem !== undefined) return { path, problem };
   const led = await teller.leads(spelled.startsWith('/') ? spelled : join(home!, spelled));
   return led.kind === 'Path' ? { path, resolved: led.path } : { path, problem: led.message };
+}
+
+export function accessTo({ path, resolved }: Led, action: FileAccess['action'], subtree = false): FileAccess {
+  return { action, path, subtree, ...(resolved === undefined ? {} : { resolved }) };
+}
+
+export function sameLed(one: readonly Led[], other: readonly Led[]): boolean {
+  return one.every(({ resolved, problem }, index) => {
+    const again = other[index]!;
+    return resolved === again.resolved && (problem === undefined) === (again.problem === undefined);
+  });
 }

@@ -7,7 +7,7 @@ import type { ChannelFilter, FilterHost } from '../channels/filter.ts';
 import type { FileAccess } from '../facts.ts';
 import { fileCommand } from './command.ts';
 import { type RsyncCommand, rsyncPlaces } from './command-line.ts';
-import { type AskTarget, LookupError, ledBy } from './lookup.ts';
+import { type AskTarget, accessTo, LookupError, ledBy } from './lookup.ts';
 import { shownPath } from './paths.ts';
 
 /** Exit status where policy refused, as of a refused exec. */
@@ -117,10 +117,10 @@ async function accessOf(command: RsyncCommand, askTarget: AskTarget): Promise<re
   try {
     return await Promise.all(
       rsyncPlaces(command).map(async ({ action, spelled }): Promise<FileAccess> => {
-        const { path, resolved, problem } = await ledBy(teller, spelled);
-        if (problem !== undefined && action !== 'Read')
-          throw new LookupError(`the target says of ${shownPath(spelled)}: ${problem}`);
-        return { action, path, subtree: true, ...(resolved === undefined ? {} : { resolved }) };
+        const led = await ledBy(teller, spelled);
+        if (led.problem !== undefined && action !== 'Read')
+          throw new LookupError(`the target says of ${shownPath(spelled)}: ${led.problem}`);
+        return accessTo(led, action, true);
       }),
     );
   } finally {

@@ -10,14 +10,16 @@
 import type { Clock } from '../../../../system/clock.ts';
 import type { ChannelFilter, FilterHost } from '../../channels/filter.ts';
 import type { FileAccess } from '../../facts.ts';
+import { MalformedData } from '../../wire/data.ts';
 import { type ByteQueue, createByteQueue } from '../byte-queue.ts';
 import { fileCommand } from '../command.ts';
 import { createMeter, type Meter, type Tally } from '../digest.ts';
-import { type AskTarget, type Led, LookupError, ledBy, type PathTeller } from '../lookup.ts';
+import { type AskTarget, accessTo, type Led, LookupError, ledBy, type PathTeller } from '../lookup.ts';
 import type { NameLock } from '../name-lock.ts';
-import { permitWithNamesHeld } from '../names-held.ts';
-import { join, lexicalForm, shownPath, splitName } from '../paths.ts';
-import { LONGEST_LINE, problemOfName, readRecord, type ScpRecord } from './records.ts';
+import { join, lexicalForm, splitName } from '../paths.ts';
+import { type Answer, readAnswer, readLine, trouble } from './answers.ts';
+import { permitEntry, type ScpEntry } from './permit.ts';
+import { problemOfName, readRecord } from './records.ts';
 
 export interface ScpOptions {
   /** Of the target's program: Write is `scp -t`, Read is `scp -f`. */
@@ -109,27 +111,19 @@ export function createScpFilter(host: FilterHost, options: ScpOptions): ChannelF
     current = undefined;
     report(file, tally, error);
   };
-  /** One side's answer: a zero, or a line of trouble. Undefined: not here yet. */
-  const takeAnswer = (
-    queue: ByteQueue,
-    side: 'Client' | 'Target',
-  ): { accepted: boolean; bytes: Buffer } | undefined => {
-    if (queue.length === 0) return undefined;
-    const first = queue.peek(1)[0]!;
-    if (first === 0) return { accepted: true, bytes: queue.take(1) };
-    if (first > 2) {
-      fail(side, 'an answer that is none');
+  /** Undefined: not here yet, or it is over. */
+  const takeAnswer = (queue: ByteQueue, side: 'Client' | 'Target'): Answer | undefined =>
+    orFail(side, () => readAnswer(queue));
+  const takeLine = (queue: ByteQueue, side: 'Client' | 'Target'): Buffer | undefined =>
+    orFail(side, () => readLine(queue));
+  const orFail = <T>(side: 'Client' | 'Target', read: () => T): T | undefined => {
+    try {
+      return read();
+    } catch (error) {
+      if (!(error instanceof MalformedData)) throw error;
+      fail(side, error.message);
       return undefined;
     }
-    const line = takeLine(queue, side);
-    return line && { accepted: false, bytes: line };
-  };
-  const takeLine = (queue: ByteQueue, side: 'Client' | 'Target'): Buffer | undefined => {
-    const seen = queue.peek(Math.min(queue.length, LONGEST_LINE));
-    const end = seen.indexOf(0x0a);
-    if (end >= 0) return queue.take(end + 1);
-    if (queue.length >= LONGEST_LINE) fail(side, 'a line without end');
-    return undefined;
   };
   const judge = async (
     operation: string,
@@ -141,10 +135,6 @@ export function createScpFilter(host: FilterHost, options: ScpOptions): ChannelF
     for (const line of verdict.lines) host.tell(line);
     return { lines: verdict.lines };
   };
-  /** A line of trouble in the protocol's own form. */
-  const trouble = (lines: readonly string[]): Buffer =>
-    Buffer.from(`\x01scp: ${lines.join(' ').replace(/[\x00-\x1f\x7f]/g, ' ')}\n`);
-
   /** The first zero of the receiving side starts `scp -f`: until the paths are permitted it is kept here. */
   async function begin(answer: Buffer): Promise<void> {
     const asked = await options.askTarget();
@@ -171,10 +161,7 @@ export function createScpFilter(host: FilterHost, options: ScpOptions): ChannelF
     host.finish(1);
   };
   const accessOf = (places: readonly Led[], special = false): FileAccess[] =>
-    places.flatMap(({ path, resolved }) => {
-      const place = { path, subtree: false, ...(resolved === undefined ? {} : { resolved }) };
-      return [{ action, ...place }, ...(special ? [{ action: 'Grant' as const, ...place }] : [])];
-    });
+    places.flatMap((led) => [accessTo(led, action), ...(special ? [accessTo(led, 'Grant')] : [])]);
 
   /** Every path that a name may be. */
   function candidates(name: string): readonly string[] {
@@ -186,57 +173,37 @@ export function createScpFilter(host: FilterHost, options: ScpOptions): ChannelF
   }
 
   /** undefined: it is skipped, and both sides know. */
-  async function permit(
-    { kind, mode }: Extract<ScpRecord, { kind: 'File' | 'Directory' }>,
-    paths: readonly string[],
-  ): Promise<number | undefined> {
-    const operation = kind === 'File' ? action.toUpperCase() : writes ? 'MKDIR' : 'READ TREE';
-    // The sender skips it as it would skip what the receiver can not take, and the client is told in either role.
-    const skip = (lines: readonly string[]): undefined => {
-      toSender(trouble(lines));
-      if (!writes) toReceiver(trouble(lines));
-    };
-    const unused = (error: { code: string; message: string }): void => {
-      if (asked !== undefined) host.result(asked, { error });
-      asked = undefined;
-    };
-    let refused: readonly string[] | undefined;
-    const held = await permitWithNamesHeld<readonly Led[]>({
+  async function permit(record: ScpEntry, paths: readonly string[]): Promise<number | undefined> {
+    const permitted = await permitEntry(record, {
       clock: options.clock,
       names: options.names,
-      changesNames: writes && kind === 'Directory',
+      writes,
       resolve: () => Promise.all(paths.map((path) => ledBy(teller, path))),
-      same: sameLed,
-      async judge(places) {
-        const verdict = await judge(operation, accessOf(places, writes && (mode & 0o7000) !== 0));
-        if (verdict && 'lines' in verdict) refused = verdict.lines;
-        asked = verdict && 'id' in verdict ? verdict.id : undefined;
-        return asked;
+      async judge(operation, places, special) {
+        const verdict = await judge(operation, accessOf(places, special));
+        if (verdict && 'id' in verdict) asked = verdict.id;
+        return verdict;
       },
-      turn: () => Promise.resolve(),
-      unused,
+      unused(error) {
+        if (asked !== undefined) host.result(asked, { error });
+        asked = undefined;
+      },
     });
-    if (held.kind === 'Refused') return refused && skip(refused);
-    if (held.kind === 'Failed') return skip([`Sallyport: ${held.message}`]);
-    if (!writes) {
-      held.release();
-      return held.id;
+    if (permitted.kind === 'Permitted') {
+      release = () => {
+        release = () => undefined;
+        permitted.release();
+      };
+      return permitted.id;
     }
-    // Judged like everything, so that nobody learns by it what is there; then it ends here.
-    const nowhere = held.resolved.find(({ problem }) => problem !== undefined);
-    if (nowhere?.problem !== undefined) {
-      held.release();
-      unused({ code: 'Nowhere', message: nowhere.problem });
-      return skip([`${shownPath(nowhere.path)}: ${nowhere.problem}`]);
-    }
-    release = () => {
-      release = () => undefined;
-      held.release();
-    };
-    return held.id;
+    if (permitted.kind === 'Gone') return undefined;
+    // The sender skips it as it would skip what the receiver can not take, and the client is told in either role.
+    toSender(trouble(permitted.lines));
+    if (!writes) toReceiver(trouble(permitted.lines));
+    return undefined;
   }
 
-  async function onEntry(record: Extract<ScpRecord, { kind: 'File' | 'Directory' }>, line: Buffer): Promise<void> {
+  async function onEntry(record: ScpEntry, line: Buffer): Promise<void> {
     const { name } = record;
     const top = directories.length === 0;
     if (record.kind === 'Directory' && !options.recursive) return fail(senderSide, 'a directory, without -r');
@@ -412,6 +379,7 @@ export function createScpFilter(host: FilterHost, options: ScpOptions): ChannelF
   }
 
   const unexpected = (error: unknown): void => {
+    if (phase.kind === 'Over') return;
     if (error instanceof LookupError) return refuseAll([`Sallyport: ${error.message}`]);
     fail('Client', `the transfer can not go on (${error instanceof Error ? error.name : 'unknown'})`);
   };
@@ -442,9 +410,3 @@ export function createScpFilter(host: FilterHost, options: ScpOptions): ChannelF
     closed: over,
   };
 }
-
-const sameLed = (one: readonly Led[], other: readonly Led[]): boolean =>
-  one.every(({ resolved, problem }, index) => {
-    const again = other[index]!;
-    return resolved === again.resolved && (problem === undefined) === (again.problem === undefined);
-  });
