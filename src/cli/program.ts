@@ -1,23 +1,17 @@
-// The program: options that every verb has, the verbs of usage.ts, and how failures are told. As `sallyport` it goes to
+// The program: options that every verb has, the verbs of usage/, and how failures are told. As `sallyport` it goes to
 // the Sallyport of this machine, as `kubectl access` to a cluster; the verbs are the same.
 import { Command, CommanderError, Option } from 'commander';
 import { completionScript } from './completion.ts';
 import { type CommonOptions, commandPrefix, openContext } from './context.ts';
 import { identityVerbs } from './identity/verbs.ts';
 import { CliError, EXIT, type ExitCode, type Io } from './io.ts';
-import {
-  type Action,
-  approverVerbs,
-  auditVerbs,
-  authorVerbs,
-  clusterVerbs,
-  collected,
-  engineerVerbs,
-  processVerbs,
-  type Run,
-  type Shell,
-  securityVerbs,
-} from './usage.ts';
+import { approverVerbs } from './usage/approving.ts';
+import { auditVerbs } from './usage/audit.ts';
+import { clusterVerbs, engineerVerbs } from './usage/getting-access.ts';
+import { authorVerbs } from './usage/policies.ts';
+import { processVerbs } from './usage/processes.ts';
+import { securityVerbs } from './usage/security.ts';
+import { type Action, collected, type Run, type Shell } from './usage/shell.ts';
 import { version } from './version.ts';
 
 export interface Outcome {

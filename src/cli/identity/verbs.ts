@@ -1,6 +1,6 @@
 // How login, logout and whoami are called, and what request and connect take from jobs.
 import type { Command } from 'commander';
-import type { Shell } from '../usage.ts';
+import type { Shell } from '../usage/shell.ts';
 
 /** For jobs, which have no kubeconfig. */
 export function pipelineOptions(command: Command): Command {

@@ -18,9 +18,10 @@ import { personHere } from '../identity/person.ts';
 import { renewSessions } from '../identity/renew.ts';
 import { CliError, EXIT, type ExitCode } from '../io.ts';
 import { clockTime } from '../render.ts';
-import { type ConnectOptions, endpointOf, findActiveGrant, openKey } from './connect.ts';
+import { findActiveGrant, openKey } from './active-grant.ts';
 import { forgetOldKeys, inHome, SSH_KEY } from './request.ts';
 import { openRoute, type Route, type RouteOptions } from './route.ts';
+import { type ConnectOptions, endpointOf } from './way.ts';
 
 export interface SshOptions extends ConnectOptions {
   /** The target's user. */
