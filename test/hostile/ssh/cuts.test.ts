@@ -8,8 +8,10 @@ import path from 'node:path';
 import { after, before, test } from 'node:test';
 import { createSshProtocol } from '../../../src/protocols/ssh/protocol.ts';
 import { transparentPolicy } from '../../support/session-context.ts';
-import { collect, type SshGateway, type SshTestSession, startSshGateway } from '../../support/ssh-context.ts';
+import { collect, type SshGateway, startSshGateway } from '../../support/ssh-context.ts';
 import { type Sshd, startSshd } from '../../support/sshd.ts';
+
+type SshTestSession = SshGateway['sessions'][number];
 
 let sshd: Sshd;
 let gateway: SshGateway;
