@@ -173,7 +173,6 @@ export function runSession(parts: SessionParts): RunningSession {
   };
 
   const frontend = new Frontend(core, {
-    forward: (batch) => forward(batch, false),
     tell: (message) => {
       backend.tell(message);
       flushClient();
