@@ -3,11 +3,9 @@
 // Guarantees: `start` is queued before anything else of the session is recorded and `end` after everything; a cut is
 // delivered once; what is taken (places, timers, holds) is given back exactly once.
 import type { ConnectionSpec } from '../api/connection.ts';
-import { isVoid as isVoidToken, type ProvenToken } from '../identity/oidc/verify-token.ts';
-import { isCertificateVoid } from '../identity/ssh-certificates.ts';
-import type { BundleGrant, IdentityShard, LockEntry, OverlayShard, PolicyShard } from '../policy/bundle.ts';
+import type { ProvenToken } from '../identity/oidc/verify-token.ts';
+import type { BundleGrant } from '../policy/bundle.ts';
 import { decide } from '../policy/decide.ts';
-import { sessionLimits } from '../policy/prepare-session.ts';
 import type { SessionPolicy } from '../policy/session-policy.ts';
 import { credentialOf, hostsOf } from '../protocols/credential.ts';
 import type { AuthenticatedSession, Cut, Gate, Limits } from '../protocols/protocol.ts';
@@ -15,29 +13,17 @@ import type { EndBody } from '../recording/envelope.ts';
 import { randomSuffix } from '../system/random.ts';
 import type { Activity } from './activity.ts';
 import type { Admission } from './admission.ts';
-import { personToLock } from './grant-of.ts';
+import { openFooting } from './footing.ts';
 import type { HoldingSession } from './holds.ts';
-import { lockHolding } from './locks.ts';
 import { preparePolicies } from './preparation.ts';
-import { type Login, personOf, personShown, proofTimes } from './proof.ts';
+import type { Login } from './proof.ts';
 import { renewedBody, startBody } from './session-records.ts';
 import type { SessionSeed, SessionWorld } from './session-world.ts';
-import {
-  cutFor,
-  gateOfCut,
-  noticeDue,
-  proofLeft,
-  reauthenticateNotice,
-  type StandingFacts,
-  successorOf,
-  timeLeft,
-} from './standing.ts';
-import { endedTrust, tokenFacts } from './trust.ts';
+import { cutFor, gateOfCut, noticeDue, proofLeft, reauthenticateNotice, timeLeft } from './standing.ts';
 
-/** The clock that ends a grant may be the controller's, a little ahead of ours: its successor may begin this early. */
-const HANDOVER_MS = 1_000;
 /** For less than this the passing of time is not looked at again. */
 const GATE_MS = 1;
+
 export interface LiveSession {
   session: AuthenticatedSession;
   /** Resolves once the `start` record is written, with the error if it could not be. */
@@ -73,20 +59,8 @@ export function openLiveSession(world: SessionWorld, seed: LiveSeed): LiveSessio
   const { options, metrics } = world;
   const { clock, random, credentials } = options;
   const { id, connection, bundle, protocol, admission } = seed;
-  const authenticatedAt = clock.monotonic();
+  const footing = openFooting(world, seed);
 
-  let grant: BundleGrant = admission.grant;
-  let { login, principal } = admission;
-  // By the monotonic clock: whoever sets the wall clock makes no proof younger.
-  let proof = { ...proofTimes(login, clock.now()), at: clock.monotonic() };
-  /** All groups the person had since they logged in: a lock on any of them holds. */
-  let groupsSeen = personToLock(grant, personShown(login), []).groups;
-  let limits: { of: PolicyShard | undefined; value: StandingFacts['limits'] } = { of: undefined, value: {} };
-  let lock: { of: OverlayShard | undefined; value: LockEntry | undefined } = { of: undefined, value: undefined };
-  let trust: { of: IdentityShard | undefined; grant?: BundleGrant; login?: Login; value: string | undefined } = {
-    of: undefined,
-    value: undefined,
-  };
   let cutListener: ((cut: Cut) => void) | undefined;
   let noticeListener: Parameters<AuthenticatedSession['onNotice']>[0] | undefined;
   let noticed = false;
@@ -103,117 +77,32 @@ export function openLiveSession(world: SessionWorld, seed: LiveSeed): LiveSessio
   const preparation = preparePolicies(bundle, protocol.rules, (error) =>
     options.log('error', 'a policy could not be prepared; everything is denied', { session: id, error: String(error) }),
   );
-  const policy = (): SessionPolicy => preparation.policy(grant, principal);
-
-  // Every session is looked at every second: what only a new shard changes is worked out once a shard.
-  function limitsNow(): StandingFacts['limits'] {
-    const shard = bundle.view?.policy;
-    if (shard !== undefined && shard !== limits.of) {
-      const own = sessionLimits(shard, grant.policy);
-      const idle = Math.min(
-        own.idleTimeoutMs ?? Number.POSITIVE_INFINITY,
-        seed.limits.idleTimeoutMs ?? Number.POSITIVE_INFINITY,
-      );
-      limits = { of: shard, value: { ...own, ...(Number.isFinite(idle) ? { idleTimeoutMs: idle } : {}) } };
-    }
-    return limits.value;
-  }
+  const policy = (): SessionPolicy => preparation.policy(footing.grant, footing.principal);
 
   function accountNow(): ConnectionSpec['accounts'][number] {
     const { accounts } = bundle.view?.policy.connection.spec ?? connection.spec;
-    const found = accounts.find(({ name }) => name === grant.account);
-    if (found === undefined) throw new Error(`the Connection has no account ${grant.account} any more`);
+    const found = accounts.find(({ name }) => name === footing.grant.account);
+    if (found === undefined) throw new Error(`the Connection has no account ${footing.grant.account} any more`);
     return found;
-  }
-
-  function lockNow(): LockEntry | undefined {
-    const overlay = bundle.view?.overlay;
-    const over = lock.value?.untilMs !== undefined && lock.value.untilMs <= clock.now();
-    if (overlay !== undefined && (overlay !== lock.of || over)) {
-      const person = personToLock(grant, personShown(login), groupsSeen);
-      lock = { of: overlay, value: lockHolding(overlay.locks, person, groupsSeen, clock.now()) };
-    }
-    return lock.value;
-  }
-
-  function trustNow(): string | undefined {
-    const identity = bundle.view?.identity;
-    if (identity !== trust.of || grant !== trust.grant || login !== trust.login) {
-      trust = { of: identity, grant, login, value: endedTrust({ identity, grant, token: tokenFacts(login) }) };
-    }
-    return trust.value;
-  }
-
-  function facts(): StandingFacts {
-    const { view } = bundle;
-    return {
-      sessionId: id,
-      connection,
-      grant,
-      principal,
-      policies: view?.policy.policies,
-      end: bundle.endOf(grant.uid),
-      listed: bundle.grant(grant.uid) !== undefined,
-      remainingMs: remaining(),
-      lock: lockNow(),
-      proofVoid: proofVoid(),
-      endedTrust: trustNow(),
-      ageMs: clock.monotonic() - authenticatedAt,
-      idleMs: seed.activity.idleMs(),
-      proofAgeMs: proof.proofAgeMs + clock.monotonic() - proof.at,
-      proofLeftMs: proof.proofLeftMs === undefined ? undefined : proof.proofLeftMs - (clock.monotonic() - proof.at),
-      limits: limitsNow(),
-      prefix: world.prefix,
-    };
-  }
-
-  /** A sealed grant ends with its window, by a clock that can not be set as well. */
-  function remaining(): number {
-    const { window } = admission;
-    const left = window === undefined ? Number.POSITIVE_INFINITY : window.endMonotonic - clock.monotonic();
-    return Math.min(bundle.remaining(grant), left);
-  }
-
-  function proofVoid(): StandingFacts['proofVoid'] {
-    if (login.kind === 'Ticket') return bundle.isVoid(login.jti) ? 'Ticket' : undefined;
-    if (login.kind === 'Key') return undefined;
-    const { identity } = bundle.view ?? {};
-    if (login.kind === 'Certificate') {
-      const isVoid = identity !== undefined && isCertificateVoid(login.certificate, identity.providers);
-      return isVoid ? 'Certificate' : undefined;
-    }
-    const { provider: name, principal: who, sid, iatMs } = login.token;
-    const provider = identity?.providers.find((each) => each.name === name);
-    if (provider === undefined || who.uid === undefined) return undefined;
-    const token = { uid: who.uid, iatMs, ...(sid === undefined ? {} : { sid }) };
-    return isVoidToken(provider, token) ? 'Token' : undefined;
   }
 
   /** Where the grant has merely run out and another continues it, the session goes on under that one. */
   function moveOn(): boolean {
-    const next = successorOf(grant, bundle.view?.grants.values() ?? [], (candidate) => {
-      return (
-        bundle.grant(candidate.uid) !== undefined &&
-        candidate.notBeforeMs <= clock.now() + HANDOVER_MS &&
-        bundle.remaining(candidate) > 0
-      );
-    });
+    const next = footing.successor();
     if (next === undefined) return false;
-    record.append('notice', { event: 'GrantExtended', from: grant.name, to: { name: next.name, uid: next.uid } });
-    grant = next;
-    principal = personOf(grant, login);
+    const from = footing.grant.name;
+    record.append('notice', { event: 'GrantExtended', from, to: { name: next.name, uid: next.uid } });
+    footing.moveTo(next);
     preparation.forget();
-    limits = { of: undefined, value: {} };
-    lock = { of: undefined, value: undefined };
     return true;
   }
 
   function review(): void {
     if (isOver || seed.cutting() !== undefined) return;
-    let now = facts();
+    let now = footing.facts();
     let reason = cutFor(now);
     if (reason?.code === 'Expired' && moveOn()) {
-      now = facts();
+      now = footing.facts();
       reason = cutFor(now);
     }
     cancelTimer();
@@ -238,7 +127,7 @@ export function openLiveSession(world: SessionWorld, seed: LiveSeed): LiveSessio
     const at = clock.monotonic();
     if (cutting === undefined && !isOver && record.writable && at - clear.at < GATE_MS && bundle.view === clear.view)
       return undefined;
-    if (cutting === undefined && remaining() <= 0) {
+    if (cutting === undefined && footing.remainingMs() <= 0) {
       review();
       cutting = seed.cutting();
     }
@@ -288,7 +177,7 @@ export function openLiveSession(world: SessionWorld, seed: LiveSeed): LiveSessio
     id,
     connection,
     get grant() {
-      return grant;
+      return footing.grant;
     },
     get view() {
       return bundle.view;
@@ -300,11 +189,12 @@ export function openLiveSession(world: SessionWorld, seed: LiveSeed): LiveSessio
   };
 
   const session: AuthenticatedSession = {
-    principal: { username: grant.principal.username },
+    principal: { username: admission.grant.principal.username },
     get grant() {
+      const { grant } = footing;
       return { name: grant.name, uid: grant.uid, policy: grant.policy, expiresAtMs: grant.expiresAtMs };
     },
-    account: grant.account,
+    account: admission.grant.account,
     record,
     policy,
     gate,
@@ -386,29 +276,25 @@ export function openLiveSession(world: SessionWorld, seed: LiveSeed): LiveSessio
     },
     review,
     get login() {
-      return login;
+      return footing.login;
     },
     opened: admission.login.kind,
     get grantInUse() {
-      return grant;
+      return footing.grant;
     },
     renewed(token) {
-      login = { kind: 'Token', token };
-      proof = { ...proofTimes(login, clock.now()), at: clock.monotonic() };
-      principal = personOf(grant, login);
-      groupsSeen = [...new Set([...groupsSeen, ...token.principal.groups])];
+      footing.renew(token);
       preparation.forget();
-      lock = { of: undefined, value: undefined };
       noticed = false;
       untold = undefined;
       clear = { at: Number.NEGATIVE_INFINITY, view: undefined };
       record.append('notice', renewedBody(token));
-      const misfit = cutFor(facts());
+      const misfit = cutFor(footing.facts());
       if (misfit?.code === 'PolicyChanged') seed.cut({ ...misfit, code: 'Reauthenticate' });
       else review();
     },
     proofEndsAtMs() {
-      const left = proofLeft(facts());
+      const left = proofLeft(footing.facts());
       return Number.isFinite(left) ? clock.now() + left : undefined;
     },
     onCut(cut) {
