@@ -1,20 +1,16 @@
 // What the approval page and pipelines make, on a real API server: the webhook with the operator's own rights, the chart's
 // policies beside it, the portal's ServiceAccount in its pod, and everybody who would like to be it. INV-08, INV-12.
 import assert from 'node:assert/strict';
-import { generateKeyPairSync, randomBytes, randomUUID } from 'node:crypto';
+import { generateKeyPairSync, randomUUID } from 'node:crypto';
 import { after, before, describe, test } from 'node:test';
 import { Agent, fetch } from 'undici';
 import { specHash } from '../../src/api/canonical.ts';
-import type { AccessApproval, AccessGrant } from '../../src/api/grant.ts';
-import type { Resource } from '../../src/api/resource.ts';
+import type { AccessGrant } from '../../src/api/grant.ts';
 import { createClusterWorld } from '../../src/cli/cluster/portal-cluster.ts';
 import { type Admission, startAdmission } from '../../src/controllers/admission/start.ts';
 import { createSignal, followSignals } from '../../src/controllers/identity-providers/signal.ts';
 import { authorityOf, makeAuthorityKeys } from '../../src/controllers/pki/authority.ts';
 import { publishTrust } from '../../src/controllers/pki/trust.ts';
-import { createSealer } from '../../src/controllers/seal.ts';
-import { type ActObject, actNonce, actOf, provenName, stemOf } from '../../src/identity/acts.ts';
-import { verifyToken } from '../../src/identity/oidc/verify-token.ts';
 import { encryptProof, proofKeyOf, publishedProofKey } from '../../src/identity/proof-encryption.ts';
 import { impersonating } from '../../src/kube/access.ts';
 import type { KubeAnswer } from '../../src/kube/answer.ts';
@@ -22,110 +18,29 @@ import { createKubeClient, type KubeClient } from '../../src/kube/client.ts';
 import type { TrustedProvider } from '../../src/policy/bundle.ts';
 import { signingKeyFromPem, signShard, trustedKeyOf } from '../../src/policy/bundle-signing.ts';
 import type { NewObject } from '../../src/store/resource-store.ts';
-import { systemClock } from '../../src/system/clock.ts';
-import { systemRandom } from '../../src/system/random.ts';
-import { CI, CORP, ci, corp, GITHUB_JOB, job, token } from '../hostile/identity/scene.ts';
+import { CI, CORP, GITHUB_JOB, token } from '../hostile/identity/scene.ts';
 import { applyChart, KUBERNETES_USERS, podClient, RELEASE_NAMESPACE, until } from '../support/chart.ts';
 import { type ControlPlane, skipWithoutCluster, startControlPlane } from '../support/cluster/control-plane.ts';
+import {
+  act,
+  api,
+  type Carried,
+  CONFIGURATION,
+  carry,
+  key,
+  PLURALS,
+  PORTAL,
+  pipeline,
+  request,
+  type Stamped,
+  sealer,
+  seconds,
+  sources,
+  trusted,
+  vote,
+} from './proofs-bed.ts';
 
 const skip = await skipWithoutCluster();
-const PORTAL = `system:serviceaccount:${RELEASE_NAMESPACE}:sallyport-portal`;
-const CONFIGURATION = '/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/sallyport';
-const api = (plural: string, namespace = 'shop', name = ''): string =>
-  `/apis/sallyport.dev/v1alpha1/namespaces/${namespace}/${plural}${name && `/${name}`}`;
-const PLURALS = { AccessGrant: 'accessgrants', AccessApproval: 'accessapprovals' } as const;
-const sources = { clock: systemClock, random: systemRandom };
-const key = signingKeyFromPem(
-  generateKeyPairSync('ed25519').privateKey.export({ type: 'pkcs8', format: 'pem' }).toString(),
-);
-const sealer = createSealer(key);
-const seconds = (): number => Math.floor(Date.now() / 1000);
-const trusted = (): TrustedProvider[] =>
-  [corp(), ci()].map((each) => ({ ...each, void: [], keysGoodUntilMs: Date.now() + 3_600_000 }));
-
-type Bare = { kind: 'AccessGrant' | 'AccessApproval'; namespace: string; spec: object };
-type Stamped = Resource<string, AccessGrant['spec'] & AccessApproval['spec']>;
-
-const request = (more: object = {}, namespace = 'shop'): Bare => ({
-  kind: 'AccessGrant',
-  namespace,
-  spec: { connectionRef: { name: 'orders' }, duration: '1h', reason: 'INC-1', ...more },
-});
-const vote = (more: object = {}): Bare => ({
-  kind: 'AccessApproval',
-  namespace: 'shop',
-  spec: {
-    targetRef: { kind: 'AccessGrant', name: 'orders-7fk2p', uid: 'uid-of-it' },
-    specHash: 'a'.repeat(64),
-    decision: 'Approve',
-    reason: 'looks right',
-    ...more,
-  },
-});
-
-interface Carried {
-  body: { metadata: object; spec: object; kind: string; apiVersion: string };
-  bare: Bare;
-}
-const carry = ({ kind, namespace, spec }: Bare, name: string, stamp: unknown): Carried => ({
-  bare: { kind, namespace, spec },
-  body: {
-    apiVersion: 'sallyport.dev/v1alpha1',
-    kind,
-    metadata: { name },
-    spec: { ...spec, [kind === 'AccessGrant' ? 'requester' : 'approver']: stamp },
-  },
-});
-
-/** An act on the page, by whoever the claims name. */
-async function act(bare: Bare, claims: object = {}, changes: { cluster?: string; clear?: boolean; age?: number } = {}) {
-  const salt = randomBytes(16).toString('base64url');
-  const object = { ...bare, metadata: { name: '', namespace: bare.namespace } } as unknown as ActObject;
-  const nonce = actNonce(actOf(changes.cluster ?? key.keyId, object, salt));
-  const iat = seconds() - (changes.age ?? 1);
-  const idToken = token({
-    header: { typ: 'JWT' },
-    claims: {
-      aud: 'portal',
-      client_id: undefined,
-      iat,
-      exp: iat + 300,
-      nonce,
-      auth_time: iat - 10,
-      acr: 'mfa',
-      ...claims,
-    },
-  });
-  const proof = `${salt}.${idToken}`;
-  const sent = changes.clear === true ? proof : await encryptProof(proof, publishedProofKey(proofKeyOf(key)));
-  return {
-    ...carry(bare, provenName(stemOf('Portal', object), nonce), { via: 'Portal', proof: sent }),
-    proof: sent,
-    idToken,
-  };
-}
-
-async function pipeline(bare: Bare, claims: object = {}, text?: string) {
-  const workload =
-    text ??
-    job({
-      iat: seconds() - 5,
-      nbf: seconds() - 5,
-      exp: seconds() + 300,
-      jti: randomBytes(8).toString('hex'),
-      ...claims,
-    });
-  const verdict = await verifyToken(workload, { providers: trusted(), uses: ['Workload'], nowMs: Date.now() });
-  const id = verdict.kind === 'Good' ? verdict.token.fingerprint : 'x';
-  const object = { ...bare, metadata: { name: '', namespace: bare.namespace } } as unknown as ActObject;
-  return {
-    ...carry(bare, provenName(stemOf('Pipeline', object), id), {
-      via: 'Pipeline',
-      proof: await encryptProof(workload, publishedProofKey(proofKeyOf(key))),
-    }),
-    workload,
-  };
-}
 
 describe('proofs at admission', { skip }, () => {
   let plane: ControlPlane;
