@@ -50,8 +50,8 @@ export interface Relay {
 const MOST_CHANNELS = 64;
 /** Lines kept for a session that may come. */
 const MOST_UNTOLD = 32;
-/** sshd's MaxSessions is 10 by default, and one is kept for the sweep. */
-const MOST_SESSIONS = 9;
+/** sshd's MaxSessions is 10 by default: one is kept for the sweep, one for asking where paths lead. */
+const MOST_SESSIONS = 8;
 /** A command that still runs after this is worth a process of the target's that waits for the cut. */
 const PREPARE_MS = 1000;
 /** For the sweep to see who is there before anything is signalled; without it signals go over the channels. */
