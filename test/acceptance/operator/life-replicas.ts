@@ -9,6 +9,7 @@ import { processesOf } from '../../e2e/pods.ts';
 import { NAMESPACE, succeeded as ok, run, type Scene } from '../../e2e/scene.ts';
 import { restartFile } from '../../support/cluster/node/plan.ts';
 import { clientPod } from '../../support/cluster/node/postgres-image/manifests.ts';
+import { processesWhere } from '../../support/processes.ts';
 import type { Criterion } from '../criterion.ts';
 import { DRAIN_S, type LifeBed, type Meta, now, type Pod, seconds } from './life-bed.ts';
 
@@ -288,16 +289,8 @@ echo "after $n s"
 
 /** A program of the cluster, among all on this machine. */
 function processIds(program: string, folder: string): number[] {
-  return fs
-    .readdirSync('/proc')
-    .filter((name) => /^\d+$/.test(name))
-    .map(Number)
-    .filter((pid) => {
-      try {
-        const line = fs.readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0');
-        return path.basename(line[0] ?? '') === program && line.some((word) => word.includes(folder));
-      } catch {
-        return false;
-      }
-    });
+  return processesWhere((read) => {
+    const line = read('cmdline').split('\0');
+    return path.basename(line[0] ?? '') === program && line.some((word) => word.includes(folder));
+  });
 }

@@ -9,6 +9,7 @@ import path from 'node:path';
 import { percentile } from '../../bench/statistics.ts';
 import { alice, type SshScene, startSshScene } from '../../support/ssh-scene.ts';
 import { freePort } from '../../support/sshd.ts';
+import { talk } from '../../support/talk.ts';
 import { type CriteriaGroup, trials } from '../criterion.ts';
 
 const MEGABYTES = Number(process.env.ACCEPT_MB ?? 256);
@@ -59,21 +60,6 @@ async function listening(port: number, by: Forwarding): Promise<void> {
 async function allocated(by: Forwarding): Promise<number> {
   await until(() => /Allocated port \d+/.test(by.said()), by.said);
   return Number(/Allocated port (\d+)/.exec(by.said())![1]);
-}
-
-/** What comes back for these bytes, to the end. */
-function talk(to: { port: number; host: string } | { path: string }, data: Buffer | string): Promise<Buffer> {
-  return new Promise((resolve, reject) => {
-    const socket = net.connect({ ...to, allowHalfOpen: true });
-    const got: Buffer[] = [];
-    socket.on('data', (piece: Buffer) => got.push(piece));
-    socket.on('end', () => {
-      socket.destroy();
-      resolve(Buffer.concat(got));
-    });
-    socket.on('error', reject);
-    socket.end(data);
-  });
 }
 
 const at = (port: number) => ({ port, host: '127.0.0.1' });

@@ -10,6 +10,7 @@ import { createSshProtocol } from '../../../src/protocols/ssh/protocol.ts';
 import { collect, type Ran, type SshGateway, startSshGateway } from '../../support/ssh-context.ts';
 import { type SshRule, sshPolicy } from '../../support/ssh-rules.ts';
 import { freePort, type Sshd, startSshd } from '../../support/sshd.ts';
+import { talk } from '../../support/talk.ts';
 
 let sshd: Sshd;
 let gateway: SshGateway;
@@ -62,21 +63,6 @@ function start(args: readonly string[]): { child: ChildProcess; stderr(): string
   child.stderr!.on('data', (data: Buffer) => (stderr += data.toString()));
   children.push(child);
   return { child, stderr: () => stderr };
-}
-
-/** Everything that comes back for `data`, to the end. */
-function talk(to: net.NetConnectOpts, data: Buffer | string): Promise<Buffer> {
-  return new Promise((resolve, reject) => {
-    const socket = net.connect({ ...to, allowHalfOpen: true } as net.NetConnectOpts);
-    const got: Buffer[] = [];
-    socket.on('data', (piece: Buffer) => got.push(piece));
-    socket.on('end', () => {
-      socket.destroy();
-      resolve(Buffer.concat(got));
-    });
-    socket.on('error', reject);
-    socket.end(data);
-  });
 }
 
 /** A local port that ssh listens on once it is up. */

@@ -5,6 +5,7 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { after, before, test } from 'node:test';
 import { createSshProtocol } from '../../../src/protocols/ssh/protocol.ts';
+import { processesWhere } from '../../support/processes.ts';
 import { transparentPolicy } from '../../support/session-context.ts';
 import { collect, type SshGateway, startSshGateway } from '../../support/ssh-context.ts';
 import { type Sshd, startSshd } from '../../support/sshd.ts';
@@ -26,18 +27,7 @@ after(async () => {
 
 /** Processes whose arguments hold this. */
 function running(mark: string): number[] {
-  return fs
-    .readdirSync('/proc')
-    .filter((name) => /^[0-9]+$/.test(name))
-    .map(Number)
-    .filter((pid) => {
-      try {
-        return fs.readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes(mark);
-      } catch {
-        return false;
-      }
-    })
-    .filter((pid) => !ownDescendant(pid));
+  return processesWhere((read, pid) => read('cmdline').includes(mark) && !ownDescendant(pid));
 }
 
 /** The clients are children of this process; what runs at the target is sshd's. */
