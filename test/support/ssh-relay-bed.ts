@@ -24,6 +24,8 @@ export interface RelayBed {
   /** The relay's end towards the client. */
   relayEnd: FakeTransport;
   targetEnd: FakeTransport;
+  /** The relay has let go of the target. */
+  targetClosed: boolean;
   /** Times the target was asked for. */
   dials: number;
   records: { kind: string; channel: number | undefined; body: Record<string, unknown> }[];
@@ -75,6 +77,7 @@ export async function relayBed(options: RelayBedOptions = {}): Promise<RelayBed>
     targetGot: [],
     relayEnd: ofClient.server,
     targetEnd: ofTarget.server,
+    targetClosed: false,
     dials: 0,
     records: [],
     policy: options.policy ?? sshPolicy({ all: { action: 'Allow' } }),
@@ -92,6 +95,9 @@ export async function relayBed(options: RelayBedOptions = {}): Promise<RelayBed>
   };
   ofClient.client.onMessage = (payload) => void bed.clientGot.push(payload);
   ofTarget.server.onMessage = (payload) => void bed.targetGot.push(payload);
+  ofTarget.server.onClose = () => {
+    bed.targetClosed = true;
+  };
   bed.relay = runRelay({
     context: {
       ...context,
