@@ -189,7 +189,15 @@ test('INV-11: noise in the old scp protocol, at both sides and in both direction
           toClient: () => {},
           rule: (facts): Ruling => (facts.access.some((one) => one.path.endsWith('no')) ? 'Refuse' : 'Run'),
         });
-        const filter = createScpFilter(host, { mode, paths: ['/srv/a'], recursive, directory: true });
+        const filter = createScpFilter(host, {
+          mode,
+          paths: ['/srv/a'],
+          recursive,
+          directory: true,
+          clock: systemClock,
+          names: createNameLock(),
+          askTarget: async () => undefined,
+        });
         for (const [client, text] of lines) {
           if (client) filter.fromClient(Buffer.from(text, 'latin1'));
           else filter.fromTarget(Buffer.from(text, 'latin1'));
