@@ -20,8 +20,8 @@ import {
   type KeyRequest,
   keyOffer,
   keyRequest,
-  promptAnswer as response,
   promptRequest,
+  promptAnswer as response,
   serviceRequest as service,
 } from '../../support/ssh-login-messages.ts';
 

@@ -67,8 +67,6 @@ const ASKS_FOR_SECRETS =
 export function keepingOf({ facts, text }: SshCommand): Keeping {
   // Each file has a digest of its own; one of all packets would cost as much again, and prove nothing that anybody asks.
   if (facts.kind === 'Subsystem' && facts.name === 'sftp') return { output: 'Length', input: 'Length' };
-  // Each file has a digest of its own; one of all packets would cost as much again, and prove nothing that anybody asks.
-  if (facts.kind === 'Subsystem' && facts.name === 'sftp') return { output: 'Length', input: 'Length' };
   if (facts.kind === 'Subsystem') return { output: 'Digest', input: 'Digest' };
   if ((facts.kind === 'Exec' || facts.kind === 'Shell') && facts.pty) return { output: 'Terminal', input: 'Length' };
   if (facts.kind === 'Shell') return { output: 'Text', input: 'Text' };
