@@ -78,10 +78,7 @@ test('a key that is none is told once, in words', () => {
   for (const key of ['nonsense', '', 'web1 ssh-ed25519 AAAAC3NzaC1lZDI1NTE5']) {
     assert.deepEqual(told({ hostKeys: [key] }), [`/spec/ssh/hostKeys/0: "${key}" is not written right; ${words}`]);
   }
-  assert.match(
-    told({})[0]!,
-    /^\/spec\/ssh: give hostKeys or hostAuthorities: .*; hostKeys: Public keys of the/,
-  );
+  assert.match(told({})[0]!, /^\/spec\/ssh: give hostKeys or hostAuthorities: .*; hostKeys: Public keys of the/);
 });
 
 test('each mistake is told with its field and what to write instead', () => {

@@ -58,7 +58,13 @@ for (const [what, command, steps, isLeftOpen = false] of [
   [
     'tmux',
     ['tmux -L sallyport-test -f /dev/null new-session "sh"'],
-    [{ keys: 'echo in tmux\r', after: '0:sh*' }, { keys: '\u0002' }, { keys: '%' }, { keys: 'exit\r' }, { keys: 'exit\r', after: 'exit' }],
+    [
+      { keys: 'echo in tmux\r', after: '0:sh*' },
+      { keys: '\u0002' },
+      { keys: '%' },
+      { keys: 'exit\r' },
+      { keys: 'exit\r', after: 'exit' },
+    ],
   ],
 ] as [string, string[], Keys[], true?][])
   test(`INV-07: ${what} is replayed as it was seen`, async () => {
