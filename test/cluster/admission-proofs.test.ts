@@ -2,25 +2,21 @@
 // policies beside it, the portal's ServiceAccount in its pod, and everybody who would like to be it. INV-08, INV-12.
 import assert from 'node:assert/strict';
 import { generateKeyPairSync, randomUUID } from 'node:crypto';
-import { after, before, describe, test } from 'node:test';
+import { describe, test } from 'node:test';
 import { Agent, fetch } from 'undici';
 import { specHash } from '../../src/api/canonical.ts';
 import type { AccessGrant } from '../../src/api/grant.ts';
 import { createClusterWorld } from '../../src/cli/cluster/portal-cluster.ts';
-import { type Admission, startAdmission } from '../../src/controllers/admission/start.ts';
 import { createSignal, followSignals } from '../../src/controllers/identity-providers/signal.ts';
-import { authorityOf, makeAuthorityKeys } from '../../src/controllers/pki/authority.ts';
 import { publishTrust } from '../../src/controllers/pki/trust.ts';
 import { encryptProof, proofKeyOf, publishedProofKey } from '../../src/identity/proof-encryption.ts';
 import { impersonating } from '../../src/kube/access.ts';
-import type { KubeAnswer } from '../../src/kube/answer.ts';
-import { createKubeClient, type KubeClient } from '../../src/kube/client.ts';
-import type { TrustedProvider } from '../../src/policy/bundle.ts';
-import { signingKeyFromPem, signShard, trustedKeyOf } from '../../src/policy/bundle-signing.ts';
+import { createKubeClient } from '../../src/kube/client.ts';
+import { signingKeyFromPem, trustedKeyOf } from '../../src/policy/bundle-signing.ts';
 import type { NewObject } from '../../src/store/resource-store.ts';
 import { CI, CORP, GITHUB_JOB, token } from '../hostile/identity/scene.ts';
-import { applyChart, KUBERNETES_USERS, podClient, RELEASE_NAMESPACE, until } from '../support/chart.ts';
-import { type ControlPlane, skipWithoutCluster, startControlPlane } from '../support/cluster/control-plane.ts';
+import { RELEASE_NAMESPACE, until } from '../support/chart.ts';
+import { skipWithoutCluster } from '../support/cluster/control-plane.ts';
 import {
   act,
   api,
@@ -31,8 +27,8 @@ import {
   PLURALS,
   PORTAL,
   pipeline,
+  proofsBed,
   request,
-  type Stamped,
   sealer,
   seconds,
   sources,
@@ -43,124 +39,10 @@ import {
 const skip = await skipWithoutCluster();
 
 describe('proofs at admission', { skip }, () => {
-  let plane: ControlPlane;
-  let admission: Admission;
-  let portal: KubeClient;
-  let operator: KubeClient;
-  const opened: KubeClient[] = [];
-  const logged: string[] = [];
-  const create = (client: KubeClient, { bare, body }: Carried, options = {}): Promise<KubeAnswer<Stamped>> =>
-    client.create<Stamped>(api(PLURALS[bare.kind], bare.namespace), body, options);
-  const made = (answer: KubeAnswer<Stamped>): Stamped => {
-    if (answer.kind === 'Failed') assert.fail(`${answer.status} ${answer.message}\n${logged.at(-1)}`);
-    return answer.value;
-  };
-  const refused = (answer: KubeAnswer<unknown>, message: RegExp, status = 403): void => {
-    if (answer.kind === 'Ok') assert.fail(`was let through; expected ${message}`);
-    assert.match(answer.message, message);
-    assert.equal(answer.status, status, answer.message);
-  };
-  const publish = async (sequence: number, providers: readonly TrustedProvider[]): Promise<void> => {
-    const spec = signShard(key, { connectionUid: '*', shard: 'identity', epoch: 1, sequence, payload: { providers } });
-    const path = api('enforcementbundles', RELEASE_NAMESPACE);
-    const body = {
-      apiVersion: 'sallyport.dev/v1alpha1',
-      kind: 'EnforcementBundle',
-      metadata: { name: 'identity' },
-      spec,
-    };
-    const before = await operator.get<{ metadata: { resourceVersion: string } }>(`${path}/identity`);
-    const answer =
-      before.kind === 'Ok'
-        ? await operator.replace(`${path}/identity`, {
-            ...body,
-            metadata: { name: 'identity', resourceVersion: before.value.metadata.resourceVersion },
-          })
-        : await operator.create(path, body);
-    assert.equal(answer.kind, 'Ok', JSON.stringify(answer));
-  };
-
-  /** One replica's webhook. */
-  const replica = async (): Promise<Admission> =>
-    startAdmission({
-      client: operator,
-      namespace: RELEASE_NAMESPACE,
-      authority: await authorityOf(await makeAuthorityKeys('Sallyport CA', sources), sources),
-      sealer,
-      protocols: [],
-      proofs: { portal: PORTAL, client: 'portal', key, alsoTrusted: [] },
-      ...sources,
-      log: (_level, message, details) => void logged.push(`${message} ${JSON.stringify(details)}`),
-      port: 0,
-      host: '127.0.0.1',
-    });
-
-  before(async () => {
-    plane = await startControlPlane({ users: [{ name: 'alice', groups: ['payments'] }, ...KUBERNETES_USERS] });
-    const values = ['portal.enabled=true', 'portal.url=https://access.corp.example', 'portal.clientId=portal'];
-    await applyChart(plane, ({ kind, metadata }) => kind !== 'Deployment' && metadata.name !== 'sallyport-webhook', [
-      ...values,
-      `portal.issuer=${CORP}`,
-    ]);
-    const bind = (namespace: string, subject: object): Parameters<ControlPlane['apply']>[0][] =>
-      ['requester', 'approver'].map((role) => ({
-        apiVersion: 'rbac.authorization.k8s.io/v1',
-        kind: 'RoleBinding',
-        metadata: { name: `${role}-${'name' in subject ? String(subject.name) : ''}`, namespace },
-        roleRef: { apiGroup: 'rbac.authorization.k8s.io', kind: 'ClusterRole', name: `sallyport-${role}` },
-        subjects: [subject],
-      }));
-    await plane.apply(
-      { apiVersion: 'v1', kind: 'Namespace', metadata: { name: 'shop' } },
-      { apiVersion: 'v1', kind: 'Namespace', metadata: { name: 'other' } },
-      ...bind('shop', { kind: 'Group', name: 'payments', apiGroup: 'rbac.authorization.k8s.io' }),
-    );
-    operator = await podClient(plane, {
-      namespace: RELEASE_NAMESPACE,
-      name: 'sallyport-a',
-      serviceAccount: 'sallyport',
-    });
-    portal = await podClient(plane, {
-      namespace: RELEASE_NAMESPACE,
-      name: 'sallyport-portal-a',
-      serviceAccount: 'sallyport-portal',
-    });
-    opened.push(operator, portal);
-    admission = await replica();
-    await plane.apply({
-      apiVersion: 'v1',
-      kind: 'Service',
-      metadata: { name: 'sallyport-webhook', namespace: RELEASE_NAMESPACE },
-      spec: { type: 'ExternalName', externalName: 'localhost' },
-    });
-    const led = await plane
-      .clientFor()
-      .patch(
-        CONFIGURATION,
-        [{ op: 'add', path: '/webhooks/0/clientConfig/service/port', value: admission.port }],
-        'json',
-      );
-    assert.equal(led.kind, 'Ok');
-    await until(
-      'readiness',
-      async () => admission.ready(),
-      ({ ok }) => ok,
-    );
-    const alice = plane.clientFor('alice');
-    const probe = carry(request(), 'probe', undefined);
-    await until(
-      'the webhook',
-      () => create(alice, probe, { dryRun: true }),
-      ({ kind }) => kind === 'Ok',
-    );
-  });
-  after(async () => {
-    await admission?.stop();
-    for (const client of opened) await client.close();
-    await plane?.stop();
-  });
+  const bed = proofsBed();
 
   test('INV-04: without the issuers’ keys no proof is taken, and with them the same one is', async () => {
+    const { portal, create, made, refused, publish } = bed;
     const one = await act(request());
     refused(await create(portal, one), /keys are not known yet/, 503);
     await publish(1, trusted());
@@ -191,6 +73,7 @@ describe('proofs at admission', { skip }, () => {
   });
 
   test('INV-08: an act on the page is stamped as whoever logged in for it, once', async () => {
+    const { portal, create, made, refused } = bed;
     const one = await act(vote(), { sub: 'u-boss', preferred_username: 'boss' });
     assert.equal(made(await create(portal, one)).spec.approver?.username, 'corp:boss');
     refused(await create(portal, one), /This was done already/, 409);
@@ -199,6 +82,7 @@ describe('proofs at admission', { skip }, () => {
   });
 
   test('INV-08: the portal’s process, with its own rights, sees what there is and makes what people prove', async () => {
+    const { portal, operator, logged, refused } = bed;
     const world = createClusterWorld({
       client: portal,
       namespace: RELEASE_NAMESPACE,
@@ -250,6 +134,7 @@ describe('proofs at admission', { skip }, () => {
   });
 
   test('INV-08: the page can neither alter what was decided nor say who decided', async () => {
+    const { portal, create, made, refused } = bed;
     const one = await act(vote());
     const altered = async (change: object, message: RegExp, status = 403): Promise<void> => {
       const body = { ...one.body, spec: { ...one.body.spec, ...change } };
@@ -300,6 +185,7 @@ describe('proofs at admission', { skip }, () => {
   });
 
   test('INV-08: a login that is old, of another installation, kind or issuer proves nothing', async () => {
+    const { portal, logged, create, refused } = bed;
     refused(await create(portal, await act(vote(), {}, { age: 150 })), /older than two minutes/);
     refused(await create(portal, await act(vote(), {}, { cluster: 'ffffffffffffffff' })), /proves another act/);
     refused(await create(portal, await act(vote(), { aud: 'wiki' })), /Nobody vouches/);
@@ -335,6 +221,7 @@ describe('proofs at admission', { skip }, () => {
   });
 
   test('INV-08: nobody but the page’s own pod brings a proof', async () => {
+    const { plane, operator, opened, create, refused } = bed;
     const alice = plane.clientFor('alice');
     const admin = plane.clientFor();
     const worn = createKubeClient(impersonating(plane.access(), { username: PORTAL, groups: ['system:masters'] }));
@@ -357,6 +244,7 @@ describe('proofs at admission', { skip }, () => {
   });
 
   test('a pipeline’s token makes one grant, with what it proved, in whichever namespace', async () => {
+    const { portal, create, made, refused } = bed;
     const one = await pipeline(request());
     const { requester } = made(await create(portal, one)).spec;
     assert.equal(requester?.via, 'Pipeline');
@@ -379,6 +267,7 @@ describe('proofs at admission', { skip }, () => {
   });
 
   test('INV-08: one token at two replicas in two namespaces at once makes one grant', async () => {
+    const { portal, create, replica } = bed;
     // The API server asks one replica; the other is asked here, as it would ask it.
     const second = await replica();
     const direct = new Agent({ connect: { rejectUnauthorized: false } });
@@ -414,6 +303,7 @@ describe('proofs at admission', { skip }, () => {
   });
 
   test('INV-08: what a proof made and somebody deleted it does not make again; a dry run uses no proof', async () => {
+    const { plane, portal, operator, create, made, refused } = bed;
     const admin = plane.clientFor();
     for (const one of [await act(request()), await pipeline(request())]) {
       made(await create(portal, one, { dryRun: true }));
@@ -431,6 +321,7 @@ describe('proofs at admission', { skip }, () => {
   });
 
   test('INV-11: that an issuer may have a new key reaches the replica that leads, from whom the chart lets', async () => {
+    const { plane, portal, operator, refused } = bed;
     const heard: string[] = [];
     const common = { namespace: RELEASE_NAMESPACE, ...sources, log: () => undefined };
     const following = followSignals({ client: operator, ...common, onUnknownKey: (name) => void heard.push(name) });
@@ -469,6 +360,7 @@ describe('proofs at admission', { skip }, () => {
   });
 
   test('INV-08: a pipeline decides nothing, and gives up only by its own token', async () => {
+    const { portal, create, made, refused } = bed;
     refused(await create(portal, await pipeline(vote())), /decides nothing/);
     const gaveUp = made(await create(portal, await pipeline(vote({ decision: 'Withdraw' }))));
     assert.equal(gaveUp.spec.approver?.uid, `${CI} 74`);
@@ -478,6 +370,7 @@ describe('proofs at admission', { skip }, () => {
   });
 
   test('the operator’s own vote for a ticket comes sealed, from its own pod, and nobody else’s does', async () => {
+    const { plane, portal, operator, opened, create, made, refused } = bed;
     const bare = vote({ reason: 'CHG-1 is approved' });
     const unsealed = {
       via: 'Ticket' as const,
@@ -526,6 +419,7 @@ describe('proofs at admission', { skip }, () => {
   });
 
   test('INV-08: with a webhook that lies, or none, the policies still let nobody name others', async () => {
+    const { plane, portal, create, refused } = bed;
     const admin = plane.clientFor();
     const stamp = {
       via: 'Portal',

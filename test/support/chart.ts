@@ -23,7 +23,7 @@ export async function chartObjects(values: readonly string[] = []): Promise<Kube
     .filter((object) => object !== null);
 }
 
-/** Applies what of the chart `wanted` lets through, and waits until every admission policy in it refuses. */
+/** Applies what of the chart `wanted` lets through. Its admission policies bite only some time later. */
 export async function applyChart(
   plane: ControlPlane,
   wanted: (object: KubernetesObject) => boolean = () => true,
