@@ -4,7 +4,7 @@ export PATH := $(CURDIR)/node_modules/.bin:$(PATH)
 export NODE_NO_WARNINGS := 1
 NPM := npm --no-update-notifier --no-fund --no-audit --loglevel=error
 .DEFAULT_GOAL := help
-.PHONY: help demo test unit integration chart test-cluster hostile fuzz conformance coverage bench generate verify accept-slice e2e accept-operator accept-identity accept-identity-sample accept-ssh campaign cluster cluster-down image clean
+.PHONY: help demo test unit integration chart test-cluster hostile fuzz conformance coverage bench generate verify accept-slice e2e accept-operator accept-identity accept-identity-sample accept-ssh accept-ssh-sample campaign cluster cluster-down image clean
 
 help: ## Show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -89,6 +89,10 @@ accept-identity-sample: node_modules/.installed ## What of accept-identity runs 
 accept-ssh: node_modules/.installed ## Run every acceptance criterion of SSH, one line each (root for its cluster)
 	@scripts/tools.sh ssh
 	@node test/acceptance/ssh.ts
+
+accept-ssh-sample: node_modules/.installed ## What of accept-ssh needs neither a quiet machine nor long: three minutes
+	@scripts/tools.sh ssh
+	@ACCEPT_TRIALS=$(or $(ACCEPT_TRIALS),3) ACCEPT_MB=$(or $(ACCEPT_MB),16) node test/acceptance/ssh.ts openssh clients auth commands
 
 campaign: node_modules/.installed ## The slow suites at full size, by hand
 	@FUZZ_RUNS=20000 $(MAKE) --no-print-directory fuzz
