@@ -80,7 +80,8 @@ async function accept(socket: Duplex, context: SessionContext, shared: Shared): 
       hostKeys: hostKeysOf(keys),
     });
     const login = await authenticateClient(transport, context, {
-      refuses: (session, user) => refuses(session, user),
+      refuses: (session, user) =>
+        refuses(session, user, `${shared.services.prefix} connect ${context.connection.name}`),
       deadlineMs: context.limits.handshakeMs - (context.clock.monotonic() - beganAt),
     });
     if (login.kind === 'Gone') {
@@ -97,12 +98,13 @@ async function accept(socket: Duplex, context: SessionContext, shared: Shared): 
 async function refuses(
   session: AuthenticatedSession,
   user: string,
+  connect: string,
 ): Promise<{ message: string; hint?: string } | undefined> {
   const users = usersOf(await session.credential());
   if (users.includes(user)) return undefined;
   return {
     message: `Sallyport: account ${session.account} of this Connection has no user ${JSON.stringify(user)} at the target.`,
-    hint: `Log in as ${users.join(' or ')}.`,
+    hint: `Log in as ${users.join(' or ')}: ${connect} --user ${users[0]}`,
   };
 }
 
