@@ -172,7 +172,7 @@ interface ReplayOptions {
 const recordsElsewhere: Action = async () => {
   throw new CliError(
     EXIT.misconfigured,
-    'The records of a cluster lie on the volumes of its proxies, and kubectl access does not read them yet',
+    'The records of a cluster lie on the volumes of its proxies, and kubectl access does not mount those',
     'Mount a copy of the claim records-<proxy pod> and run there: sallyport verify FOLDER --root KEY, or sallyport replay SESSION --state FOLDER, where FOLDER holds records/.',
   );
 };

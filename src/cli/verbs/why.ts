@@ -40,7 +40,7 @@ export async function explainWhy(context: Context, subject: string, options: Why
         if (context.cluster === undefined) return pastDenial(recordsDeps(context), id);
         throw new CliError(
           EXIT.misconfigured,
-          `What was refused as ${id} is in the records on the proxies’ volumes, and kubectl access does not read them yet`,
+          `What was refused as ${id} is in the records on the proxies’ volumes, and kubectl access does not mount those`,
           `Ask about the statement itself: ${nextCommand(context, 'why --connection NAME "STATEMENT"')}`,
         );
       },
