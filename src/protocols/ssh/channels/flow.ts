@@ -10,8 +10,8 @@ import { channelData, DATA_HEADER, dataHeader, EXTENDED_HEADER } from './message
 export const RESERVE = 4 * 1024;
 /** The sender is never given more than this at once: OpenSSH's own windows are half of it. */
 const MOST_OUTSTANDING = 4 * 1024 * 1024;
-/** Smaller grants are saved up, unless the sender has nothing left. */
-const WORTHWHILE = 32 * 1024;
+/** Smaller grants are saved up, unless the sender has as little left: each is a packet. */
+const WORTHWHILE = [256 * 1024, 32 * 1024];
 const LARGEST_WINDOW = 2 ** 32 - 1;
 
 export interface FlowParts {
@@ -187,7 +187,7 @@ export class Flow {
     if (receiver === undefined || this.#stopped || !this.#granting) return;
     const room = Math.min(receiver.window - this.#parts.reserve, MOST_OUTSTANDING);
     const bytes = room - this.#queued - this.#parts.kept() - this.#senderWindow;
-    if (bytes <= 0 || (bytes < WORTHWHILE && this.#senderWindow >= WORTHWHILE)) return;
+    if (bytes <= 0 || WORTHWHILE.some((least) => bytes < least && this.#senderWindow >= least)) return;
     this.#senderWindow += bytes;
     this.#parts.grant(bytes);
   }

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
 import { test } from 'node:test';
-import { ownPayload, release, releasePayload } from './memory.ts';
+import { BLOCK_BYTES, giveBlock, ownPayload, release, releasePayload, takeBlock } from './memory.ts';
 import { deriveKeys, openerOf, sealerOf } from './packet-cipher.ts';
 import { packetInput } from './packet-input.ts';
 
@@ -36,6 +36,20 @@ test('a payload is given back where it was received, and once; one that was made
   assert.equal(made.length, 32_000);
 });
 
+test('blocks go round; one that is larger is given back, and not kept', () => {
+  const block = takeBlock(100);
+  assert.equal(block.length, BLOCK_BYTES);
+  giveBlock(block);
+  assert.equal(takeBlock(BLOCK_BYTES), block);
+  const large = takeBlock(BLOCK_BYTES + 1);
+  assert.equal(large.length, BLOCK_BYTES + 1);
+  giveBlock(large);
+  assert.equal(large.length, 0);
+  const many = Array.from({ length: 100 }, () => takeBlock(1));
+  for (const one of many) giveBlock(one);
+  assert.ok(many.filter((one) => one.length > 0).length < 20, 'few are kept free');
+});
+
 test('what was read from a chunk outlives the chunk, wherever the pieces end', () => {
   const keys = deriveKeys('sha256', randomBytes(32), randomBytes(32), randomBytes(32), 'ClientToServer', {
     cipher: 'aes128-gcm@openssh.com',
@@ -50,7 +64,9 @@ test('what was read from a chunk outlives the chunk, wherever the pieces end', (
       const length = Buffer.alloc(4);
       length.writeUInt32BE(body.length);
       assert.equal(body.length % 16, 0);
-      sealer.seal(Buffer.concat([length, body]), index, wire);
+      const packet = Buffer.alloc(4 + body.length + sealer.tagBytes);
+      assert.equal(sealer.seal(Buffer.concat([length, body]), index, packet, 0), packet.length);
+      wire.push(packet);
       sent.push(body.subarray(1, -10));
     }
     const stream = Buffer.concat(wire);

@@ -3,7 +3,8 @@
 // ciphers, and a resident memory several times what is in use.
 //
 // Guarantees: memory is given back only whole, and only where its owner says that nobody looks at it any more. Who does
-// all the same sees an empty buffer, never another's bytes.
+// all the same sees an empty buffer, never another's bytes. Blocks go round and are not emptied: nothing is put in them but
+// what is on its way over a wire, sealed.
 
 /** Smaller ones are often parts of a pool, and cost the collector little. */
 const WORTHWHILE = 4 * 1024;
@@ -26,6 +27,23 @@ export function releasePayload(payload: Buffer): void {
 /** Nobody looks at the buffer any more, nor at anything else of its memory. */
 export function release(buffer: Buffer): void {
   if (buffer.length >= WORTHWHILE && isWhole(buffer)) (buffer.buffer as ArrayBuffer).transfer(0);
+}
+
+/** Four packets of OpenSSH's. */
+export const BLOCK_BYTES = 136 * 1024;
+/** Of all transports: what more are free is the collector's. */
+const FREE_BLOCKS = 16;
+const free: Buffer[] = [];
+
+/** `BLOCK_BYTES`, or as many as are wanted. What is in them is for nobody to read. */
+export function takeBlock(wanted: number): Buffer {
+  return (wanted <= BLOCK_BYTES ? free.pop() : undefined) ?? Buffer.allocUnsafeSlow(Math.max(wanted, BLOCK_BYTES));
+}
+
+/** Nobody looks at the block any more. */
+export function giveBlock(block: Buffer): void {
+  if (block.length === BLOCK_BYTES && free.length < FREE_BLOCKS) free.push(block);
+  else release(block);
 }
 
 const isWhole = (buffer: Buffer): boolean =>

@@ -15,6 +15,7 @@ import {
 } from 'node:crypto';
 import type { HashName } from './kex-methods.ts';
 import type { Cipher, Mac } from './kexinit.ts';
+import { release } from './memory.ts';
 
 /** Packets of a peer. */
 export interface Opener {
@@ -33,8 +34,10 @@ export interface Opener {
 export interface Sealer {
   readonly blockBytes: number;
   readonly lengthCounts: boolean;
-  /** `packet`: length and body. Pushes what goes over the wire, in memory of its own, and answers how many bytes. */
-  seal(packet: Buffer, sequence: number, into: Buffer[]): number;
+  /** Bytes that a sealed packet has more. */
+  readonly tagBytes: number;
+  /** `packet`: length and body. Writes what goes over the wire into `into` from `at` on, and answers how many bytes. */
+  seal(packet: Buffer, sequence: number, into: Buffer, at: number): number;
 }
 
 export const NO_OPENER: Opener = {
@@ -47,10 +50,8 @@ export const NO_OPENER: Opener = {
 export const NO_SEALER: Sealer = {
   blockBytes: 8,
   lengthCounts: true,
-  seal(packet, _sequence, into) {
-    into.push(Buffer.from(packet));
-    return packet.length;
-  },
+  tagBytes: 0,
+  seal: (packet, _sequence, into, at) => packet.copy(into, at),
 };
 
 export interface DirectionKeys {
@@ -149,15 +150,19 @@ export function sealerOf(keys: DirectionKeys): Sealer {
     return {
       blockBytes: BLOCK_BYTES,
       lengthCounts: false,
-      seal(packet, _sequence, into) {
-        const length = Buffer.from(packet.subarray(0, 4));
+      tagBytes: TAG_BYTES,
+      seal(packet, _sequence, into, at) {
         const cipher = createCipheriv(name as CipherGCMTypes, key, nonce, GCM_OPTIONS);
+        const length = packet.subarray(0, 4);
         cipher.setAAD(length);
         const body = cipher.update(packet.subarray(4));
         cipher.final();
-        into.push(length, body, cipher.getAuthTag());
+        length.copy(into, at);
+        body.copy(into, at + 4);
+        release(body);
+        cipher.getAuthTag().copy(into, at + packet.length);
         advance(nonce);
-        return 4 + body.length + TAG_BYTES;
+        return packet.length + TAG_BYTES;
       },
     };
   }
@@ -167,11 +172,15 @@ export function sealerOf(keys: DirectionKeys): Sealer {
   return {
     blockBytes: BLOCK_BYTES,
     lengthCounts: false,
-    seal(packet, sequence, into) {
-      const length = Buffer.from(packet.subarray(0, 4));
+    tagBytes: mac.bytes,
+    seal(packet, sequence, into, at) {
       const body = cipher.update(packet.subarray(4));
-      into.push(length, body, hmac(mac.hash, macKey, sequence, length, body));
-      return 4 + body.length + mac.bytes;
+      packet.copy(into, at, 0, 4);
+      body.copy(into, at + 4);
+      release(body);
+      const end = at + packet.length;
+      hmac(mac.hash, macKey, sequence, into.subarray(at, end)).copy(into, end);
+      return packet.length + mac.bytes;
     },
   };
 }
