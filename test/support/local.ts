@@ -120,6 +120,8 @@ export async function startLocal(
     },
     output: () => output,
     async kill() {
+      // One that has ended by itself says so no second time.
+      if (child!.exitCode !== null || child!.signalCode !== null) return;
       const exited = new Promise<void>((resolve) => child!.once('exit', () => resolve()));
       child!.kill('SIGKILL');
       await exited;
