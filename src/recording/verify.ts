@@ -3,7 +3,8 @@
 // that the live log continues them. INV-07.
 // Guarantees: a flipped, missing, repeated, reordered, foreign or cut-off piece is a finding that names it. Does not:
 // notice a whole folder rolled back to an earlier state of itself, unless told a head noted elsewhere; nor what was
-// written to the live log after its last mark (about a second) and then cut off at a batch's end.
+// written to the live log after its last mark (about a second) and then cut off at a batch's end; nor that the mark is
+// gone where the live log spans less than ten seconds.
 import fs from 'node:fs';
 import { MARK_FILE } from './layout.ts';
 import { MARK_FORMAT, type Mark } from './log/mark.ts';

@@ -39,6 +39,8 @@ async function changesFoundIn(scene: SshScene): Promise<string> {
   const folder = fs.mkdtempSync(path.join(fs.existsSync('/dev/shm') ? '/dev/shm' : os.tmpdir(), 'sallyport-changes-'));
   try {
     const records = path.join(local.state, 'records');
+    // A mark that is gone is missed in a live log of more than ten seconds.
+    await new Promise((resolve) => setTimeout(resolve, 11_000));
     // What a gateway left behind that was killed, and what one did that ended well.
     await onTerminal(scene, ['echo live'], []);
     // The mark, written each second, names what is there by now.
