@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import test from 'node:test';
 import fc from 'fast-check';
-import { anyText } from '../../test/support/any-text.ts';
 import { parse } from 'yaml';
+import { anyText } from '../../test/support/any-text.ts';
 import { age, block, clockTime, facts, jsonText, line, table, yamlText } from './render.ts';
 
 test('a table is aligned and has no trailing space', () => {

@@ -12,7 +12,7 @@ import {
 } from '../../test/support/records.ts';
 import { trustedKeyOf } from '../policy/bundle-signing.ts';
 import { fileTransfers, fileUses, forwardUses, privilegedCommands } from './audit-ssh.ts';
-import type { ProcessRecordLog } from './log/record-log.ts';
+import type { ProcessRecordLog } from './log/process-log.ts';
 import { readSession } from './reader.ts';
 import type { SessionRecorder } from './recorder.ts';
 import { createTeller } from './replay.ts';

@@ -12,7 +12,7 @@ import {
   parseColumnPattern,
 } from './audit.ts';
 import type { CommandBody, ResultBody } from './envelope.ts';
-import type { ProcessRecordLog } from './log/record-log.ts';
+import type { ProcessRecordLog } from './log/process-log.ts';
 import type { SessionRecorder } from './recorder.ts';
 import { viewRecords } from './store-view.ts';
 import { verifyRecords } from './verify.ts';

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import fs from 'node:fs';
 import type { RecordEnvelope } from '../../src/recording/envelope.ts';
-import type { ProcessRecordLog } from '../../src/recording/log/record-log.ts';
+import type { ProcessRecordLog } from '../../src/recording/log/process-log.ts';
 import { readRecords } from '../../src/recording/reader.ts';
 import { viewRecords } from '../../src/recording/store-view.ts';
 import { verifyRecords } from '../../src/recording/verify.ts';

@@ -3,13 +3,13 @@
 // what reached the target.
 import assert from 'node:assert/strict';
 import fs from 'node:fs';
+import { type ClientKeyPair, generateClientKey } from '../../src/identity/keys.ts';
 import { EVERY_CONNECTION } from '../../src/policy/bundle.ts';
 import { hostKeysOf, userAuthorityOf } from '../../src/protocols/ssh/keys/derive.ts';
 import { publicKeyLine } from '../../src/protocols/ssh/keys/known-hosts.ts';
 import { signerOf, signerOfKeyObject } from '../../src/protocols/ssh/keys/signer.ts';
 import { createSshProtocol } from '../../src/protocols/ssh/protocol.ts';
 import { MSG } from '../../src/protocols/ssh/wire/message-numbers.ts';
-import { type ClientKeyPair, generateClientKey } from '../../src/identity/keys.ts';
 import { CONNECTION_UID, grantFor, type Harness, policyShard, rule, startHarness, until } from './gateway-harness.ts';
 import { type CertificateClient, certificateClient } from './ssh-certificate-client.ts';
 import { type LoginAttack, type LoginCast, rsaAuthority } from './ssh-login-attacks.ts';

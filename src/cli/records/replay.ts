@@ -2,8 +2,8 @@
 // while it happens. Everything recorded is made harmless first.
 import fs from 'node:fs';
 import type { RecordEnvelope, StartBody } from '../../recording/envelope.ts';
-import { createTeller } from '../../recording/replay.ts';
 import { readSession } from '../../recording/reader.ts';
+import { createTeller } from '../../recording/replay.ts';
 import { type Cast, createCast } from '../../recording/terminal/cast.ts';
 import { createSanitiser } from '../../recording/terminal/sanitiser.ts';
 import {

@@ -1,6 +1,9 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { allowed, denied, held, LINE_RULES, notUnderstood } from '../../../test/support/ssh-command-lines.ts';
+import { allowed, held } from '../../../test/support/ssh-command-lines/allowed.ts';
+import { denied } from '../../../test/support/ssh-command-lines/denied.ts';
+import { notUnderstood } from '../../../test/support/ssh-command-lines/not-understood.ts';
+import { LINE_RULES } from '../../../test/support/ssh-command-lines/rules.ts';
 import { KINDS } from '../../api/kinds.ts';
 import type { Rule } from '../../api/policy.ts';
 import { validateValue } from '../../api/validate.ts';

@@ -16,7 +16,7 @@ import { readRecords, readSession } from '../reader.ts';
 import { RecordingError } from '../recorder.ts';
 import { viewRecords } from '../store-view.ts';
 import { verifyRecords } from '../verify.ts';
-import { type RecordHealth, type RecordLogOptions } from './record-log.ts';
+import type { RecordHealth, RecordLogOptions } from './process-log.ts';
 
 function recordsOf(folder: string, stream: string): RecordEnvelope[] {
   using view = viewRecords(folder);

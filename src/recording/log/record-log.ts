@@ -5,132 +5,26 @@
 // nothing behind and fails every callback of it; while the store refuses writes nothing is queued, `writable` is false,
 // and the log tries again by itself and then records how much each session lost. Memory does not grow with records:
 // of what is written only the place is kept. Does not: throw from a recorder.
-import type { TrustedKey } from '../../policy/bundle-signing.ts';
-import type { Clock } from '../../system/clock.ts';
-import type { Files } from '../../system/files.ts';
-import type { Random } from '../../system/random.ts';
-import type { ControlBody, RecordKind } from '../envelope.ts';
+import type { RecordKind } from '../envelope.ts';
 import { CONTROL_STREAM, HEADS_FILE, isStreamName, LIVE_FOLDER, MARK_FILE, segmentName } from '../layout.ts';
-import {
-  type ConstantMembers,
-  RecordingError,
-  type RecordingErrorCode,
-  type RecordLog,
-  type SessionRecorder,
-} from '../recorder.ts';
-import { type Damage, type RecoveredSession, recover } from '../recover.ts';
-import { type PrunedDay, pruneDays } from '../retention.ts';
+import { type ConstantMembers, RecordingError } from '../recorder.ts';
+import { recover } from '../recover.ts';
+import { pruneDays } from '../retention.ts';
 import { syncFolder } from '../seal/heads.ts';
-import { createSealer, type Sealable } from '../seal/sealer.ts';
-import type { RecordSigner } from '../signer.ts';
-import { CLOSE_BYTES, OPEN_BYTES, ZERO_HASH } from './batch.ts';
+import { createSealer } from '../seal/sealer.ts';
+import { OPEN_BYTES } from './batch.ts';
+import { BatchBuffer } from './batch-buffer.ts';
 import { createGroupSync } from './group-sync.ts';
-import { type Line, linePrefix, recordLine, timestamps } from './line.ts';
+import { type Line, recordLine, timestamps } from './line.ts';
 import { type LiveFile, openLiveWriter } from './live-writer.ts';
 import { lockFolder } from './lock.ts';
 import { createMarkWriter } from './mark-writer.ts';
+import type { ControlAct, Durability, ProcessRecordLog, RecordLogOptions } from './process-log.ts';
 import { createSealQueue } from './seal-queue.ts';
-
-export type Durability = 'Write' | 'Disk';
-
-export type RecordHealth =
-  | { kind: 'Writable' }
-  | { kind: 'Unwritable'; code: RecordingErrorCode; message: string }
-  /** Records are written, but segments can not be stored. */
-  | { kind: 'SealFailing'; message: string }
-  | { kind: 'SealWorking' };
-
-export interface RecordLogOptions {
-  /** Made if it is not there, mode 0700. */
-  folder: string;
-  files: Files;
-  clock: Clock;
-  random: Random;
-  signer: RecordSigner;
-  /** Of streams that do not say; default Write. */
-  durability?: Durability;
-  /** Heads elsewhere than in the folder, best on another disk; a path. */
-  headsPath?: string;
-  /** Controller keys that signed certificates of earlier record keys. */
-  trusted?: readonly TrustedKey[];
-  /** A live file is closed at this size; default 64 MiB. */
-  fileBytes?: number;
-  /** A stream is sealed when this much of it is not, before compression; default 1 MiB. */
-  segmentBytes?: number;
-  /** … or when its oldest record has waited this long; default 10 minutes. */
-  sealAfterMs?: number;
-  onHealth?: (health: RecordHealth) => void;
-  /** Told of every batch and segment, for metrics. */
-  onBatch?: (batch: { records: number; bytes: number; milliseconds: number }) => void;
-  onSegment?: (segment: { stream: string; bytes: number }) => void;
-}
-
-export interface RecordStats {
-  writable: boolean;
-  /** Milliseconds that the oldest record not yet written has waited; 0 if there is none. */
-  lagMs: number;
-  records: number;
-  batches: number;
-  bytes: number;
-  segments: number;
-  /** Events that could not be recorded. */
-  lost: number;
-  openStreams: number;
-  unsealedBytes: number;
-  liveFiles: number;
-}
-
-export interface ControlAct {
-  act: string;
-  actor: ControlBody['actor'];
-  object?: ControlBody['object'];
-  details?: ControlBody['details'];
-}
-
-export interface ProcessRecordLog extends RecordLog {
-  /** Throws TypeError if the name is no stream name or is in use. A name is to be used once, ever. */
-  session(stream: string, options?: { durability?: Durability }): SessionRecorder;
-  /**
-   * Records an act of the control plane; with `Disk` it resolves once that is synced. Rejects with RecordingError; then
-   * the act should not take effect.
-   */
-  control(act: ControlAct, options?: { durability?: Durability }): Promise<void>;
-  /** Seals whatever is written now. Resolves when that has been tried once for every stream. */
-  sealNow(): Promise<void>;
-  stats(): RecordStats;
-  /**
-   * Deletes the days of sealed records that ended before this time (milliseconds since 1970), leaving tombstones.
-   * Recorded as an act of `actor`. Today and yesterday are never deleted.
-   */
-  prune(olderThanMs: number, actor: ControlBody['actor']): Promise<readonly PrunedDay[]>;
-  /** What the last process left behind. */
-  readonly recovered: { sessions: readonly RecoveredSession[]; damage: readonly Damage[] };
-  /** Ends and seals every stream. Idempotent. Rejects if something could not be sealed: it is kept for the next start. */
-  close(): Promise<void>;
-}
+import { newStream, type Stream } from './stream.ts';
 
 type Written = (error: RecordingError | undefined) => void;
 
-interface Stream extends Sealable {
-  readonly prefix: string;
-  readonly durability: Durability;
-  nextSeq: number;
-  /** Records in the batch that is being gathered. */
-  pending: number;
-  /** When the oldest unsealed record was written, monotonic ms. */
-  since: number;
-  /** `seq` of its `end`; -1 while it has none. */
-  endSeq: number;
-  closed: boolean;
-  /** Events that no record tells of. */
-  lost: number;
-  /** What the next callback has to be told. */
-  failure: RecordingError | undefined;
-  queued: boolean;
-}
-
-const FIRST_BUFFER = 256 * 1024;
-const KEPT_BUFFER = 4 * 1024 * 1024;
 /** Past this a batch is written within the turn. */
 const BATCH_BYTES = 2 * 1024 * 1024;
 /** Results wait this long, or for this much, for a batch that somebody waits for. */
@@ -190,10 +84,7 @@ export async function openRecordLog(options: RecordLogOptions): Promise<ProcessR
 
     const mark = createMarkWriter({ files, folder, clock, signer, writer, needed: () => liveFiles.keys() });
 
-    let buffer = Buffer.allocUnsafeSlow(FIRST_BUFFER);
-    let end = OPEN_BYTES;
-    let entryStreams: Stream[] = [];
-    let entryEnds: number[] = [];
+    const batch = new BatchBuffer();
     let waiting: { stream: Stream; callback: Written; disk?: boolean }[] = [];
     let scheduled = false;
     let riding = false;
@@ -231,28 +122,13 @@ export async function openRecordLog(options: RecordLogOptions): Promise<ProcessR
         lose(stream, new RecordingError('IoError', `the ${kind} event can not be encoded`, { cause: error }));
         return;
       }
-      const { head, tail } = line;
-      const most = end + head.length * 3 + (tail?.length ?? 0) + CLOSE_BYTES;
-      if (most > buffer.length) grow(most);
-      if (entryStreams.length === 0) oldestPending = clock.monotonic();
-      end += buffer.write(head, end, 'utf8');
-      if (tail !== undefined) {
-        buffer.set(tail, end);
-        end += tail.length;
-      }
+      if (batch.streams.length === 0) oldestPending = clock.monotonic();
+      batch.add(stream, line);
       stream.nextSeq += 1;
       stream.pending += 1;
-      entryStreams.push(stream);
-      entryEnds.push(end);
-      if (kind !== 'result' || end > RIDE.bytes) schedule();
+      if (kind !== 'result' || batch.end > RIDE.bytes) schedule();
       else ride();
-      if (end > BATCH_BYTES) writeBatch();
-    }
-
-    function grow(most: number): void {
-      const larger = Buffer.allocUnsafeSlow(Math.max(most, buffer.length * 2));
-      buffer.copy(larger, 0, 0, end);
-      buffer = larger;
+      if (batch.end > BATCH_BYTES) writeBatch();
     }
 
     function lose(stream: Stream, error: RecordingError, count = 1): void {
@@ -263,7 +139,6 @@ export async function openRecordLog(options: RecordLogOptions): Promise<ProcessR
       if (writable && stopProbe === undefined) armProbe();
     }
 
-    /** Writes what is gathered. True if it is written or there was nothing. */
     let lookedAt = Number.NEGATIVE_INFINITY;
 
     /** Writing to a file that somebody removed succeeds and records nothing. Throws Node's error when it is gone. */
@@ -279,13 +154,14 @@ export async function openRecordLog(options: RecordLogOptions): Promise<ProcessR
       }
     }
 
+    /** Writes what is gathered. True if it is written or there was nothing. */
     function writeBatch(): boolean {
-      if (entryStreams.length === 0) return true;
+      if (batch.streams.length === 0) return true;
       const started = clock.monotonic();
       let place: { file: LiveFile; offset: number };
       try {
         look(started);
-        place = writer.write(buffer, end);
+        place = writer.write(batch.bytes, batch.end);
       } catch (error) {
         dropBatch(error);
         return false;
@@ -293,22 +169,22 @@ export async function openRecordLog(options: RecordLogOptions): Promise<ProcessR
       liveFiles.set(place.file.number, place.file);
       let from = OPEN_BYTES;
       const shift = place.offset - OPEN_BYTES;
-      for (let index = 0; index < entryStreams.length; index += 1) {
-        const stream = entryStreams[index]!;
-        const to = entryEnds[index]!;
+      for (let index = 0; index < batch.streams.length; index += 1) {
+        const stream = batch.streams[index]!;
+        const to = batch.ends[index]!;
         place_(stream, place.file.number, from + shift, to - from, started);
         from = to;
       }
-      place.file.unsealed += end - OPEN_BYTES;
-      counts.records += entryStreams.length;
+      place.file.unsealed += batch.end - OPEN_BYTES;
+      counts.records += batch.streams.length;
       counts.batches += 1;
-      counts.bytes += end - OPEN_BYTES;
+      counts.bytes += batch.end - OPEN_BYTES;
       options.onBatch?.({
-        records: entryStreams.length,
-        bytes: end - OPEN_BYTES,
+        records: batch.streams.length,
+        bytes: batch.end - OPEN_BYTES,
         milliseconds: clock.monotonic() - started,
       });
-      clearBatch();
+      batch.clear();
       mark.due();
       return true;
     }
@@ -332,13 +208,6 @@ export async function openRecordLog(options: RecordLogOptions): Promise<ProcessR
         sealing.add(stream);
     }
 
-    function clearBatch(): void {
-      entryStreams = [];
-      entryEnds = [];
-      end = OPEN_BYTES;
-      if (buffer.length > KEPT_BUFFER) buffer = Buffer.allocUnsafeSlow(FIRST_BUFFER);
-    }
-
     function dropBatch(cause: unknown): void {
       const code = (cause as NodeJS.ErrnoException).code;
       const full = code === 'ENOSPC' || code === 'EDQUOT';
@@ -348,14 +217,14 @@ export async function openRecordLog(options: RecordLogOptions): Promise<ProcessR
       const was = writable;
       writable = false;
       refusal = error;
-      for (const stream of entryStreams) {
+      for (const stream of batch.streams) {
         stream.nextSeq -= 1;
         stream.pending -= 1;
         if (stream.endSeq >= stream.nextSeq) stream.endSeq = -1;
         // What a probe wrote is not an event of the session.
         if (!probing) lose(stream, error);
       }
-      clearBatch();
+      batch.clear();
       if (was) options.onHealth?.({ kind: 'Unwritable', code: error.code, message });
       if (!probing) armProbe();
     }
@@ -443,27 +312,6 @@ export async function openRecordLog(options: RecordLogOptions): Promise<ProcessR
           throw thrown;
         });
       }
-    }
-
-    function newStream(id: string, durability: Durability): Stream {
-      return {
-        id,
-        prefix: linePrefix(id),
-        durability,
-        index: 0,
-        prevHash: ZERO_HASH,
-        extents: [],
-        unsealedBytes: 0,
-        headless: undefined,
-        nextSeq: 0,
-        pending: 0,
-        since: 0,
-        endSeq: -1,
-        closed: false,
-        lost: 0,
-        failure: undefined,
-        queued: false,
-      };
     }
 
     function append(
@@ -665,7 +513,7 @@ export async function openRecordLog(options: RecordLogOptions): Promise<ProcessR
       stats: () => ({
         ...counts,
         writable,
-        lagMs: entryStreams.length === 0 ? 0 : clock.monotonic() - oldestPending,
+        lagMs: batch.streams.length === 0 ? 0 : clock.monotonic() - oldestPending,
         openStreams: streams.size - 1,
         unsealedBytes: [...liveFiles.values()].reduce((sum, file) => sum + file.unsealed, 0),
         liveFiles: liveFiles.size,

@@ -166,28 +166,10 @@ export function endCriteria(given: () => Scene, bed: LifeBed): Criterion[] {
           ]),
           'approve',
         );
-        const sleeping = given().start('alice', [
-          '-n',
-          namespace,
-          'connect',
-          'orders-db',
-          '--',
-          'psql',
-          '-X',
-          '-c',
-          'select pg_sleep(600)',
-        ]);
-        const held = given().start('alice', [
-          '-n',
-          namespace,
-          'connect',
-          'orders-db',
-          '--',
-          'psql',
-          '-X',
-          '-c',
-          "update orders set state = 'x'",
-        ]);
+        const psql = (statement: string) =>
+          given().start('alice', ['-n', namespace, 'connect', 'orders-db', '--', 'psql', '-X', '-c', statement]);
+        const sleeping = psql('select pg_sleep(600)');
+        const held = psql("update orders set state = 'x'");
         await given().until('a hold and a session', async () => {
           const [holds, sessions] = await Promise.all(
             ['commandholds', 'accesssessions'].map((kind) => kubectl('-n', namespace, 'get', kind, '-o', 'name')),

@@ -4,7 +4,10 @@ import assert from 'node:assert/strict';
 import fs from 'node:fs';
 import path from 'node:path';
 import type { CliResult } from '../../support/local.ts';
-import { allowed, denied, held, LINE_RULES, notUnderstood } from '../../support/ssh-command-lines.ts';
+import { allowed, held } from '../../support/ssh-command-lines/allowed.ts';
+import { denied } from '../../support/ssh-command-lines/denied.ts';
+import { notUnderstood } from '../../support/ssh-command-lines/not-understood.ts';
+import { LINE_RULES } from '../../support/ssh-command-lines/rules.ts';
 import { alice, type SshScene, startSshScene } from '../../support/ssh-scene.ts';
 import type { CriteriaGroup } from '../criterion.ts';
 

@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import fs from 'node:fs';
 import path from 'node:path';
-import { ESC, HOSTILE, assertHarmless } from '../../support/hostile-terminal.ts';
+import { assertHarmless, ESC, HOSTILE } from '../../support/hostile-terminal.ts';
 import { SALLYPORT } from '../../support/local.ts';
 import { type Keys, playOnPty } from '../../support/pty.ts';
 import { type Compared, compareScreens, onTerminal } from '../../support/ssh-replay.ts';

@@ -1,6 +1,7 @@
 // Large files by scp, sftp and a pipe, both ways, straight and through in turns.
-import fs from 'node:fs';
+
 import { randomBytes } from 'node:crypto';
+import fs from 'node:fs';
 import { median, ratio } from '../statistics.ts';
 import { type Cost, measured, type Way, type Ways } from './ways.ts';
 

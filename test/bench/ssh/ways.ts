@@ -26,7 +26,7 @@ export interface Ways {
 
 const RULES = `
   - {name: no-shutdown, action: Deny, ssh: {commands: ['shutdown **', 'reboot **']}}
-  - {name: no-keys, action: Deny, ssh: {paths: ['/etc/shadow', '/root/.ssh/**'], effects: [Write]}}
+  - {name: no-keys, action: Deny, ssh: {paths: ['/etc/shadow', '/etc/ssh/**'], effects: [Write]}}
   - {name: programs, action: Allow, ssh: {commands: ['true', 'cat', 'cat **', 'stty **', 'echo **']}}
   - {name: files, action: Allow, ssh: {paths: ['/dev/shm/**', '/tmp/**']}}
   - {name: all, action: Allow}`;
